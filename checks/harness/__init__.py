@@ -1,0 +1,1 @@
+"""What the checkpoints stand on: each module does one thing and is named for it."""

@@ -1,0 +1,89 @@
+"""The ways in which a checkpoint reaches the learner's work: never by an import at the top of a file."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checks.harness.inprocess import InProcess
+from checks.harness.report.evidence import Show
+from checks.harness.servers import Server, server, uvicorn_command
+from checks.harness.watch import SLEEPS
+from checks.harness.workspace import LearnerModules, Workspace
+
+ROOT = Path(__file__).parents[2]
+
+Service = Callable[..., InProcess]
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def lab(workspace: Workspace) -> LearnerModules:
+    """The learner's modules: `lab.model.SimulatedModel` loads `lab/model.py` on first use."""
+    return LearnerModules(workspace)
+
+
+@pytest.fixture
+def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[Service]:
+    """`service(model=..., **settings)` starts the learner's app in process; a `model` takes the place of its own."""
+    started: list[InProcess] = []
+
+    SLEEPS.install()
+
+    def start(model: Any = None, **settings: Any) -> InProcess:
+        app = lab.service.create_app(lab.settings.Settings(**settings))
+        running = InProcess(app, workspace)
+        if model is not None:
+
+            async def give() -> Any:  # a plain function would take a thread of the pool that is measured
+                return model
+
+            app.dependency_overrides[lab.service.get_model] = give
+            running.watch.held_by = model.blocked_loop
+        started.append(running)
+        running.start()
+        return running
+
+    yield start
+    for running in started:
+        show.at(workspace.where_defined(running.endpoint))
+        running.stop()
+
+
+@pytest.fixture
+def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
+    """`serve(workers=1, **settings)` starts the learner's app under a real uvicorn, in processes of its own.
+
+    `app` names another factory than the learner's: the control's.
+    """
+    with ExitStack() as running:
+
+        def start(workers: int = 1, app: str = "lab.service:create_app", **settings: Any) -> Server:
+            lab.service.create_app()  # in here its errors have a line; out there, only a log
+            env = {f"LAB_{name.upper()}": str(value) for name, value in settings.items()}
+            env["PYTHONPATH"] = str(ROOT)  # after the workspace's own tree, which `server` puts first
+            command = uvicorn_command(app, factory=True, workers=workers)
+            return running.enter_context(server(command, env=env, cwd=workspace.tree, workers=workers))
+
+        yield start
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest) -> Show:
+    """Where a checkpoint puts the numbers and pictures that go with its verdict."""
+    shown: Show = request.node.stash[SHOWN]
+    return shown
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest, seed: int) -> random.Random:
+    """Random inputs, the same again with the same `--seed`, whichever checkpoints run beside this one."""
+    return random.Random(f"{seed} {request.node.name}")
+
+
+SHOWN = pytest.StashKey[Show]()

@@ -1,0 +1,185 @@
+"""The learner's app on an event loop in a thread of its own, called through `httpx.ASGITransport`.
+
+The test stays on another thread: whatever the app does to its loop, the test goes on and can say what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from checks.harness.watch import SLEEPS, Standstill, Watch, WatchedLoop, stacks
+from checks.harness.workspace import LearnerError, describe
+
+if TYPE_CHECKING:
+    import httpx
+    from fastapi import FastAPI
+
+    from checks.harness.workspace import Workspace
+
+START_SECONDS = 20.0
+ANSWER_SECONDS = 30.0
+
+
+class NoAnswer(Exception):
+    """A request that got no answer, and never will: what was waited for, why it will not come, and the learner's line."""
+
+    def __init__(self, asked: str, standstill: Standstill, where: str | None) -> None:
+        super().__init__(f"{asked} got no answer: {standstill.words}")
+        self.standstill = standstill
+        self.where = where
+
+
+class Pending:
+    """A request on its way. Times are `time.perf_counter()` seconds."""
+
+    def __init__(self, app: InProcess, asked: str, work: Coroutine[Any, Any, httpx.Response]) -> None:
+        self.asked = asked
+        self.sent = time.perf_counter()
+        self.finished: float | None = None
+        self._app = app
+        self._future = app.submit(work)
+        self._future.add_done_callback(self._done)
+
+    def _done(self, _: object) -> None:
+        self.finished = time.perf_counter()
+        self._app.watch.changed.set()
+
+    @property
+    def done(self) -> bool:
+        """Whether it was answered, or failed."""
+        return self._future.done()
+
+    def answer(self, seconds: float = ANSWER_SECONDS) -> httpx.Response:
+        """Wait for the answer. What the app raised is raised here; `NoAnswer` when none can come any more."""
+        standstill = self._app.until(lambda: self.done, seconds)
+        if standstill:
+            raise NoAnswer(self.asked, standstill, self._app.where_waiting())
+        return self._future.result()
+
+
+class InProcess:
+    """A running app. `post` and `get` send and return at once; `answer()` of what they return waits."""
+
+    def __init__(self, app: FastAPI, workspace: Workspace) -> None:
+        self.app = app
+        self._scopes: list[MutableMapping[str, Any]] = []
+        self._workspace = workspace
+        self._loop = WatchedLoop()
+        self._fatal: BaseException | None = None
+        self._moves = 0
+        self._thread = threading.Thread(target=self._run, name="service loop", daemon=True)
+        self.watch = Watch(self._loop, self._thread)
+        self._client: httpx.AsyncClient
+        self._lifespan: AbstractAsyncContextManager[object]
+
+    @property
+    def endpoint(self) -> object:
+        """The learner's function that the latest request was routed to."""
+        return next((scope["endpoint"] for scope in reversed(self._scopes) if "endpoint" in scope), None)
+
+    def start(self) -> None:
+        """Run the app's lifespan up to where it serves."""
+        import httpx
+
+        self._thread.start()
+        transport = httpx.ASGITransport(app=self._serve)
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://lab", trust_env=False)
+        self._lifespan = self.app.router.lifespan_context(self.app)
+        self._finish("the start of the app (its lifespan)", self._lifespan.__aenter__())
+
+    def stop(self) -> None:
+        """Run the app's lifespan to its end, and stop the loop."""
+        if self._thread.is_alive():
+            try:
+                self._finish("the end of the app (its lifespan)", self._lifespan.__aexit__(None, None, None))
+            finally:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join(1)
+
+    def post(self, path: str, body: object = None, *, content: bytes | None = None) -> Pending:
+        """`POST` a JSON body (or `content` as it is)."""
+        data = json.dumps(body).encode() if content is None else content
+        return self._send("POST", path, content=data, headers={"content-type": "application/json"})
+
+    def get(self, path: str) -> Pending:
+        """`GET` a path."""
+        return self._send("GET", path)
+
+    def until(self, done: Callable[[], object], seconds: float = ANSWER_SECONDS) -> Standstill | None:
+        """Wait until `done()`; `None` then, else why it will not come true."""
+        standstill = self.watch.until(done, lambda: self._moves, seconds)
+        if self._fatal is not None and not done():
+            where = self._workspace.where_raised(self._fatal.__traceback__)
+            raise LearnerError(f"your code ended the whole program: {describe(self._fatal)}", where)
+        return standstill
+
+    def moved(self) -> None:
+        """Something happened that `until` should look at."""
+        self._moves += 1
+        self.watch.changed.set()
+
+    def finish(self, calls: Sequence[Pending], seconds: float) -> None:
+        """Give calls so much time to end, whether or not they do."""
+        self.until(lambda: all(call.done for call in calls), seconds)
+
+    def where_waiting(self) -> str | None:
+        """The learner's line that the loop's thread is in, or else one that a task or another thread waits at."""
+        return self._workspace.where_first(stacks(self._thread.ident))
+
+    def where_slept(self) -> str | None:
+        """The learner's line that put the event loop's thread to sleep, if one did."""
+        return self._workspace.where_first(SLEEPS.stacks)
+
+    def where(self, code: CodeType, line: int) -> str | None:
+        """A line of the learner's, for the card."""
+        return self._workspace.where(code, line)
+
+    def pool_threads_in_use(self) -> int:
+        """How many of FastAPI's pool of threads are in use now; none where the loop cannot answer."""
+        import anyio.to_thread
+
+        async def count() -> int:
+            return int(anyio.to_thread.current_default_thread_limiter().borrowed_tokens)
+
+        future = self.submit(count())
+        return int(future.result()) if self.until(future.done) is None else 0
+
+    def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run a coroutine on the app's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _finish(self, what: str, work: Coroutine[Any, Any, Any]) -> object:
+        future = self.submit(work)
+        standstill = self.until(future.done, START_SECONDS)
+        if standstill:
+            raise NoAnswer(what, standstill, self.where_waiting())
+        return future.result()
+
+    def _send(self, method: str, path: str, **request: Any) -> Pending:
+        return Pending(self, f"{method} {path}", self._request(method, path, **request))
+
+    async def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            return await self._client.request(method, path, **request)
+        finally:
+            self.moved()
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        self._scopes.append(scope)
+        await self.app(scope, receive, send)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        except BaseException as error:  # noqa: BLE001 - sys.exit in a handler ends the loop: the waiting test must hear of it
+            self._fatal = error
+            self.watch.changed.set()

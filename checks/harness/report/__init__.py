@@ -1,0 +1,1 @@
+"""One list of checkpoint results, told in several ways."""

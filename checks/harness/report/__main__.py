@@ -1,0 +1,46 @@
+"""Tells a finished run again: `python -m checks.harness.report .lab/last-run.json [--svg FILE | --gradescope FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from checks.harness.report.card import WIDTH, Card
+from checks.harness.report.gradescope import gradescope
+from checks.harness.report.results import Run, read
+
+
+def main() -> None:
+    """Read the arguments and tell."""
+    parser = argparse.ArgumentParser(prog="python -m checks.harness.report", description=__doc__)
+    parser.add_argument("results", type=Path, help="what --results or .lab/last-run.json holds")
+    parser.add_argument("--svg", type=Path, help="write the card as a picture")
+    parser.add_argument("--gradescope", type=Path, help="write what Gradescope's autograder reads")
+    chosen = parser.parse_args()
+    run = read(chosen.results)
+    if chosen.gradescope:
+        chosen.gradescope.write_text(json.dumps(gradescope(run), indent=1) + "\n", encoding="utf-8")
+    elif chosen.svg:
+        console = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
+        tell(run, console)
+        console.save_svg(str(chosen.svg), title=f"pytest checks/test_ex{run.exercises[0].number}.py")
+    else:
+        tell(run, Console(width=WIDTH))
+
+
+def tell(run: Run, console: Console) -> None:
+    """The whole card."""
+    card = Card(console)
+    for exercise in run.exercises:
+        card.heading(exercise, run)
+        for checkpoint in exercise.checkpoints:
+            card.line(checkpoint)
+    card.ending(run)
+
+
+if __name__ == "__main__":
+    main()

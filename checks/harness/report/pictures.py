@@ -1,0 +1,76 @@
+"""Draws evidence in characters: a row per request, a histogram, a table. 80 columns, with or without Unicode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.text import Text
+
+LABEL = 8
+BAR = 48
+"""Columns of a row's name, and of its bar."""
+
+
+def draw(evidence: dict[str, Any], *, ascii_only: bool) -> list[Text]:
+    """One piece of evidence as lines; nothing for a kind that has no picture."""
+    drawing = _DRAWINGS.get(evidence["kind"])
+    return drawing(evidence, ascii_only) if drawing else []
+
+
+def _timeline(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:
+    """Waiting and working of each request on one time axis."""
+    waiting, working, edge = (".", "#", "|") if ascii_only else ("░", "█", "│")
+    rows = evidence["rows"]
+    end = max((row["end"] for row in rows), default=0.0) or 1.0
+    label = LABEL if any(row["label"] for row in rows) else 0
+    lines = [Text(evidence["title"], style="bold")]
+    for row in rows:
+        start, work, stop = (_column(row[key], end) for key in ("wait", "work", "end"))
+        stop = max(stop, work + 1) if row["end"] > row["work"] else stop
+        stop, work = min(stop, BAR), min(work, BAR - 1) if row["end"] > row["work"] else min(work, BAR)
+        bar = Text(" " * start)
+        bar.append(waiting * (work - start), style="yellow")
+        bar.append(working * (stop - work), style="cyan")
+        bar.pad_right(BAR - len(bar))
+        lines.append(Text(f"{row['label']:>{label}} {edge}").append_text(bar).append(f"{edge} {row['end']:.0f} ms"))
+    if evidence.get("left_out"):
+        lines.append(Text(f"{'':>{label}} and {evidence['left_out']} more like these", style="dim"))
+    lines.append(Text(f"{'':>{label}} {waiting} waiting  {working} in the model", style="dim"))
+    return lines
+
+
+def _column(ms: float, end: float) -> int:
+    return round(max(ms, 0.0) / end * BAR)
+
+
+def _histogram(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:
+    """How many requests took how long."""
+    full = "#" if ascii_only else "█"
+    most = max((bucket["count"] for bucket in evidence["buckets"]), default=0) or 1
+    lines = [Text(evidence["title"], style="bold")]
+    for bucket in evidence["buckets"]:
+        bar = full * -(-bucket["count"] * BAR // most)
+        edges = f"{bucket['from']:.4g}-{bucket['to']:.4g} ms"
+        lines.append(Text(f"{edges:>18} ").append(bar, style="cyan").append(f" {bucket['count']}"))
+    percentiles = "  ".join(f"{name} {evidence[name]:.4g} ms" for name in ("p50", "p95", "p99"))
+    lines.append(Text(f"{'':>18} {percentiles}", style="dim"))
+    return lines
+
+
+def _table(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:  # noqa: ARG001 - all drawings look alike
+    """Columns side by side, the first to the left and the others to the right."""
+    rows = [evidence["columns"], *[[str(cell) for cell in row] for row in evidence["rows"]]]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(evidence["columns"]))]
+    lines = [Text(evidence["title"], style="bold")]
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append(Text("  " + "   ".join(cells).rstrip(), style="dim" if number == 0 else ""))
+    return lines
+
+
+_DRAWINGS: dict[str, Callable[[dict[str, Any], bool], list[Text]]] = {
+    "timeline": _timeline,
+    "histogram": _histogram,
+    "table": _table,
+}

@@ -1,0 +1,323 @@
+"""Real servers in a process group of their own: started, waited for, stopped, and always gone at the end.
+
+Knows nothing of what they serve. The port is read from the server's own output, so no two servers can want the same
+one; ready means that HTTP answers, and with several workers that each of them has.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+
+PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
+"""How a server names its port: the first group of this regular expression, in one line of its output."""
+
+_GUARD = Path(__file__).with_name("guard.py")
+_WORKER_DIED = re.compile(rb"Child process \[\d+\] died")
+_KEPT_BYTES, _KEPT_LINES, _SHOWN_LINES = 65536, 200, 20
+_POLL_SECONDS = 0.02
+_ROUND_SECONDS = 5.0
+_LAST_ROUND_SECONDS = 0.5
+_GONE_SECONDS = 5.0
+if sys.platform == "win32":
+    _FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP
+else:
+    _FLAGS = 0
+
+
+class ServerError(Exception):
+    """A server that did not get ready.
+
+    Attributes:
+        reason: what happened, in a sentence or two.
+        output: the last lines that the server printed.
+    """
+
+    def __init__(self, reason: str, output: str) -> None:
+        self.reason, self.output = reason, output
+        shown = "\n".join(f"    {line}" for line in output.splitlines()[-_SHOWN_LINES:])
+        super().__init__(f"{reason}\nIts last lines:\n{shown}" if shown else f"{reason}\nIt printed nothing.")
+
+
+class ServerDied(ServerError):  # noqa: N818 - reads as what happened
+    """A server that ended, or whose workers ended again and again, before it was ready.
+
+    Attributes:
+        exit_code: of the main process, -N for signal N; None when only its workers ended.
+    """
+
+    def __init__(self, reason: str, output: str, exit_code: int | None) -> None:
+        super().__init__(reason, output)
+        self.exit_code = exit_code
+
+
+class ServerNotReady(ServerError):  # noqa: N818 - as above
+    """A server that lives, but was not ready in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs, or ran.
+
+    Attributes:
+        port: the TCP port it listens on, on 127.0.0.1.
+        pids: the workers that answered before it counted as ready, as the bodies' "pid" told them; ascending,
+            empty when the only worker named none.
+        output: call it for the last lines (200 lines, 64 KB) of standard output and error.
+    """
+
+    port: int
+    pids: tuple[int, ...]
+    output: Callable[[], str]
+    _process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while the main process runs, then its exit code: -N for signal N."""
+        return self._process.poll()
+
+
+def uvicorn_command(
+    app: str, *, factory: bool = False, workers: int = 1, port: int = 0, log_level: str = "info"
+) -> list[str]:
+    """Give the command that serves `app` ("module:name") with uvicorn; port 0 lets the system choose a free one.
+
+    The line that names the port is an `info` line: another log level needs another `port_line` in `server`.
+    """
+    command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", str(workers), "--no-access-log", "--no-use-colors", "--log-level", log_level]
+    # On a busy machine the supervisor's 5 s kill workers that are merely slow to start, and so for ever.
+    command += ["--timeout-worker-healthcheck", "60"]
+    return [*command, "--factory"] if factory else command
+
+
+@contextlib.contextmanager
+def server(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    workers: int = 1,
+    ready_path: str = "/health",
+    ready_seconds: float = 60,
+    stop_seconds: float = 10,
+    port_line: str = PORT_LINE,
+) -> Iterator[Server]:
+    """Run `command` as a server while the body runs; nothing of it is left afterwards, however the body ends.
+
+    Ready is one worker that gives any answer below 500, or several of which each gave a 200 whose JSON body names
+    its "pid". At the end the server gets SIGTERM and `stop_seconds`; then whatever still runs is killed.
+
+    Args:
+        command: program and arguments; it must print a line that names its port.
+        env: added to this process's environment, which it overrides; `cwd` always comes first on PYTHONPATH.
+        cwd: the folder it runs in.
+        workers: how many different pids must have answered.
+        ready_path: what to GET.
+        ready_seconds: how long it may take to get ready.
+        stop_seconds: how long it may take to stop of its own accord.
+        port_line: regular expression whose first group is the port.
+
+    Raises:
+        ServerDied: it ended before it was ready; raised at once.
+        ServerNotReady: `ready_seconds` were over.
+    """
+    process = _start(command, _environment(env, cwd), cwd, stop_seconds)
+    family: set[psutil.Process] = set()
+    try:
+        tail = _Tail(process, port_line)
+        port, pids = _wait_until_ready(process, tail, workers, ready_path, ready_seconds)
+        family |= _descendants(process)
+        try:
+            yield Server(port, pids, tail.text, process)
+        finally:
+            family |= _descendants(process)
+            _ask_to_stop(process, stop_seconds)
+    finally:
+        _leave_nothing(process, family | _descendants(process))
+        # The end of its output is the end of the last process that could write to it.
+        tail.thread.join(_GONE_SECONDS)
+
+
+def _environment(env: Mapping[str, str], cwd: Path) -> dict[str, str]:
+    merged = {**os.environ, **env, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    merged["PYTHONPATH"] = os.pathsep.join(filter(None, [str(cwd.resolve()), merged.get("PYTHONPATH")]))
+    return merged
+
+
+def _start(command: Sequence[str], env: dict[str, str], cwd: Path, stop_seconds: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_GUARD), str(stop_seconds), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        env=env,
+        cwd=cwd,
+        # The guard must not get the terminal's Ctrl-C: it stops the server when the body has ended.
+        start_new_session=True,
+        creationflags=_FLAGS,
+    )
+
+
+class _Tail:
+    """Reads a server's output on a thread, so that it never blocks, and keeps only the end of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port_line: str) -> None:
+        self.port: int | None = None
+        self.worker_deaths = 0
+        self._kept = b""
+        self._port_line = re.compile(port_line.encode())
+        self.thread = threading.Thread(target=self._read, args=(process,), daemon=True)
+        self.thread.start()
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        begun = b""
+        with process.stdout as pipe:
+            while chunk := os.read(pipe.fileno(), _KEPT_BYTES):
+                self._kept = (self._kept + chunk)[-_KEPT_BYTES:]
+                whole, _, begun = (begun[-_KEPT_BYTES:] + chunk).rpartition(b"\n")
+                self.worker_deaths += len(_WORKER_DIED.findall(whole))
+                if self.port is None and (found := self._port_line.search(whole)):
+                    self.port = int(found[1])
+
+    def text(self) -> str:
+        return "\n".join(self._kept.decode(errors="replace").splitlines()[-_KEPT_LINES:])
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], tail: _Tail, workers: int, path: str, seconds: float
+) -> tuple[int, tuple[int, ...]]:
+    """Give port and pids, or raise what `server` raises."""
+    deadline = time.monotonic() + seconds
+    wanted = f"GET {path} to answer" + (f" from {workers} workers" if workers > 1 else "")
+    seen = "its output named no port, as 'Uvicorn running on http://127.0.0.1:PORT' does"
+    pids: set[int] = set()
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            # Its last words; not for long, as a process that it left behind may keep the pipe open.
+            tail.thread.join(1)
+            code = process.returncode
+            how = f"with exit code {code}" if code >= 0 else f"killed by signal {-code} ({signal.strsignal(-code)})"
+            raise ServerDied(f"The server ended before it was ready, {how}.", tail.text(), code)
+        if tail.worker_deaths > workers:
+            reason = f"The server's workers end as soon as they start ({tail.worker_deaths} did)."
+            raise ServerDied(reason, tail.text(), None)
+        if tail.port is not None:
+            answers = _ask(tail.port, path, 4 * workers if workers > 1 else 1, deadline)
+            # A worker may have ended since it answered.
+            pids = (pids | {a.pid for a in answers if a.pid}) & {p.pid for p in _descendants(process)}
+            if len(pids) >= workers or (workers == 1 and any(a.status and a.status < 500 for a in answers)):
+                return tail.port, tuple(sorted(pids))
+            seen = f"{len(pids)} of {workers} workers answered" if pids else _why_not(answers, path)
+        time.sleep(_POLL_SECONDS)
+    raise ServerNotReady(f"The server was not ready after {seconds:g} s. Waited for {wanted}; {seen}.", tail.text())
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int | None
+    pid: int | None
+    text: str
+
+
+def _ask(port: int, path: str, connections: int, deadline: float) -> list[_Answer]:
+    """Open all connections before the first request: one after the other, the same worker may take each of them."""
+    now = time.monotonic()
+    # A round that begins just before the deadline may pass it: cut short, it would report a server that hangs.
+    end = now + max(_LAST_ROUND_SECONDS, min(_ROUND_SECONDS, deadline - now))
+    answers: list[_Answer] = []
+    exchanges = [_exchange(port, path, end, answers) for _ in range(connections)]
+    for _ in ("connect", "send", "receive"):
+        for exchange in exchanges:
+            next(exchange, None)
+    return answers
+
+
+def _exchange(port: int, path: str, end: float, answers: list[_Answer]) -> Iterator[None]:
+    seconds = max(0.01, end - time.monotonic())
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)) as connection:
+        try:
+            connection.connect()
+            yield
+            connection.request("GET", path, headers={"Connection": "close"})
+            yield
+            connection.sock.settimeout(max(0.01, end - time.monotonic()))
+            with connection.getresponse() as response:
+                body = response.read(_KEPT_BYTES)
+                pid = _pid(body) if response.status == 200 else None
+                answers.append(_Answer(response.status, pid, body.decode(errors="replace")[:200]))
+        except (OSError, http.client.HTTPException) as error:
+            answers.append(_Answer(None, None, "in time" if isinstance(error, TimeoutError) else f"({error!r})"))
+
+
+def _pid(body: bytes) -> int | None:
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        pid = json.loads(body)["pid"]
+        return pid if isinstance(pid, int) else None
+    return None
+
+
+def _why_not(answers: list[_Answer], path: str) -> str:
+    answer = max(answers, key=lambda a: a.status or 0)
+    if answer.status is None:
+        return f"the port is known, but GET {path} gave no answer {answer.text}"
+    if answer.status == 200:
+        return f'GET {path} gave 200, but the body is no JSON with the "pid" of one of its processes: {answer.text}'
+    return f"the port is open, but GET {path} gave {answer.status}: {answer.text}"
+
+
+def _descendants(process: subprocess.Popen[bytes]) -> set[psutil.Process]:
+    try:
+        return set(psutil.Process(process.pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def _ask_to_stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        process.stdin.write(b".")
+        process.wait(seconds)
+
+
+def _leave_nothing(process: subprocess.Popen[bytes], family: set[psutil.Process]) -> None:
+    """Kill the server's group through its guard, then whatever of the family has left the group."""
+    assert process.stdin is not None
+    process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GONE_SECONDS)
+    if process.poll() is None:
+        process.kill()
+        process.wait(_GONE_SECONDS)
+    for member in family:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    deadline = time.monotonic() + _GONE_SECONDS
+    while any(map(_runs, family)) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        runs: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    return runs

@@ -1,0 +1,74 @@
+"""From an exception to a verdict: whose fault it is, in words for a learner, with the learner's own line."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from checks.harness.inprocess import NoAnswer
+from checks.harness.judging import Inconclusive
+from checks.harness.report.results import Verdict
+from checks.harness.servers import ServerDied, ServerNotReady
+from checks.harness.workspace import LearnerError, Workspace, describe
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict, what is said with it (`seen`, or `seen\\nwanted: wanted`), and the learner's line where one matters."""
+
+    verdict: Verdict
+    message: str
+    where: str | None = None
+
+
+def judge(error: BaseException, workspace: Workspace) -> Judged:
+    """What an exception that ended a checkpoint says about the learner's code.
+
+    Only what is surely the learner's counts as *failed*; what is left is *lab error*, with its traceback.
+    """
+    for cause in _causes(error):
+        where = workspace.where_raised(cause.__traceback__)
+        match cause:
+            case NotImplementedError() if where:
+                return Judged("not_started", str(cause) or "a stub that is still to be filled in", where)
+            case Inconclusive():
+                return Judged("inconclusive", str(cause))
+            case LearnerError() | NoAnswer():
+                return Judged("failed", str(cause), cause.where or where)
+            case ServerDied() | ServerNotReady():
+                return Judged("failed", str(cause), where)
+            case AssertionError() if not where:
+                # pytest's rewriting appends the compared values: the message already says them in words.
+                return Judged("failed", str(cause).partition("\nassert ")[0])
+    where = workspace.where_raised(error.__traceback__)
+    if where:
+        return Judged("failed", f"your code raised {describe(error)}", where)
+    if mismatch := _mismatch(error):
+        return Judged("failed", mismatch)
+    return Judged("lab_error", "".join(traceback.format_exception(error)).strip())
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception, those in its groups, and what it was raised from."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    if error.__cause__ is not None:
+        yield from _causes(error.__cause__)
+
+
+def _mismatch(error: BaseException) -> str | None:
+    """A name that the learner's code should have, or a signature that it should keep to."""
+    if isinstance(error, AttributeError):
+        owner = getattr(error.obj, "__name__", None) or type(error.obj).__module__
+        module = getattr(error.obj, "__module__", None) or owner
+        if str(owner).startswith("lab.") or str(module).startswith("lab."):
+            path = str(owner if str(owner).startswith("lab.") else module).replace(".", "/") + ".py"
+            inside = "" if str(owner).startswith("lab.") else f" in {type(error.obj).__name__}"
+            return f"{path} has no `{error.name}`{inside}\nwanted: the name as the stub had it"
+    if isinstance(error, TypeError) and re.match(r"[\w.<>]+\(\) (got|missing|takes)", str(error)):
+        return f"calling your code does not work: {error}\nwanted: the parameters as the stub had them"
+    return None

@@ -1,0 +1,173 @@
+"""Whose files are judged: finds them, loads the learner's code late, and names its lines."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import linecache
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import CodeType, FrameType, ModuleType, TracebackType
+
+GIVEN = ("lab/__init__.py", "lab/settings.py", "lab/errors.py")
+"""Files that a learner does not edit: they come from the lab, whatever the workspace holds in their place."""
+
+LEARNERS = ("lab", "loadtests", "Dockerfile", "compose.yaml", ".dockerignore")
+"""Where a learner may write: files, and folders with all below them."""
+
+
+class LearnerError(Exception):
+    """The learner's code cannot be used as it is: one sentence for the card, and where."""
+
+    def __init__(self, sentence: str, where: str | None = None) -> None:
+        super().__init__(sentence)
+        self.where = where
+
+
+@dataclass
+class Workspace:
+    """The files under judgement: `source` is the learner's folder, `tree` is where they run from, complete."""
+
+    source: Path
+    tree: Path
+    name: str
+    hung_imports: dict[str, str] = field(default_factory=dict)
+    """Imports that hung before, and what was said then: they are not waited for again."""
+    import_deadline: Callable[[str], AbstractContextManager[None]] = nullcontext
+    """Guards an import of the module it is given the name of."""
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits that stand for everything judged, path by path."""
+        digest = hashlib.sha256()
+        for path in sorted(_files(self.tree)):
+            digest.update(f"{path.relative_to(self.tree).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+        return digest.hexdigest()[:12]
+
+    def where(self, code: CodeType, line: int) -> str | None:
+        """`lab/service.py:41 in predict` when the line is the learner's, else `None`."""
+        path = Path(code.co_filename)
+        if not path.is_relative_to(self.tree):
+            return None
+        relative = path.relative_to(self.tree)
+        if relative.as_posix() in GIVEN or relative.parts[0] not in LEARNERS:
+            return None
+        function = "" if code.co_name == "<module>" else f" in {code.co_name}"
+        text = linecache.getline(str(path), line).strip()
+        return f"{relative.as_posix()}:{line}{function}" + (f"\n    {text}" if text else "")
+
+    def where_frames(self, frames: Iterable[tuple[FrameType, int]]) -> str | None:
+        """The learner's line deepest in a stack given from the outside in."""
+        found = [self.where(frame.f_code, line) for frame, line in frames]
+        return next((line for line in reversed(found) if line), None)
+
+    def where_raised(self, trace: TracebackType | None) -> str | None:
+        """The learner's line nearest to where an exception was raised."""
+        return self.where_frames(traceback.walk_tb(trace))
+
+    def where_first(self, stacks: Iterable[Sequence[tuple[FrameType, int]]]) -> str | None:
+        """The learner's line in the first stack that has one."""
+        return next(filter(None, map(self.where_frames, stacks)), None)
+
+    def where_defined(self, thing: object) -> str | None:
+        """The line on which a learner's function or class is defined."""
+        thing = inspect.unwrap(thing) if callable(thing) else thing
+        code = getattr(thing, "__code__", None)
+        return self.where(code, code.co_firstlineno) if code else None
+
+    def load(self, name: str) -> ModuleType:
+        """Import the learner's `lab.<name>`.
+
+        Raises `LearnerError` with file, line and one sentence for whatever can go wrong in it.
+        """
+        full = f"lab.{name}"
+        if full in self.hung_imports:
+            raise LearnerError(self.hung_imports[full])
+        if not (self.tree / "lab" / f"{name}.py").exists() and not (self.tree / "lab" / name).is_dir():
+            raise LearnerError(f"there is no lab/{name}.py in {self.name}", f"lab/{name}.py")
+        if sys.path[0] != str(self.tree):
+            sys.path.insert(0, str(self.tree))
+        # Two saves within one second leave equal time stamps: a stale .pyc would be judged in the place of the file.
+        sys.dont_write_bytecode = True
+        importlib.invalidate_caches()
+        try:
+            with self.import_deadline(full):
+                return importlib.import_module(full)
+        except NotImplementedError:
+            raise
+        except SyntaxError as error:
+            raise self._syntax_error(error) from error
+        except ModuleNotFoundError as error:
+            hint = "is it spelled right?" if (error.name or "").startswith("lab") else "is it installed?"
+            sentence = f"importing lab/{name}.py failed: there is no module {error.name!r} ({hint})"
+            raise LearnerError(sentence, self.where_raised(error.__traceback__)) from error
+        except SystemExit as error:
+            sentence = f"lab/{name}.py ended the program while it was imported (SystemExit: {error.code})"
+            raise LearnerError(sentence, self.where_raised(error.__traceback__)) from error
+        except BaseException as error:
+            sentence = f"importing lab/{name}.py failed: {describe(error)}"
+            raise LearnerError(sentence, self.where_raised(error.__traceback__)) from error
+
+    def _syntax_error(self, error: SyntaxError) -> LearnerError:
+        path = Path(error.filename or "?")
+        shown = path.relative_to(self.tree).as_posix() if path.is_relative_to(self.tree) else path.name
+        text = (error.text or "").strip()
+        return LearnerError(
+            f"Python cannot read {shown}, line {error.lineno}: {error.msg}",
+            f"{shown}:{error.lineno}" + (f"\n    {text}" if text else ""),
+        )
+
+
+class LearnerModules:
+    """`lab.timing` is the learner's module of that name, imported on first use."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def __getattr__(self, name: str) -> ModuleType:
+        module = self._workspace.load(name)
+        setattr(self, name, module)
+        return module
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line: its name, and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def open_workspace(root: Path, chosen: Path | None, scratch: Path) -> Workspace:
+    """The workspace `chosen`, or the lab's own root, where the learner's files and the given ones already are together.
+
+    Any other is put together under `scratch`: what a learner may edit from there, everything given from the root.
+    Raises `LearnerError` where there is nothing to judge.
+    """
+    source = (chosen or root).resolve()
+    if source == root.resolve():
+        return Workspace(source, source, "your own files")
+    if not (source / "lab").is_dir():
+        raise LearnerError(f"{source} is no workspace: it holds no folder `lab`")
+    for path in _files(source):
+        _copy(path, scratch / path.relative_to(source))
+    for given in GIVEN:
+        _copy(root / given, scratch / given)
+    return Workspace(source, scratch.resolve(), f"workspace {chosen}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file below `folder` that a learner may have written, and the given ones among them."""
+    found = [folder / name for name in LEARNERS]
+    below = [path for top in found if top.is_dir() for path in top.rglob("*") if "__pycache__" not in path.parts]
+    return [path for path in [*found, *below] if path.is_file()]
+
+
+def _copy(path: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, to)

@@ -1,0 +1,482 @@
+"""Exercise 1 - your first inference endpoint.
+
+One model, asked in three ways: awaited, on a thread, and blocking the event loop. You build all three, then see what
+each does to sixty callers at once. Write `lab/service.py` and `lab/model.py`, then predict it in `lab/predictions.py`.
+"""
+
+import asyncio
+import inspect
+import math
+import os
+import time
+from statistics import fmean
+
+import pytest
+
+from checks.harness.judging import EARLY, best_of, blame_the_machine_unless
+from checks.harness.probe import Probe
+from checks.harness.trace import timeline
+
+CALLERS = 60  # more than the 40 threads of FastAPI's pool
+CONNECTIONS = 32
+TICK = 1e-5  # seconds: the virtual clock counts in microseconds
+
+
+@pytest.mark.checkpoint(
+    "1.1",
+    points=1,
+    hints=(
+        "`FastAPI(title=...)`, `app.include_router(router)`, `app.add_exception_handler(...)`, then return the app.",
+        "The process id is `os.getpid()`.",
+    ),
+)
+def test_health(service, show):
+    """The service says who it is.
+
+    A load balancer sends traffic only to processes whose health endpoint answers; with several workers behind one port,
+    the pid tells which of them did.
+    """
+    app = service()
+    health = app.get("/health").answer()
+    paths = content(app.get("/openapi.json").answer()).get("paths", {})
+    page = app.get("/docs").answer()
+
+    expected = {"status": "ok", "pid": os.getpid()}
+    assert health.status_code == 200, f"GET /health gave {health.status_code}\nwanted: 200"
+    assert content(health) == expected, f"GET /health answered {health.text[:80]}\nwanted: {expected}"
+    assert app.app.title not in ("", "FastAPI"), f"the app's title is {app.app.title!r}\nwanted: a title of its own"
+    missing = {"/health", "/predict", "/predict/threaded", "/predict/blocking"} - set(paths)
+    assert not missing, f"the OpenAPI page does not know {', '.join(sorted(missing))}\nwanted: all four routes"
+    assert page.status_code == 200, f"GET /docs gave {page.status_code}\nwanted: FastAPI's page with all routes"
+    show.number(f"pid {os.getpid()}", os.getpid())
+
+
+@pytest.mark.checkpoint(
+    "1.2",
+    points=2,
+    hints=(
+        "The handler is one line: await `model.predict(body.features)`, and return it in a `PredictResponse`.",
+        "pydantic turns \"2\" and true into numbers unless a field is strict: `Annotated[float, Field(strict=True, "
+        "allow_inf_nan=False)]` is a finite JSON number, and `min_length=1` on the list refuses an empty one.",
+    ),
+)
+def test_predict_honours_its_contract(service, lab, rng, show):
+    """/predict honours its contract.
+
+    A model behind a service must be asked exactly once for each request, with what the caller sent, and its answer must
+    arrive as it was given. What is no list of numbers must be refused at the door: a NaN that gets in comes out as a
+    prediction that nobody can explain.
+    """
+    # The probe stands in for the model. Its answers cannot be guessed from the features.
+    probe = Probe(held=False, seconds=0, answer=lambda _: rng.uniform(-1e6, 1e6))
+    app = service(model=probe)
+    questions = [features(rng) for _ in range(5)]
+    for asked in [*questions, questions[0], [1, 2]]:  # one question comes twice; an integer is a number, too
+        before = len(probe.calls)
+        got = prediction(app.post("/predict", {"features": asked}).answer())
+        calls = probe.calls[before:]
+        assert len(calls) == 1, f"the model was asked {times(len(calls))} for one request\nwanted: exactly once"
+        sent = tuple(asked)
+        assert calls[0].features == sent, f"the model was given {calls[0].features}\nwanted: what was sent: {sent}"
+        said = calls[0].answer
+        assert close(got, said), f"the model said {said!r}, the caller got {got!r}\nwanted: the model's own answer"
+
+    refused = ['["1"]', "[true]", "[null]", "[[1]]", "[NaN]", "[Infinity]", "[-Infinity]", "[]", '"1"', "null", "{}"]
+    for bad in [*(f'{{"features": {value}}}' for value in refused), "{}", "[1]", "no JSON"]:
+        before = len(probe.calls)
+        answer = app.post("/predict", content=bad.encode()).answer()
+        assert answer.status_code == 422, f"{bad} was answered with {answer.status_code}\nwanted: 422"
+        assert len(probe.calls) == before, f"the model was asked about {bad}\nwanted: refused before the model"
+    extra = app.post("/predict", {"features": [1.0], "unknown": "field"}).answer()
+    assert extra.status_code < 500, f"a field nobody knows gave {extra.status_code}\nwanted: ignored, or a 422"
+
+    app = service(inference_seconds=0)  # and now with your own model
+    for asked in questions:
+        got, mean = prediction(app.post("/predict", {"features": asked}).answer()), fmean(asked)
+        assert close(got, mean), f"your model answered {got!r} to {asked}\nwanted: their mean, {mean!r}"
+        got = lab.model.SimulatedModel(0).predict_blocking(asked)
+        assert is_number(got), f"predict_blocking returned {got!r}\nwanted: a float"
+        assert close(got, mean), f"predict_blocking answered {got!r} to {asked}\nwanted: their mean, {mean!r}"
+    show.number(f"{len(refused) + 3} bad bodies refused", len(refused) + 3)
+
+
+@pytest.mark.looptime
+@pytest.mark.checkpoint(
+    "1.3",
+    points=3,
+    hints=(
+        "`time.sleep` keeps the thread and everything that runs on it; `await asyncio.sleep` hands the thread back to "
+        "the event loop until the time is over.",
+        "The model holds nothing but its `seconds`: sixty calls of one model wait side by side.",
+    ),
+)
+async def test_the_model_waits(lab, rng, show):
+    """The model waits, all calls side by side.
+
+    A wait on the event loop must be awaited, or nothing else runs meanwhile. This checkpoint runs on a virtual clock
+    that jumps from one timer to the next, so what it reads is exact: a blocking sleep is no timer and shows as 0.
+    """
+    clock = asyncio.get_running_loop()
+    seconds = rng.uniform(0.02, 0.05)
+    model = lab.model.SimulatedModel(seconds)
+
+    started, wall = clock.time(), time.perf_counter()
+    waiting = model.predict(features(rng))
+    assert inspect.isawaitable(waiting), f"predict returned {waiting!r}\nwanted: something to await (`async def`)"
+    answer = await asyncio.wait_for(waiting, timeout=1000)
+    took, wall = clock.time() - started, time.perf_counter() - wall
+    blocked = took == 0 and wall >= seconds - EARLY
+    why = ": it blocked the thread for that time instead" if blocked else ""
+    assert is_number(answer), f"predict returned {answer!r}\nwanted: a float"
+    assert math.isclose(took, seconds, abs_tol=TICK), (
+        f"one predict waited {took:.3f} s on the event loop's clock{why}\nwanted: exactly the model's {seconds:.3f} s"
+    )
+
+    started = clock.time()
+    async with asyncio.timeout(1000):
+        await asyncio.gather(*(model.predict(features(rng)) for _ in range(CALLERS)))
+    took = clock.time() - started
+    show.number(f"{CALLERS} waits took as long as {took / seconds:.0f}", took / seconds)
+    assert math.isclose(took, seconds, abs_tol=TICK), (
+        f"{CALLERS} calls of one model took {took:.3f} s, as long as {took / seconds:.0f} one after the other\n"
+        f"wanted: {seconds:.3f} s, since they all wait at the same time"
+    )
+
+    started = time.perf_counter()
+    answer = model.predict_blocking(features(rng))
+    took = time.perf_counter() - started
+    assert is_number(answer), f"predict_blocking returned {answer!r}\nwanted: a float"
+    assert took >= seconds - EARLY, f"predict_blocking took {took:.3f} s\nwanted: at least {seconds:.3f} s of real time"
+
+
+@pytest.mark.checkpoint(
+    "1.4",
+    points=3,
+    hints=(
+        "Inside `async def`, everything that waits must be awaited: `await model.predict(...)`.",
+        "An `async def` that calls something blocking holds the only thread the event loop has. A plain `def` gets a "
+        "thread of a pool of 40. Neither is enough for 60.",
+    ),
+)
+def test_predict_serves_everybody_at_once(service, rng, show):
+    """/predict serves 60 callers at once.
+
+    While one request awaits the model, the event loop can start all the others. One blocking call takes that away from
+    everybody: each request then waits for all those before it, and p99 grows with every user. Nothing is timed here.
+    The model holds its callers until all of them are inside, or until no more can come.
+    """
+    probe = Probe()
+    app = service(model=probe)
+    calls = [app.post("/predict", {"features": features(rng)}) for _ in range(CALLERS)]
+    app.until(lambda: probe.inside == CALLERS or app.where_slept())
+    together, slept = probe.inside, app.where_slept()
+    probe.open()
+    app.finish(calls, seconds=3)
+
+    asked(probe, calls)
+    first = probe.calls[0]
+    show.number(f"{together} of {CALLERS} in the model together", together)
+    show.picture(staircase(f"{CALLERS} requests to /predict", calls, probe))
+    show.at(slept or app.where(*first.caller))
+    assert not slept, (
+        "the event loop's own thread was put to sleep (time.sleep), and with it every other request\n"
+        "wanted: nothing but awaited waiting in an `async def`"
+    )
+    if first.blocking and first.on_loop:
+        why = ": it calls predict_blocking on the event loop's own thread, which can serve nobody else meanwhile"
+    elif first.blocking:
+        why = ": it calls predict_blocking on threads, which the others have to wait for"
+    else:
+        why = ": the others wait for something on their way, such as a lock"
+    assert together == CALLERS, f"{together} of {CALLERS} calls were in the model together{why}\nwanted: all {CALLERS}"
+    threads = {call.thread for call in probe.calls}
+    assert not first.blocking, f"{len(threads)} threads stood in predict_blocking\nwanted: await model.predict, no thread"
+    assert len(threads) == 1, f"predict ran on {len(threads)} threads\nwanted: all on the event loop's own"
+
+
+@pytest.mark.checkpoint(
+    "1.5",
+    points=2,
+    hints=(
+        "Write it as a plain `def` and call `model.predict_blocking`: FastAPI itself moves it to its pool of threads.",
+        "`/health` stays an `async def`: it needs no thread, so it answers when all of them are taken.",
+    ),
+)
+def test_threaded_is_limited_by_its_pool(service, lab, rng, show):
+    """/predict/threaded: one for each thread.
+
+    Blocking code on threads is no mistake, and often all there is (most model libraries block). But the pool has 40
+    threads for the whole process: the 41st caller waits, however idle the machine is. What needs no thread goes on.
+    """
+    pool = lab.settings.Settings().thread_pool_size
+    probe = Probe()
+    app = service(model=probe)
+    calls = [app.post("/predict/threaded", {"features": features(rng)}) for _ in range(CALLERS)]
+    app.until(lambda: probe.inside > pool)
+    together = probe.inside
+    health = app.get("/health")
+    app.until(lambda: health.done)
+    healthy, busy = health.done, app.pool_threads_in_use()
+    probe.open()
+    app.finish(calls, seconds=3)
+
+    asked(probe, calls)
+    first = probe.calls[0]
+    show.number(f"{together} of {CALLERS} inside: the pool", together)
+    show.picture(staircase(f"{CALLERS} requests to /predict/threaded", calls, probe))
+    show.at(app.where(*first.caller))
+    how = " (on the event loop's own thread)" if first.on_loop else ""
+    assert together == pool, (
+        f"{together} of {CALLERS} calls were in the model together{how}\nwanted: {pool}, one for each thread of the pool"
+    )
+    assert first.blocking, "the threads called predict, which is to be awaited\nwanted: predict_blocking on each thread"
+    assert busy == pool, f"{busy} of FastAPI's {pool} threads were in use\nwanted: its own pool, and no other"
+    assert healthy, "GET /health got no answer while all threads were taken\nwanted: an answer: it must need no thread"
+
+
+@pytest.mark.checkpoint(
+    "1.6",
+    points=2,
+    hints=("`async def`, and in it `model.predict_blocking` without await or thread: here the mistake is wanted.",),
+)
+def test_blocking_stalls_everybody(service, rng, show):
+    """/predict/blocking stalls everybody.
+
+    One blocking call in an `async def` stops the whole process, its health check included: a busy service then looks
+    dead to its load balancer and is restarted in the middle of its work. Kept here on purpose, to be measured.
+    """
+    probe = Probe()
+    app = service(model=probe)
+    calls = [app.post("/predict/blocking", {"features": features(rng)}) for _ in range(8)]
+    app.until(lambda: probe.inside > 1)
+    health = app.get("/health")
+    app.until(lambda: health.done)
+    healthy = health.done
+    probe.open()
+    app.finish([*calls, health], seconds=5)
+
+    asked(probe, calls)
+    first = probe.calls[0]
+    show.number(f"{probe.peak} of {len(calls)} at a time", probe.peak)
+    show.picture(staircase(f"{len(calls)} requests to /predict/blocking", calls, probe))
+    show.at(app.where(*first.caller))
+    assert first.blocking, "the specimen awaits model.predict: it is cured\nwanted: predict_blocking in an `async def`"
+    assert first.on_loop, (
+        "predict_blocking ran on a thread of its own: the specimen is cured\nwanted: on the event loop's own thread"
+    )
+    assert probe.peak == 1, f"{probe.peak} calls were in the model together\nwanted: 1 at a time"
+    assert not healthy, "GET /health was answered while the model was busy\nwanted: it waits behind the blocking call"
+    for call in calls:
+        prediction(call.answer())
+
+
+@pytest.mark.checkpoint(
+    "1.7",
+    points=2,
+    hints=("Keep what belongs to one request in local variables: not on the module, the app or the model.",),
+)
+def test_everybody_gets_their_own_answer(service, rng, show):
+    """Everybody gets their own answer.
+
+    Between an `await` and the next line any other request may have run. What was put on a module, the app or the model
+    by then belongs to somebody else: the fault that shows only under load, and hands one user's data to another.
+    """
+    questions = [features(rng) for _ in range(50)]
+    probe = Probe()
+    app = service(model=probe)
+    calls = {tuple(q): app.post("/predict", {"features": q}) for q in questions}
+    app.until(lambda: probe.inside == len(calls))
+    if probe.inside < len(calls):
+        probe.open()  # they cannot be in the model together; that is not what is judged here
+        app.finish([*calls.values()], seconds=10)
+    asked(probe, [*calls.values()])
+    assert {call.features for call in probe.calls} == set(calls), (
+        "the model was given some callers' features twice and others' never\nwanted: every caller's own, once"
+    )
+    for call in rng.sample(probe.calls, len(probe.calls)):  # the last to come may be the first to go
+        probe.release(call)
+        got = prediction(calls[call.features].answer())
+        others = [other for other in probe.calls if close(got, fmean(other.features))]
+        whose = ", the answer to another caller's question" if others else ""
+        assert close(got, call.answer), f"a caller got {got!r}{whose}\nwanted: {call.answer!r}, their own answer"
+
+    alone = service(inference_seconds=0)
+    own = [prediction(alone.post("/predict", {"features": q}).answer()) for q in questions]
+    app = service(inference_seconds=0.02)
+    together = [app.post("/predict", {"features": q}) for q in questions]
+    for expected, call in zip(own, together, strict=True):
+        got = prediction(call.answer())
+        assert close(got, expected), (
+            f"your own model answered {got!r} in company\nwanted: {expected!r}, as when it was asked alone"
+        )
+    show.number(f"{len(questions)} callers, {len(questions)} own answers", len(questions))
+
+
+@pytest.mark.checkpoint(
+    "1.8",
+    points=2,
+    hints=(
+        "How many can be in the model together? The burst goes through in waves of that many; how many waves?",
+        "A last wave that is not full takes as long as a full one: round the number of waves up (`math.ceil`).",
+    ),
+)
+def test_burst_seconds(lab, rng, show):
+    """burst_seconds predicts a burst.
+
+    Whoever can say beforehand what a service will do notices when it does something else. The arithmetic is short: the
+    model's time, and how many go through together.
+    """
+    burst_seconds = lab.predictions.burst_seconds
+    tables = [("async", 60, 0.1, 40), ("threaded", 40, 0.1, 40), ("threaded", 41, 0.1, 40), ("blocking", 7, 0.5, 40)]
+    tables += [(kind, 0, 0.1, 40) for kind in ("async", "threaded", "blocking")]
+    kinds = ["async", "threaded", "blocking"]
+    random = [(rng.choice(kinds), rng.randint(1, 500), rng.uniform(0.01, 3), rng.randint(1, 64)) for _ in range(60)]
+    for kind, requests, seconds, threads in tables + random:
+        waves = {"async": min(requests, 1), "threaded": math.ceil(requests / threads), "blocking": requests}[kind]
+        got = burst_seconds(kind, requests, seconds, threads)
+        call = f"burst_seconds({kind!r}, {requests}, {seconds:.3g}, threads={threads})"
+        assert is_number(got), f"{call} returned {got!r}\nwanted: a number of seconds"
+        assert close(got, waves * seconds), (
+            f"{call} is {got:.4g}\nwanted: {waves * seconds:.4g}, {waves} wave{'s' * (waves != 1)} of {seconds:.3g} s"
+        )
+    default = burst_seconds("threaded", 41, 0.5)
+    assert close(default, 1.0), f"burst_seconds('threaded', 41, 0.5) is {default!r}\nwanted: 1.0, with 40 threads"
+    try:
+        got = burst_seconds("telepathy", 1, 0.1)
+    except ValueError:
+        pass
+    else:
+        pytest.fail(f"burst_seconds('telepathy', 1, 0.1) returned {got!r}\nwanted: a ValueError for an unknown kind")
+    show.number("41 calls on 40 threads: two waves", 2)
+
+
+@pytest.mark.checkpoint(
+    "1.9",
+    points=3,
+    needs=["1.3", "1.4", "1.6"],
+    deadline=120,
+    hints=(
+        "`create_app()` without arguments reads `Settings()`, and its model waits `settings.inference_seconds`.",
+        "Try it by hand: `LAB_INFERENCE_SECONDS=1 uv run uvicorn --factory lab.service:create_app`.",
+    ),
+)
+def test_on_a_real_server(serve, rng, show):
+    """A real server keeps the promise.
+
+    A blocking endpoint cannot answer more than 1/seconds, whatever the machine: that is arithmetic, not measurement.
+    The awaited one answers all its connections in the time of one.
+    """
+    from checks.harness.traffic import closed_loop
+
+    seconds = round(rng.uniform(0.15, 0.25), 3)
+    server = serve(inference_seconds=seconds)
+
+    def burst(url, requests):
+        body = b'{"features": [1.0, 2.0, 6.0]}'
+        headers = [("content-type", "application/json")]
+        return closed_loop(url, connections=requests, requests=requests, body=body, headers=headers, timeout=30)
+
+    def awaited_rate():
+        nonlocal awaited
+        awaited = burst(f"{server.url}/predict", CONNECTIONS)
+        return awaited.throughput
+
+    awaited = None
+    wanted = 4 / seconds
+    rate = best_of(awaited_rate, wanted).value
+    few = 6  # enough to see it: 32 would take 32 times as long as one
+    blocking = burst(f"{server.url}/predict/blocking", few)
+
+    for trace, path in ((awaited, "/predict"), (blocking, "/predict/blocking")):
+        failed = [r.error or f"status {r.status}" for r in trace.requests if not r.ok]
+        assert not failed, f"{len(failed)} of {len(trace.requests)} requests to {path}: {failed[0]}\nwanted: 200 for all"
+    predicted = {"/predict": seconds, "/predict/blocking": few * seconds}
+    rows = []
+    for path, trace in (("/predict", awaited), ("/predict/blocking", blocking)):
+        last = max(trace.latencies())
+        ended = sorted(trace.requests, key=lambda r: r.finished)[:: len(trace.requests) // few]
+        title = f"{len(ended)} of {len(trace.requests)} requests to {path}"
+        show.picture(timeline([("", r.sent, r.finished - seconds, r.finished) for r in ended], title))
+        rows.append((path, len(trace.requests), f"{predicted[path]:.2f}", f"{last:.2f}", f"{trace.throughput:.1f}"))
+    columns = ("one model call: " + f"{seconds} s", "requests", "predicted s", "measured s", "requests/s")
+    show.table("prediction beside measurement", columns, rows)
+    show.number(f"{rate * seconds:.0f} times 1/seconds", rate * seconds)
+
+    fastest = min(awaited.latencies())
+    assert fastest >= seconds - EARLY, (
+        f"with LAB_INFERENCE_SECONDS={seconds} a request to /predict was answered after {fastest:.3f} s\n"
+        f"wanted: never before {seconds} s: the setting must reach the model"
+    )
+    elapsed = max(blocking.latencies())
+    assert elapsed >= few * (seconds - EARLY), (
+        f"{few} requests to /predict/blocking took {elapsed:.2f} s\n"
+        f"wanted: at least {few} x {seconds} s: one after the other"
+    )
+    if rate < wanted:
+        control = serve(app="checks.harness.control:create_app", inference_seconds=seconds)
+        reached = blame_the_machine_unless(lambda: burst(f"{control.url}/predict", CONNECTIONS).throughput, wanted)
+        pytest.fail(
+            f"/predict reached {rate:.1f} requests/s, the lab's own service {reached:.1f} in the same seconds\n"
+            f"wanted: at least {wanted:.1f}, 4 times what blocking could reach"
+        )
+
+
+def features(rng):
+    """A random question, unlike any other."""
+    return [rng.uniform(-100, 100) for _ in range(rng.randint(2, 8))]
+
+
+def content(answer):
+    """The JSON object in an answer."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    assert isinstance(body, dict), f"{answer.url.path} answered {answer.text[:60]!r}\nwanted: a JSON object"
+    return body
+
+
+def prediction(answer):
+    """The number in `{"prediction": ...}`."""
+    status = answer.status_code
+    assert status == 200, f"{answer.url.path} gave {status}: {answer.text[:60]}\nwanted: 200"
+    body = content(answer)
+    number = body.get("prediction")
+    assert set(body) == {"prediction"}, f"the answer was {answer.text[:60]}\nwanted: {{'prediction': a number}}"
+    assert is_number(number), f"the prediction was {number!r}\nwanted: a number"
+    return number
+
+
+def is_number(value):
+    """A float, or an integer in its place; a boolean is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def close(value, expected):
+    """Equal but for the last digits of floating point."""
+    return math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def times(number):
+    """How often, in words."""
+    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def asked(probe, calls):
+    """Go on only if the model was asked at all; if it was not, the first answer tells why."""
+    if not probe.calls:
+        answer = calls[0].answer()
+        pytest.fail(
+            f"the model was never asked, and {answer.url.path} gave {answer.status_code}: {answer.text[:40]}\n"
+            "wanted: the route takes its model from Depends(get_model) and asks it"
+        )
+
+
+def staircase(title, calls, probe):
+    """The picture of requests that wait for the model and work in it, in the order in which they got there."""
+    now = time.perf_counter()
+    sent = sorted(call.sent for call in calls)
+    inside = sorted(probe.calls, key=lambda call: call.entered)
+    rows = [("", s, call.entered, call.left or now) for s, call in zip(sent, inside, strict=False)]
+    rows += [("", s, now, now) for s in sent[len(rows) :]]
+    return timeline(rows, title)

@@ -1,0 +1,1 @@
+"""The inference service: what a learner writes, exercise by exercise."""

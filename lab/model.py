@@ -1,0 +1,23 @@
+"""The model: a delay in place of the arithmetic, and a mean in place of the intelligence."""
+
+from collections.abc import Sequence
+
+
+class SimulatedModel:
+    """A model that takes `seconds` for every prediction, whoever else is asking.
+
+    >>> SimulatedModel(seconds=0.1).predict_blocking([1.0, 2.0, 6.0])  # a tenth of a second later
+    3.0
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Remember how long one prediction takes."""
+        self.seconds = seconds
+
+    def predict_blocking(self, features: Sequence[float]) -> float:
+        """The mean of the features, after a wait that keeps this thread to itself (`time.sleep`)."""
+        raise NotImplementedError("1.3: SimulatedModel.predict_blocking")
+
+    async def predict(self, features: Sequence[float]) -> float:
+        """The mean of the features, after a wait that lets everybody else run (`asyncio.sleep`)."""
+        raise NotImplementedError("1.3: SimulatedModel.predict")

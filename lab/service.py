@@ -1,0 +1,68 @@
+"""The inference service: one prediction, asked for in three ways."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from pydantic import BaseModel
+
+from lab.model import SimulatedModel
+from lab.settings import Settings
+
+router = APIRouter()
+
+
+class PredictRequest(BaseModel):
+    """What a caller sends: `{"features": [1.0, 2.0, 6.0]}`, at least one, each a finite JSON number."""
+
+    features: list[float]  # TODO(1.2): this lets an empty list, "2", true and NaN through
+
+
+class PredictResponse(BaseModel):
+    """What a caller gets: `{"prediction": 3.0}`."""
+
+    prediction: float
+
+
+async def get_model(request: Request) -> SimulatedModel:
+    """The model of the app that answers this request: `app.state.model`.
+
+    Every prediction route asks for its model through this dependency, so that a test can put another in its place
+    (`app.dependency_overrides[get_model]`); the checkpoints do.
+    """
+    raise NotImplementedError("1.7: get_model")
+
+
+Model = Annotated[SimulatedModel, Depends(get_model)]
+
+
+@router.get("/health")
+async def health() -> dict[str, str | int]:
+    """Say that this process answers, and which one it is: `{"status": "ok", "pid": 4711}`."""
+    raise NotImplementedError("1.1: GET /health")
+
+
+@router.post("/predict")
+async def predict(body: PredictRequest, model: Model) -> PredictResponse:
+    """One prediction, awaited: while the model waits, the event loop serves everybody else."""
+    raise NotImplementedError("1.2: POST /predict")
+
+
+@router.post("/predict/threaded")
+def predict_threaded(body: PredictRequest, model: Model) -> PredictResponse:
+    """One prediction with the blocking call, in a plain `def`: FastAPI runs it on a thread of its pool."""
+    raise NotImplementedError("1.5: POST /predict/threaded")
+
+
+@router.post("/predict/blocking")
+async def predict_blocking(body: PredictRequest, model: Model) -> PredictResponse:
+    """One prediction with the blocking call in an `async def`: the mistake, kept as a specimen to measure."""
+    raise NotImplementedError("1.6: POST /predict/blocking")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """A new service with a title of its own, all routes above, and one model that waits `settings.inference_seconds`.
+
+    Called without settings it reads them from the environment (`Settings()`). The model goes to `app.state.model`.
+    `lab.errors.invalid_request` answers every `RequestValidationError`.
+    """
+    raise NotImplementedError("1.1: create_app")

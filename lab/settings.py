@@ -1,0 +1,16 @@
+"""Given: the settings of the service, read from the environment (`LAB_INFERENCE_SECONDS=0.2`)."""
+
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+THREAD_POOL_SIZE = 40
+"""Threads that `def` endpoints share in one process: what anyio, and so FastAPI, starts with."""
+
+
+class Settings(BaseSettings):
+    """Everything about the service that a deployment may want to change. Times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="LAB_")
+
+    inference_seconds: NonNegativeFloat = 0.1
+    thread_pool_size: PositiveInt = THREAD_POOL_SIZE

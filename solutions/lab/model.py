@@ -1,0 +1,28 @@
+"""The model: a delay in place of the arithmetic, and a mean in place of the intelligence."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from statistics import fmean
+
+
+class SimulatedModel:
+    """A model that takes `seconds` for every prediction, whoever else is asking.
+
+    >>> SimulatedModel(seconds=0.1).predict_blocking([1.0, 2.0, 6.0])  # a tenth of a second later
+    3.0
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Remember how long one prediction takes."""
+        self.seconds = seconds
+
+    def predict_blocking(self, features: Sequence[float]) -> float:
+        """The mean of the features, after a wait that keeps this thread to itself (`time.sleep`)."""
+        time.sleep(self.seconds)
+        return fmean(features)
+
+    async def predict(self, features: Sequence[float]) -> float:
+        """The mean of the features, after a wait that lets everybody else run (`asyncio.sleep`)."""
+        await asyncio.sleep(self.seconds)
+        return fmean(features)

@@ -1,0 +1,22 @@
+"""What queue arithmetic says before anything is measured."""
+
+import math
+
+from lab.settings import THREAD_POOL_SIZE
+
+
+def burst_seconds(kind: str, requests: int, seconds: float, threads: int = THREAD_POOL_SIZE) -> float:
+    """How long a burst takes: `requests` arrive together, the model needs `seconds` for each; when is the last answered?
+
+    `kind` says how the endpoint calls the model: "async" (awaits it), "threaded" (blocks one of `threads` pool
+    threads) or "blocking" (blocks the event loop). No requests take 0.0 s; any other kind is a ValueError.
+
+    >>> burst_seconds("threaded", requests=41, seconds=0.5, threads=40)  # the 41st waits for a thread
+    1.0
+    """
+    together = {"async": requests, "threaded": threads, "blocking": 1}
+    if kind not in together:
+        raise ValueError(f"kind is one of {', '.join(together)}, not {kind!r}")
+    if requests == 0:
+        return 0.0
+    return math.ceil(requests / together[kind]) * seconds

@@ -1,0 +1,79 @@
+"""The inference service: one prediction, asked for in three ways."""
+
+import os
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+
+from lab.errors import invalid_request
+from lab.model import SimulatedModel
+from lab.settings import Settings
+
+router = APIRouter()
+
+Feature = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class PredictRequest(BaseModel):
+    """What a caller sends: `{"features": [1.0, 2.0, 6.0]}`, at least one, each a finite JSON number."""
+
+    features: Annotated[list[Feature], Field(min_length=1)]
+
+
+class PredictResponse(BaseModel):
+    """What a caller gets: `{"prediction": 3.0}`."""
+
+    prediction: float
+
+
+async def get_model(request: Request) -> SimulatedModel:
+    """The model of the app that answers this request: `app.state.model`.
+
+    Every prediction route asks for its model through this dependency, so that a test can put another in its place
+    (`app.dependency_overrides[get_model]`); the checkpoints do.
+    """
+    model: SimulatedModel = request.app.state.model
+    return model
+
+
+Model = Annotated[SimulatedModel, Depends(get_model)]
+
+
+@router.get("/health")
+async def health() -> dict[str, str | int]:
+    """Say that this process answers, and which one it is: `{"status": "ok", "pid": 4711}`."""
+    return {"status": "ok", "pid": os.getpid()}
+
+
+@router.post("/predict")
+async def predict(body: PredictRequest, model: Model) -> PredictResponse:
+    """One prediction, awaited: while the model waits, the event loop serves everybody else."""
+    return PredictResponse(prediction=await model.predict(body.features))
+
+
+@router.post("/predict/threaded")
+def predict_threaded(body: PredictRequest, model: Model) -> PredictResponse:
+    """One prediction with the blocking call, in a plain `def`: FastAPI runs it on a thread of its pool."""
+    return PredictResponse(prediction=model.predict_blocking(body.features))
+
+
+@router.post("/predict/blocking")
+async def predict_blocking(body: PredictRequest, model: Model) -> PredictResponse:
+    """One prediction with the blocking call in an `async def`: the mistake, kept as a specimen to measure."""
+    return PredictResponse(prediction=model.predict_blocking(body.features))
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """A new service with a title of its own, all routes above, and one model that waits `settings.inference_seconds`.
+
+    Called without settings it reads them from the environment (`Settings()`). The model goes to `app.state.model`.
+    `lab.errors.invalid_request` answers every `RequestValidationError`.
+    """
+    settings = settings or Settings()
+    app = FastAPI(title="Inference latency lab")
+    app.state.model = SimulatedModel(settings.inference_seconds)
+    app.add_exception_handler(RequestValidationError, invalid_request)
+    app.include_router(router)
+    return app
