@@ -14,7 +14,7 @@ from checks.harness.inprocess import InProcess
 from checks.harness.report.evidence import Show
 from checks.harness.servers import Server, server, uvicorn_command
 from checks.harness.watch import SLEEPS
-from checks.harness.workspace import LearnerModules, Workspace
+from checks.harness.workspace import LearnerError, LearnerModules, Workspace
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,10 +33,15 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
     """`service(model=..., **settings)` starts the learner's app in process; a `model` takes the place of its own."""
     started: list[InProcess] = []
 
+    from fastapi import FastAPI
+
     SLEEPS.install()
 
     def start(model: Any = None, **settings: Any) -> InProcess:
         app = lab.service.create_app(lab.settings.Settings(**settings))
+        if not isinstance(app, FastAPI):
+            defined = workspace.where_defined(lab.service.create_app)
+            raise LearnerError(f"create_app() returned {app!r}\nwanted: a FastAPI app", defined)
         running = InProcess(app, workspace)
         if model is not None:
 

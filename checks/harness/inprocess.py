@@ -29,7 +29,7 @@ ANSWER_SECONDS = 30.0
 
 
 class NoAnswer(Exception):
-    """A request that got no answer, and never will: what was waited for, why it will not come, and the learner's line."""
+    """A request that got no answer, and never will: why, and the learner's line."""
 
     def __init__(self, asked: str, standstill: Standstill, where: str | None) -> None:
         super().__init__(f"{asked} got no answer: {standstill.words}")
@@ -62,7 +62,8 @@ class Pending:
         standstill = self._app.until(lambda: self.done, seconds)
         if standstill:
             raise NoAnswer(self.asked, standstill, self._app.where_waiting())
-        return self._future.result()
+        answer: httpx.Response = self._future.result()
+        return answer
 
 
 class InProcess:
@@ -75,6 +76,7 @@ class InProcess:
         self._loop = WatchedLoop()
         self._fatal: BaseException | None = None
         self._moves = 0
+        self._slept_before = len(SLEEPS.stacks)
         self._thread = threading.Thread(target=self._run, name="service loop", daemon=True)
         self.watch = Watch(self._loop, self._thread)
         self._client: httpx.AsyncClient
@@ -103,6 +105,8 @@ class InProcess:
             finally:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join(1)
+                if not self._thread.is_alive():
+                    self._loop.close()
 
     def post(self, path: str, body: object = None, *, content: bytes | None = None) -> Pending:
         """`POST` a JSON body (or `content` as it is)."""
@@ -136,7 +140,7 @@ class InProcess:
 
     def where_slept(self) -> str | None:
         """The learner's line that put the event loop's thread to sleep, if one did."""
-        return self._workspace.where_first(SLEEPS.stacks)
+        return self._workspace.where_first(SLEEPS.stacks[self._slept_before :])
 
     def where(self, code: CodeType, line: int) -> str | None:
         """A line of the learner's, for the card."""
@@ -180,6 +184,6 @@ class InProcess:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-        except BaseException as error:  # noqa: BLE001 - sys.exit in a handler ends the loop: the waiting test must hear of it
+        except BaseException as error:  # sys.exit in a handler ends the loop: the waiting test must hear of it
             self._fatal = error
             self.watch.changed.set()

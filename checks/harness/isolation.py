@@ -13,7 +13,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +53,7 @@ def can_fork() -> bool:
 class Watchdog:
     """Lives in the isolated process: calls `late` at the deadline, and dumps stacks if even that cannot run.
 
-    `late` hears what was not done in time, and whether the machine starved this process of its turns: then nobody knows.
+    `late` hears what was not done in time, and whether the machine starved this process: then nobody knows.
     """
 
     def __init__(self, seconds: float, stacks: Path, late: Callable[[str, bool], None]) -> None:
@@ -88,10 +87,19 @@ class Watchdog:
             turns += 1
 
 
-def forked(work: Callable[[Send], None], seconds: float, *, echo: bool, stacks: Path, tick: Callable[[], None]) -> Ending:
+def forked(
+    work: Callable[[Send], None],
+    seconds: float,
+    *,
+    prepare: Callable[[], None],
+    echo: bool,
+    stacks: Path,
+    tick: Callable[[], None],
+) -> Ending:
     """Run `work` in a forked process, which sends its payload through the function it is given.
 
-    `echo` lets its output through as well as keeping it; `tick` is called about ten times a second meanwhile.
+    `prepare` is called in there before its output is redirected; `echo` lets the output through as well as keeping it;
+    `tick` is called about ten times a second meanwhile.
     """
     started = time.monotonic()
     result, sent = os.pipe()
@@ -103,7 +111,7 @@ def forked(work: Callable[[Send], None], seconds: float, *, echo: bool, stacks: 
     if pid == 0:
         for end in (result, output, lifeline):
             os.close(end)
-        _be_the_child(work, sent, written, alive)
+        _be_the_child(prepare, work, sent, written, alive)
     for end in (sent, written, alive):
         os.close(end)
     reader = _Reader({result: bytearray(), output: bytearray()}, output, echo)
@@ -153,9 +161,7 @@ def spawned(
         process.stdin.close()
         process.stdout.close()
     sent = payload.read_bytes() if payload.exists() else b""
-    return Ending(
-        sent, kept.decode(errors="replace"), process.returncode, time.monotonic() - started, _read(stacks)
-    )
+    return Ending(sent, kept.decode(errors="replace"), process.returncode, time.monotonic() - started, _read(stacks))
 
 
 def follow_parent(alive: int) -> None:
@@ -172,20 +178,23 @@ def follow_parent(alive: int) -> None:
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
 
-def _be_the_child(work: Callable[[Send], None], sent: int, written: int, alive: int) -> None:
+def _be_the_child(
+    prepare: Callable[[], None], work: Callable[[Send], None], sent: int, written: int, alive: int
+) -> None:
     """Never returns: nothing of the parent's (atexit, buffers, open reports) may run a second time here."""
     code = 1
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        prepare()
         os.dup2(written, 1)
         os.dup2(written, 2)
-        sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115 - lives as long as we do
-        sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr):  # last words must not wait in a buffer when it all ends
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         follow_parent(alive)
         work(lambda payload: _write_all(sent, payload))
         code = 0
-    except BaseException:  # noqa: BLE001 - the last line of defence: the parent reads it in the output
+    except BaseException:  # the last line of defence: the parent reads it in the output
         import traceback
 
         traceback.print_exc()

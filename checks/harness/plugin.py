@@ -12,11 +12,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -36,7 +36,7 @@ __all__ = ["lab", "rng", "serve", "service", "show"]
 
 DEADLINE = 60.0
 """Seconds that a checkpoint may take; a right answer takes a few, on a machine with 16 busy processes too."""
-IMPORT_SECONDS = 15.0
+IMPORT_SECONDS = 10.0
 TRIES = 3
 """How often a checkpoint is run before it is inconclusive."""
 
@@ -60,7 +60,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Open the workspace, and put the card in the place of pytest's own report where a learner looks at checkpoints."""
-    config.addinivalue_line("markers", "checkpoint(id, points, needs=[], hints=(), deadline=60): a checkpoint of the lab")
+    config.addinivalue_line(
+        "markers", "checkpoint(id, points, needs=[], hints=(), deadline=60): a checkpoint of the lab"
+    )
     scratch = Path(tempfile.mkdtemp(prefix="lab-"))
     try:
         workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree")
@@ -94,6 +96,7 @@ class Lab:
         self.run: results.Run | None = None
         self.started = time.monotonic()
         self.console = Console(file=sys.stdout, width=WIDTH)
+        self.exit_status: int = pytest.ExitCode.OK
         self.card: Card | None = None
         self.pytest_says = io.StringIO()
         if _wants_card(config):
@@ -126,7 +129,9 @@ class Lab:
         items = [item for item in session.items if CHECKPOINT in item.stash]
         if not items or self.config.option.isolated:
             return
-        if self.config.option.isolation != "none" and any({"service", "serve"} & set(_fixtures(item)) for item in items):
+        if self.config.option.isolation != "none" and any(
+            {"service", "serve"} & set(_fixtures(item)) for item in items
+        ):
             import fastapi  # noqa: F401 - once here instead of once in every checkpoint's process
             import httpx  # noqa: F401
         self.run = results.Run(
@@ -145,14 +150,16 @@ class Lab:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         """Run a checkpoint in a process of its own."""
-        if CHECKPOINT not in item.stash or self.config.option.isolated:
+        if CHECKPOINT not in item.stash:
             return None
+        if folder := self.config.option.isolated:
+            self._be_spawned(item, folder)
         checkpoint = item.stash[CHECKPOINT]
         self._announce(checkpoint)
         missing = self._missing(item)
         if missing:
-            checkpoint.judge("locked", f"it needs {', '.join(missing)} first")
-            reports = [self._report(item, "setup", checkpoint)]
+            checkpoint.judge("locked", f"needs {', '.join(missing)} first")
+            reports = self._reports(item, checkpoint)
         elif self.config.option.isolation == "none":
             reports = runtestprotocol(item, log=False)
         else:
@@ -173,11 +180,11 @@ class Lab:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Iterator[None]:
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Turn what a checkpoint ended with into its verdict."""
-        report: pytest.TestReport = yield  # type: ignore[misc, assignment]
+        report = yield
         if CHECKPOINT not in item.stash:
-            return report  # type: ignore[return-value]
+            return report
         checkpoint, shown = item.stash[CHECKPOINT], item.stash[SHOWN]
         checkpoint.seconds += call.duration
         if call.excinfo is not None and checkpoint.verdict in ("not_run", "passed"):
@@ -189,10 +196,10 @@ class Lab:
         checkpoint.evidence = shown.evidence
         if checkpoint.verdict == "failed":
             checkpoint.where = checkpoint.where or shown.where
-        return _told(report, item, checkpoint)  # type: ignore[return-value]
+        return _told(report, item, checkpoint)
 
     def _missing(self, item: pytest.Item) -> list[str]:
-        """What this checkpoint needs that was selected too, and has not passed. What was not selected is not asked for."""
+        """What this checkpoint needs that was selected too, and has not passed."""
         assert self.run
         verdicts = {c.id: c.verdict for c in self.run.checkpoints}
         return [need for need in _marker(item).kwargs.get("needs", ()) if verdicts.get(need, "passed") != "passed"]
@@ -201,13 +208,17 @@ class Lab:
         checkpoint = item.stash[CHECKPOINT]
         way = self.config.option.isolation
         fork = isolation.can_fork() if way == "auto" else way == "fork"
-        seconds = float(_marker(item).kwargs.get("deadline", DEADLINE))
+        seconds = _deadline(item)
         folder = Path(tempfile.mkdtemp(dir=self.scratch))
         echo = self.config.option.capture == "no"
         if fork:
             ending = isolation.forked(
-                lambda send: self.be_isolated(item, send, seconds, folder),
-                seconds, echo=echo, stacks=folder / "stacks", tick=self._tick,
+                lambda send: self._be_isolated(item, send, folder),
+                seconds,
+                prepare=self._stop_capturing,
+                echo=echo,
+                stacks=folder / "stacks",
+                tick=self._tick,
             )  # fmt: skip
         else:
             ending = isolation.spawned(
@@ -225,16 +236,22 @@ class Lab:
             checkpoint.judge(judged.verdict, judged.message)
             checkpoint.where = judged.where
         checkpoint.seconds = ending.seconds
-        checkpoint.output = "\n".join(ending.output.splitlines()[-20:])
+        checkpoint.output = "\n".join(line[:200] for line in ending.output.splitlines()[-20:])
         load: Callable[..., Any] = self.config.hook.pytest_report_from_serializable
         reports = [load(config=self.config, data=data) for data in told.get("reports", [])]
-        return reports or [self._report(item, "call", checkpoint)]
+        for report in reports:
+            if isinstance(report.longrepr, list):  # why it was skipped: JSON knows no tuples, and pytest nothing else
+                report.longrepr = tuple(report.longrepr)
+        return reports or self._reports(item, checkpoint)
 
-    def be_isolated(self, item: pytest.Item, send: isolation.Send, seconds: float, folder: Path) -> None:
-        """The inside of a checkpoint's process: run it, and send its reports and its results."""
+    def _stop_capturing(self) -> None:
+        """In a fork pytest's own capture file would be shared with the parent."""
         if capture := self.config.pluginmanager.getplugin("capturemanager"):
             capture.stop_global_capturing()
             self.config.pluginmanager.unregister(capture)
+
+    def _be_isolated(self, item: pytest.Item, send: isolation.Send, folder: Path) -> None:
+        """The inside of a checkpoint's process: run it, and send its reports and its results."""
         checkpoint, shown = item.stash[CHECKPOINT], item.stash[SHOWN]
 
         def late(what: str, starved: bool) -> None:
@@ -246,27 +263,45 @@ class Lab:
             send(json.dumps({"checkpoint": asdict(checkpoint), "hung_import": hung}).encode())
             os._exit(1)
 
-        watchdog = isolation.Watchdog(seconds, folder / "stacks", late)
+        watchdog = isolation.Watchdog(_deadline(item), folder / "stacks", late)
         self.workspace.import_deadline = lambda module: watchdog.within(
             IMPORT_SECONDS, f"finish importing {module} within {IMPORT_SECONDS:g} s"
         )
         dump: Callable[..., Any] = self.config.hook.pytest_report_to_serializable
         reports = [dump(config=self.config, report=report) for report in runtestprotocol(item, log=False)]
+        sys.stdout.flush()
+        sys.stderr.flush()
         send(json.dumps({"reports": reports, "checkpoint": asdict(checkpoint)}).encode())
 
+    def _be_spawned(self, item: pytest.Item, folder: Path) -> NoReturn:
+        """The same in an interpreter that was started for this one checkpoint; what it sends goes through a file."""
+        isolation.follow_parent(0)
+
+        def send(payload: bytes) -> None:
+            partial = folder / "partial"
+            partial.write_bytes(payload)
+            partial.replace(folder / "payload")
+
+        self._be_isolated(item, send, folder)
+        sys.stdout.flush()
+        os._exit(0)
+
     def _command(self, item: pytest.Item, folder: Path) -> list[str]:
-        options = [f"--seed={self.seed}", f"--isolated={folder}", f"--capture={self.config.option.capture}"]
+        options = [f"--seed={self.seed}", f"--isolated={folder}", "--capture=no"]
         if self.config.option.workspace:
             options.append(f"--workspace={self.config.option.workspace}")
-        return [sys.executable, "-m", "pytest", "--rootdir", str(self.config.rootpath), item.nodeid, *options]
+        return [sys.executable, "-m", "pytest", "-qq", "--rootdir", str(self.config.rootpath), item.nodeid, *options]
 
-    def _report(self, item: pytest.Item, when: Any, checkpoint: results.Checkpoint) -> pytest.TestReport:
-        """A report for a checkpoint whose own process sent none."""
-        report = pytest.TestReport(
-            item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", checkpoint.message, when,
-            duration=checkpoint.seconds,
-        )  # fmt: skip
-        return _told(report, item, checkpoint)
+    def _reports(self, item: pytest.Item, checkpoint: results.Checkpoint) -> list[pytest.TestReport]:
+        """Reports for a checkpoint whose own process sent none; pytest's plugins wait for all three phases."""
+        words: dict[Any, str | None] = {"setup": None, "call": checkpoint.message, "teardown": None}
+        reports = [
+            pytest.TestReport(
+                item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed" if said else "passed", said, when
+            )
+            for when, said in words.items()
+        ]
+        return [_told(report, item, checkpoint) for report in reports]
 
     # -- who is told ------------------------------------------------------------------------------------------
 
@@ -301,6 +336,7 @@ class Lab:
         """Success is when every selected checkpoint passed: one that could not be judged is none."""
         if self.run and session.exitstatus == pytest.ExitCode.OK and not self.run.all_passed:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self.exit_status = session.exitstatus
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
@@ -309,7 +345,7 @@ class Lab:
             self._clear()
             said = self.pytest_says.getvalue()
             judged = self.run is not None and any(c.verdict != "not_run" for c in self.run.checkpoints)
-            if self.run and judged:
+            if self.run and judged and self.exit_status != pytest.ExitCode.INTERNAL_ERROR:
                 self.card.ending(self.run)
                 last = next((line for line in reversed(said.splitlines()) if line.strip("= ")), "")
                 self.console.print(f"\n{last.strip('= ')}", style="dim", highlight=False, markup=False)
@@ -330,30 +366,14 @@ def seed(request: pytest.FixtureRequest) -> int:
     return request.config.stash[LAB].seed
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """In the process of one spawned checkpoint: run that one, write what it sends, and end."""
-    folder: Path | None = session.config.option.isolated
-    if folder is None:
-        return None
-    isolation.follow_parent(0)
-    item = session.items[0]
-    seconds = float(_marker(item).kwargs.get("deadline", DEADLINE))
-
-    def send(payload: bytes) -> None:
-        partial = folder / "partial"
-        partial.write_bytes(payload)
-        partial.replace(folder / "payload")
-
-    session.config.stash[LAB].be_isolated(item, send, seconds, folder)
-    sys.stdout.flush()
-    os._exit(0)
-
-
 def _marker(item: pytest.Item) -> pytest.Mark:
     marker = item.get_closest_marker("checkpoint")
     assert marker is not None
     return marker
+
+
+def _deadline(item: pytest.Item) -> float:
+    return float(_marker(item).kwargs.get("deadline", DEADLINE))
 
 
 def _fixtures(item: pytest.Item) -> list[str]:
@@ -399,7 +419,7 @@ def _told(report: pytest.TestReport, item: pytest.Item, checkpoint: results.Chec
     """A report with pytest's word for the verdict, and the lab's own for `--junitxml`."""
     properties = {"checkpoint": checkpoint.id, "points": checkpoint.points, "verdict": checkpoint.verdict}
     report.user_properties = [*properties.items()]
-    if checkpoint.verdict in ("locked", "inconclusive"):
+    if report.failed and checkpoint.verdict in ("locked", "inconclusive"):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, f"{checkpoint.verdict}: {checkpoint.message}")
     return report
@@ -407,6 +427,8 @@ def _told(report: pytest.TestReport, item: pytest.Item, checkpoint: results.Chec
 
 def _ended_badly(ending: isolation.Ending, workspace: Workspace, seconds: float) -> Judged:
     """A process that sent nothing: it hung beyond its own watchdog's reach, or it ended itself."""
+    if "INTERNALERROR" in ending.output:
+        return Judged("lab_error", ending.output)
     if "Timeout" in ending.stacks:
         where = next(
             (

@@ -14,11 +14,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 
 PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
 """How a server names its port: the first group of this regular expression, in one line of its output."""
@@ -50,7 +51,7 @@ class ServerError(Exception):
         super().__init__(f"{reason}\nIts last lines:\n{shown}" if shown else f"{reason}\nIt printed nothing.")
 
 
-class ServerDied(ServerError):  # noqa: N818 - reads as what happened
+class ServerDied(ServerError):
     """A server that ended, or whose workers ended again and again, before it was ready.
 
     Attributes:
@@ -62,7 +63,7 @@ class ServerDied(ServerError):  # noqa: N818 - reads as what happened
         self.exit_code = exit_code
 
 
-class ServerNotReady(ServerError):  # noqa: N818 - as above
+class ServerNotReady(ServerError):
     """A server that lives, but was not ready in time."""
 
 
@@ -93,15 +94,12 @@ class Server:
         return self._process.poll()
 
 
-def uvicorn_command(
-    app: str, *, factory: bool = False, workers: int = 1, port: int = 0, log_level: str = "info"
-) -> list[str]:
-    """Give the command that serves `app` ("module:name") with uvicorn; port 0 lets the system choose a free one.
-
-    The line that names the port is an `info` line: another log level needs another `port_line` in `server`.
-    """
+def uvicorn_command(app: str, *, factory: bool = False, workers: int = 1, port: int = 0) -> list[str]:
+    """Give the command that serves `app` ("module:name") with uvicorn; port 0 lets the system choose a free one."""
     command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", str(workers), "--no-access-log", "--no-use-colors", "--log-level", log_level]
+    command += ["--workers", str(workers), "--no-access-log", "--no-use-colors"]
+    # The line that names the port is an info line.
+    command += ["--log-level", "info"]
     # On a busy machine the supervisor's 5 s kill workers that are merely slow to start, and so for ever.
     command += ["--timeout-worker-healthcheck", "60"]
     return [*command, "--factory"] if factory else command
@@ -138,10 +136,11 @@ def server(
         ServerDied: it ended before it was ready; raised at once.
         ServerNotReady: `ready_seconds` were over.
     """
+    pattern = re.compile(port_line.encode())
     process = _start(command, _environment(env, cwd), cwd, stop_seconds)
     family: set[psutil.Process] = set()
     try:
-        tail = _Tail(process, port_line)
+        tail = _Tail(process, pattern)
         port, pids = _wait_until_ready(process, tail, workers, ready_path, ready_seconds)
         family |= _descendants(process)
         try:
@@ -179,11 +178,11 @@ def _start(command: Sequence[str], env: dict[str, str], cwd: Path, stop_seconds:
 class _Tail:
     """Reads a server's output on a thread, so that it never blocks, and keeps only the end of it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port_line: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port_line: re.Pattern[bytes]) -> None:
         self.port: int | None = None
         self.worker_deaths = 0
         self._kept = b""
-        self._port_line = re.compile(port_line.encode())
+        self._port_line = port_line
         self.thread = threading.Thread(target=self._read, args=(process,), daemon=True)
         self.thread.start()
 
@@ -217,9 +216,10 @@ def _wait_until_ready(
             code = process.returncode
             how = f"with exit code {code}" if code >= 0 else f"killed by signal {-code} ({signal.strsignal(-code)})"
             raise ServerDied(f"The server ended before it was ready, {how}.", tail.text(), code)
-        if tail.worker_deaths > workers:
-            reason = f"The server's workers end as soon as they start ({tail.worker_deaths} did)."
-            raise ServerDied(reason, tail.text(), None)
+        if workers > 1 and (tail.worker_deaths > workers or _dead_children(process) >= workers):
+            _leave_nothing(process, _descendants(process))
+            tail.thread.join(1)
+            raise ServerDied("The server's workers end as soon as they start.", tail.text(), None)
         if tail.port is not None:
             answers = _ask(tail.port, path, 4 * workers if workers > 1 else 1, deadline)
             # A worker may have ended since it answered.
@@ -289,6 +289,18 @@ def _descendants(process: subprocess.Popen[bytes]) -> set[psutil.Process]:
         return set(psutil.Process(process.pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return set()
+
+
+def _dead_children(process: subprocess.Popen[bytes]) -> int:
+    """Count the dead children that a process of the server has not looked after: the most of any of them.
+
+    uvicorn's supervisor may wait for the answer of a worker that has just died until the health check's time is up.
+    """
+    parents: Counter[int] = Counter()
+    for member in _descendants(process):
+        with contextlib.suppress(psutil.Error):
+            parents[member.ppid()] += member.status() == psutil.STATUS_ZOMBIE
+    return max(parents.values(), default=0)
 
 
 def _ask_to_stop(process: subprocess.Popen[bytes], seconds: float) -> None:

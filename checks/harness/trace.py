@@ -79,9 +79,10 @@ class Trace:
 
     @property
     def throughput(self) -> float:
-        """Answered requests per second, from `started` to the last of their finishes; 0.0 when none was answered."""
+        """Answered requests per second, from `started` to the last finish; 0.0 without an answer or without time."""
         finishes = [request.finished for request in self.answered if request.finished is not None]
-        return len(finishes) / (max(finishes) - self.started) if finishes else 0.0
+        seconds = max(finishes, default=self.started) - self.started
+        return len(finishes) / seconds if seconds > 0 else 0.0
 
     @property
     def peak_in_flight(self) -> int:

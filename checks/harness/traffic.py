@@ -67,7 +67,7 @@ def closed_loop(
         raise ValueError("a closed loop needs an end: seconds or requests")
     if connections < 1:
         raise ValueError("a load needs at least one connection")
-    wire = _wire(url, method, body, headers)
+    wire = _wire(url, method, body, headers, requests)
     return _run(lambda: _ClosedLoop(url, wire, timeout, keep_bodies, connections, seconds=seconds, requests=requests))
 
 
@@ -98,9 +98,7 @@ def open_loop(
     if connections < 1:
         raise ValueError("a load needs at least one connection")
     times = schedule(rate, seconds, seed, arrivals)
-    make = _wire(url, method, body, headers)
-    ahead = [make(number) for number in range(len(times))] if callable(body) else None
-    wire = make if ahead is None else ahead.__getitem__
+    wire = _wire(url, method, body, headers, len(times))
     return _run(lambda: _OpenLoop(url, wire, timeout, keep_bodies, connections, times=times))
 
 
@@ -141,12 +139,12 @@ def run_apart(load: Callable[P, Trace], *args: P.args, **settings: P.kwargs) -> 
     plan: dict[str, Any] = dict(settings)
     if callable(plan.get("body")):
         raise TypeError("a process of its own takes bytes or a list of bytes as its body, not a function")
-    answer = b""
+    seconds, answer = _longest(plan), b""
     with tempfile.TemporaryFile() as last_words:
         command = [sys.executable, "-m", "checks.harness.traffic"]
         pipe = subprocess.PIPE
         child = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=last_words)
-        deadline = threading.Timer(_longest(plan), child.kill)
+        deadline = threading.Timer(seconds, child.kill)
         deadline.start()
         try:
             # Leaving this block closes the child's stdin; were this process killed, the system would. Either ends it.
@@ -175,12 +173,12 @@ def _longest(plan: dict[str, Any]) -> float:
     timeout, seconds, requests = plan.get("timeout", 10.0), plan.get("seconds"), plan.get("requests")
     ends = [] if seconds is None else [seconds + 2 * timeout]
     if requests is not None:
-        ends.append(timeout + -(-requests // plan["connections"]) * (timeout + BACK_OFF + SWEEP))
+        ends.append(timeout + -(-requests // (plan.get("connections") or 1)) * (timeout + BACK_OFF + SWEEP))
     return START_UP + min(ends, default=0.0)
 
 
-def _wire(url: str, method: str, body: Body, headers: Headers) -> Callable[[int], bytes]:
-    """How to get a request's bytes by its number."""
+def _wire(url: str, method: str, body: Body, headers: Headers, count: int | None) -> Callable[[int], bytes]:
+    """How to get a request's bytes by its number; all are made ahead when their `count` is known."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(f"a load needs a URL like http://127.0.0.1:8000/predict, not {url!r}")
@@ -194,27 +192,36 @@ def _wire(url: str, method: str, body: Body, headers: Headers) -> Callable[[int]
         return f"{head}{length}\r\n".encode("latin-1") + content
 
     if callable(body):
-        return lambda number: request(body(number))
-    contents = [body or b""] if body is None or isinstance(body, bytes) else body
-    ready = [request(content) for content in contents]
-    if not ready:
+        make = body
+        if count is None:
+            return lambda number: request(make(number))
+        contents: Sequence[bytes] = [make(number) for number in range(count)]
+    elif body is None or isinstance(body, bytes):
+        contents = [body or b""]
+    elif not (contents := body):
         raise ValueError("a list of bodies must hold at least one")
+    ready = [request(content) for content in contents]
     return (lambda _: ready[0]) if len(ready) == 1 else (lambda number: ready[number % len(ready)])
 
 
 def _run(make: Callable[[], _Load]) -> Trace:
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        return runner.run(_drive(make))
+        load = runner.run(_drive(make))
+    # Not in the coroutine: the runner's signal handling calls repr() on what that returns, twice.
+    load.records.sort()
+    requests = tuple(Request(*fields) for _, *fields in load.records)
+    return Trace(requests, load.started, load.ended, tuple(load.lags))
 
 
-async def _drive(make: Callable[[], _Load]) -> Trace:
+async def _drive(make: Callable[[], _Load]) -> _Load:
     load = make()
     # What goes wrong in a callback (a function that makes bodies, say) ends the load instead of being logged.
     load.loop.set_exception_handler(lambda _, context: load.fail(context))
     try:
-        return await load.run()
+        await load.run()
     finally:
         await load.close()
+    return load
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
@@ -228,16 +235,19 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 class _Connection(asyncio.Protocol):
     """One TCP connection, which carries one request at a time: the hot path, kept to one parser callback."""
 
-    __slots__ = ("chunks", "done", "first_byte", "keep_alive", "load", "name", "number", "on_body", "parser", "raw",
-                 "scheduled", "sent", "status", "transport")  # fmt: skip
+    # fmt: off
+    __slots__ = ("body", "chunks", "done", "first_byte", "keep_alive", "load", "name", "number", "on_body", "parser",
+                 "raw", "scheduled", "sent", "status", "transport", "wire")
+    # fmt: on
 
     transport: asyncio.Transport
 
     def __init__(self, load: _Load) -> None:
-        self.load = load
+        self.load, self.wire = load, load.wire
         self.number, self.name, self.status = IDLE, IDLE, 0
         self.scheduled = self.sent = 0.0
         self.first_byte: float | None = None
+        self.body: bytes | None = None
         self.done = self.keep_alive = False
         self.raw: list[bytes] = []
         self.chunks: list[bytes] = []
@@ -253,7 +263,7 @@ class _Connection(asyncio.Protocol):
     def start(self, number: int, scheduled: float, now: float) -> None:
         self.number, self.scheduled, self.sent = number, scheduled, now
         self.first_byte = None
-        self.transport.write(self.load.wire(number))
+        self.transport.write(self.wire(number))
 
     def data_received(self, data: bytes) -> None:
         now = perf_counter()
@@ -275,10 +285,13 @@ class _Connection(asyncio.Protocol):
             self.raw.append(data)
 
     def on_message_complete(self) -> None:
-        self.status = self.parser.get_status_code()
-        if self.status >= 200:  # 1xx only announces the answer
-            self.keep_alive = self.parser.should_keep_alive() and not self.done  # a second answer to one request
-            self.done = True
+        status = self.parser.get_status_code()
+        if self.done:  # a second answer to one request: what follows belongs to nothing
+            self.keep_alive = False
+        elif status >= 200:  # 1xx only announces the answer
+            self.status, self.keep_alive, self.done = status, self.parser.should_keep_alive(), True
+            if self.load.keep_bodies:
+                self.body = b"".join(self.chunks)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.load.lost(self, exc)
@@ -299,7 +312,7 @@ class _Load(ABC):
         self.issued = self.opened = self.opening = self.alive = 0
         self.open: set[_Connection] = set()
         self.attempts: set[asyncio.Task[None]] = set()
-        self.started = 0.0
+        self.started = self.ended = 0.0
 
     @abstractmethod
     async def begin(self) -> None:
@@ -321,14 +334,11 @@ class _Load(ABC):
     def unreachable(self, words: str, began: float) -> None:
         """Let one request fail, because the connection attempted since `began` could not be had."""
 
-    async def run(self) -> Trace:
+    async def run(self) -> None:
         await self.begin()
         self.sweep()
         await self.over
-        ended = perf_counter()
-        self.records.sort()
-        requests = tuple(Request(*fields) for _, *fields in self.records)
-        return Trace(requests, self.started, ended, tuple(self.lags))
+        self.ended = perf_counter()
 
     async def close(self) -> None:
         for attempt in self.attempts:
@@ -385,8 +395,7 @@ class _Load(ABC):
 
     def answered(self, connection: _Connection, now: float) -> None:
         c = connection
-        body = b"".join(c.chunks) if self.keep_bodies else None
-        self.records.append((c.number, c.scheduled, c.sent, c.first_byte, now, c.status, None, c.name, body))
+        self.records.append((c.number, c.scheduled, c.sent, c.first_byte, now, c.status, None, c.name, c.body))
         if c.raw or c.chunks:
             c.raw.clear()
             c.chunks.clear()
@@ -397,7 +406,7 @@ class _Load(ABC):
         else:
             self.retire(c)
             self.replace()
-        self.settle()
+            self.settle()
 
     def broken(self, connection: _Connection, words: str) -> None:
         c = connection
@@ -406,9 +415,11 @@ class _Load(ABC):
         self.records.append((c.number, c.scheduled, c.sent, c.first_byte, None, status, words, c.name, None, now))
         self.retire(c)
         self.loop.call_later(BACK_OFF, self.replace)
+        self.settle()
 
     def unsent(self, number: int, scheduled: float, words: str) -> None:
         self.records.append((number, scheduled, None, None, None, None, words, IDLE, None, perf_counter()))
+        self.settle()
 
     def retire(self, connection: _Connection) -> None:
         self.open.discard(connection)
@@ -423,7 +434,8 @@ class _Load(ABC):
             self.retire(connection)
             self.replace()
         elif error is None and _ends_at_eof(b"".join(connection.raw)):
-            connection.status, connection.keep_alive = connection.parser.get_status_code(), False
+            connection.on_message_complete()
+            connection.keep_alive = False
             self.answered(connection, perf_counter())
         elif error is not None:
             self.broken(connection, _words(error))
@@ -450,7 +462,8 @@ class _ClosedLoop(_Load):
         self.until = self.started + self.seconds
         missing = self.limit - len(self.open) - len(self.failed)
         for connection in list(self.open):
-            self.free(connection, perf_counter())
+            if not connection.transport.is_closing():
+                self.free(connection, perf_counter())
         for words in self.failed:
             self.unreachable(words, self.started)
         for _ in range(missing):
@@ -463,6 +476,8 @@ class _ClosedLoop(_Load):
         if self.started and now < self.until and self.issued < self.requests:
             self.issued += 1
             connection.start(self.issued - 1, now, now)
+        else:
+            self.settle()
 
     def replace(self) -> None:
         if self.started and not self.exhausted():
@@ -517,6 +532,7 @@ class _OpenLoop(_Load):
             connection.start(*self.backlog.popleft(), now)
         else:
             self.idle.append(connection)
+            self.settle()
 
     def unreachable(self, words: str, began: float) -> None:
         if self.backlog and self.backlog[0][1] <= began:
@@ -526,6 +542,8 @@ class _OpenLoop(_Load):
 
 def _ends_at_eof(raw: bytes) -> bool:
     """Whether an answer's body is what comes until the end of the connection (RFC 9112, 6.3), and its head is whole."""
+    while raw[9:10] == b"1":  # HTTP/1.1 1xx only announces the answer
+        _, _, raw = raw.partition(b"\r\n\r\n")
     head, gap, _ = raw.partition(b"\r\n\r\n")
     return bool(gap) and not re.search(rb"\n(content-length|transfer-encoding)\s*:", head, re.IGNORECASE)
 

@@ -16,7 +16,7 @@ from checks.harness.workspace import LearnerError, Workspace, describe
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict, what is said with it (`seen`, or `seen\\nwanted: wanted`), and the learner's line where one matters."""
+    """A verdict, what is said with it, and the learner's line where one matters."""
 
     verdict: Verdict
     message: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import sys
 import threading
@@ -10,11 +11,14 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVarTuple, Unpack
 
 import psutil
+
+Ts = TypeVarTuple("Ts")
 
 ROUND = 0.01
 """Seconds of one look at the loop."""
@@ -35,9 +39,11 @@ class WatchedLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._timers: weakref.WeakSet[asyncio.TimerHandle] = weakref.WeakSet()
 
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any, **context: Any) -> asyncio.TimerHandle:
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         """As in asyncio, and remember the timer."""
-        handle = super().call_at(when, callback, *args, **context)
+        handle = super().call_at(when, callback, *args, context=context)
         self._timers.add(handle)
         return handle
 
@@ -122,10 +128,8 @@ class Watch:
 
     def _ping(self) -> _Ping:
         ping = _Ping(self.loop)
-        try:
+        with contextlib.suppress(RuntimeError):  # closed: `until` sees that its thread has ended
             self.loop.call_soon_threadsafe(ping.first)
-        except RuntimeError:  # closed: `until` sees that its thread has ended
-            pass
         return ping
 
     def _position(self) -> tuple[int, int, float]:
@@ -136,7 +140,7 @@ class Watch:
 
     def _cpu_seconds(self) -> float:
         if self.thread.ident and self.thread.is_alive() and hasattr(time, "pthread_getcpuclockid"):
-            return time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident))
+            return float(time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident)))
         try:
             times = {t.id: t.user_time + t.system_time for t in psutil.Process().threads()}
         except psutil.Error:  # macOS lets nobody look at threads: there the whole process has to do
@@ -172,7 +176,7 @@ Stack = list[tuple[FrameType, int]]
 
 
 def stacks(first: int | None = None) -> Iterator[Stack]:
-    """Where everything in this process is: the thread that is asked for first, then waiting tasks, then other threads."""
+    """Where everything in this process is: the thread asked for, then waiting tasks, then other threads."""
     threads = sys._current_frames()
     mine = threading.get_ident()
     if first in threads:
@@ -201,7 +205,7 @@ def _suspended(awaited: Any) -> Stack:
 class SleepSpy:
     """Notes every `time.sleep` that is called on a thread whose event loop then stands still.
 
-    It stands in for `time.sleep` from before the learner's code is loaded, so that `from time import sleep` gets it too.
+    It takes the place of `time.sleep` before the learner's code is loaded: `from time import sleep` gets it, too.
     """
 
     def __init__(self) -> None:

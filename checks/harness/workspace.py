@@ -40,7 +40,7 @@ class Workspace:
     name: str
     hung_imports: dict[str, str] = field(default_factory=dict)
     """Imports that hung before, and what was said then: they are not waited for again."""
-    import_deadline: Callable[[str], AbstractContextManager[None]] = nullcontext
+    import_deadline: Callable[[str], AbstractContextManager[object]] = nullcontext
     """Guards an import of the module it is given the name of."""
 
     @cached_property

@@ -6,7 +6,7 @@ from lab.settings import THREAD_POOL_SIZE
 
 
 def burst_seconds(kind: str, requests: int, seconds: float, threads: int = THREAD_POOL_SIZE) -> float:
-    """How long a burst takes: `requests` arrive together, the model needs `seconds` for each; when is the last answered?
+    """How long a burst takes until its last answer: `requests` arrive together, the model needs `seconds` for each.
 
     `kind` says how the endpoint calls the model: "async" (awaits it), "threaded" (blocks one of `threads` pool
     threads) or "blocking" (blocks the event loop). No requests take 0.0 s; any other kind is a ValueError.

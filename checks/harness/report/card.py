@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
@@ -11,13 +13,14 @@ from checks.harness.report.results import Checkpoint, Exercise, Run
 
 WIDTH = 80
 INDENT = 10
+LAB_ERROR_LINES = 12
 
 # verdict: mark, the same in ASCII, style, word
 MARKS = {
     "passed": ("✓", "+", "green", "passed"),
     "failed": ("✗", "x", "red", "failed"),
     "not_started": ("·", ".", "blue", "not started"),
-    "locked": ("–", "-", "dim", "locked"),
+    "locked": ("-", "-", "dim", "locked"),
     "inconclusive": ("?", "?", "yellow", "inconclusive"),
     "lab_error": ("!", "!", "magenta", "lab error"),
     "not_run": (" ", " ", "dim", "not run"),
@@ -35,7 +38,8 @@ class Card:
 
     def heading(self, exercise: Exercise, run: Run) -> None:
         """What the exercise is called, and whose files are judged."""
-        self._print(Text(f"\nExercise {exercise.number} - {exercise.title}", style="bold"))
+        self._console.print()
+        self._print(Text(f"Exercise {exercise.number} - {exercise.title}", style="bold"))
         self._print(Text(f"judging {run.workspace} ({run.hash}), seed {run.seed}", style="dim"))
 
     def line(self, checkpoint: Checkpoint) -> None:
@@ -64,14 +68,17 @@ class Card:
         """Seen, wanted, the picture, why it matters, where, one hint, and the command that runs it again."""
         mark, plain, style, word = MARKS[checkpoint.verdict]
         title = f"{plain if self._ascii else mark} {checkpoint.id} {checkpoint.title}"
-        self._print(Text(f"\n{title} - {word}", style=f"bold {style}"))
+        self._console.print()
+        self._print(Text(f"{title} - {word}", style=f"bold {style}"))
         exercise = checkpoint.id.partition(".")[0]
         if checkpoint.verdict == "not_started":
             about = next((e.about for e in run.exercises if str(e.number) == exercise), "")
             nothing_yet = all(c.verdict in ("not_started", "locked", "not_run") for c in run.checkpoints)
             if nothing_yet and about:
                 self._field("about", about)
-        self._field("seen", checkpoint.seen)
+        if checkpoint.verdict == "lab_error":
+            self._field("", "This is the lab's own fault, not yours. Please report it with these lines:")
+        self._field("seen", "\n".join(checkpoint.seen.splitlines()[-LAB_ERROR_LINES:]))
         self._field("wanted", checkpoint.wanted)
         for evidence in checkpoint.evidence:
             for drawn in draw(evidence, ascii_only=self._ascii):
@@ -97,8 +104,8 @@ class Card:
                     self._print(drawn)
 
     def _decided(self, checkpoint: Checkpoint) -> str:
-        if checkpoint.verdict == "failed" or checkpoint.verdict == "inconclusive":
-            return checkpoint.seen.splitlines()[0] if checkpoint.seen else MARKS[checkpoint.verdict][3]
+        if checkpoint.verdict in ("failed", "inconclusive", "locked") and checkpoint.seen:
+            return checkpoint.seen.splitlines()[0]
         if checkpoint.verdict == "passed":
             numbers = [e["text"] for e in checkpoint.evidence if e["kind"] == "number"]
             return str(numbers[0]) if numbers else ""
@@ -109,10 +116,18 @@ class Card:
             return
         body = Text(self._plain(text))
         body.highlight_regex(r"`[^`]+`", "bold")
-        wrapped = body.wrap(self._console, WIDTH - INDENT, overflow="fold")
-        for number, line in enumerate(wrapped):
+        for number, line in enumerate(self._wrapped(body)):
             name_column = Text(f"{name if number == 0 else '':>{INDENT - 2}}  ", style="bold cyan")
             self._print(name_column.append_text(line))
+
+    def _wrapped(self, body: Text) -> Iterator[Text]:
+        """Prose is wrapped; a line of code, which is indented, is cut."""
+        for line in body.split("\n", allow_blank=True):
+            if line.plain.startswith("    "):
+                line.truncate(WIDTH - INDENT)
+                yield line
+            else:
+                yield from line.wrap(self._console, WIDTH - INDENT, overflow="fold")
 
     def _plain(self, text: str) -> str:
         return text.encode("ascii", "replace").decode() if self._ascii else text

@@ -64,7 +64,9 @@ def _table(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:  # noqa: A
     widths = [max(len(row[i]) for row in rows) for i in range(len(evidence["columns"]))]
     lines = [Text(evidence["title"], style="bold")]
     for number, row in enumerate(rows):
-        cells = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append(Text("  " + "   ".join(cells).rstrip(), style="dim" if number == 0 else ""))
     return lines
 

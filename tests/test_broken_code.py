@@ -1,0 +1,177 @@
+"""Whatever a learner's code does: one clear line each, no hang, and the next checkpoint runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import Judge
+
+SERVICE, MODEL = "lab/service.py", "lab/model.py"
+AWAITED = "    return PredictResponse(prediction=await model.predict(body.features))\n"
+HEALTH = '    return {"status": "ok", "pid": os.getpid()}\n'
+WAYS = ["fork", "spawn"]
+
+
+def spoil(workspace: Path, file: str, old: str, new: str) -> None:
+    """Put `new` in the place of `old`, or before everything where `old` is empty."""
+    path = workspace / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+# name: file, what to replace, with what, words of the message, the learner's line, or None where nobody can know it
+AT_IMPORT = {
+    "syntax error": (SERVICE, "router = APIRouter()", "router = APIRouter(", "cannot read lab/service.py, line", ":"),
+    "missing module": (
+        SERVICE,
+        "import os\n",
+        "import os\nimport nonsense\n",
+        "no module 'nonsense'",
+        "import nonsense",
+    ),
+    "error at import": (SERVICE, "import os\n", "import os\n1 / 0\n", "ZeroDivisionError: division by zero", "1 / 0"),
+    "sys.exit at import": (SERVICE, "import os\n", "import os, sys\nsys.exit(3)\n", "SystemExit: 3", "sys.exit(3)"),
+    "os._exit at import": (
+        SERVICE,
+        "import os\n",
+        "import os\nos._exit(3)\n",
+        "its own process with exit code 3",
+        None,
+    ),
+    "missing function": (SERVICE, "def create_app(", "def created_app(", "has no `create_app`", None),
+    "wrong signature": (
+        SERVICE,
+        "def create_app(settings: Settings | None = None)",
+        "def create_app()",
+        "takes 0",
+        None,
+    ),
+    "no app": (SERVICE, "    return app\n", "", "returned None", None),
+    "file missing": (SERVICE, "", "", "there is no lab/service.py", "lab/service.py"),
+}
+
+IN_A_HANDLER = {
+    "raises": (AWAITED, "    return 1 / 0\n", "ZeroDivisionError: division by zero", "return 1 / 0"),
+    "exits": (AWAITED, "    raise SystemExit(4)\n", "SystemExit: 4", "raise SystemExit(4)"),
+    "never answers": (AWAITED, "    await asyncio.Event().wait()\n", "got no answer", "asyncio.Event().wait()"),
+    "spins": (AWAITED, "    while True:\n        pass\n", "kept computing", "predict"),
+    "sleeps for ever": (AWAITED, "    time.sleep(1e6)\n", "stood still", "time.sleep(1e6)"),
+    "swallows exceptions": (
+        AWAITED,
+        "    while True:\n        try:\n            time.sleep(1e6)\n        except BaseException:\n            pass\n",
+        "stood still",
+        "time.sleep(1e6)",
+    ),
+    "a lock nobody opens": (
+        AWAITED,
+        "    lock = threading.Lock()\n    lock.acquire()\n    lock.acquire()\n",
+        "stood still",
+        "lock.acquire()",
+    ),
+    "kills its process": (AWAITED, "    os.kill(os.getpid(), 9)\n", "was killed (signal 9)", None),
+    "recursion": (AWAITED, "    return await predict(body, model)\n", "RecursionError", "await predict(body, model)"),
+}
+
+
+@pytest.mark.parametrize("name", AT_IMPORT)
+def test_code_that_cannot_be_loaded_says_why(name: str, solution: Path, judge: Judge) -> None:
+    """A file that cannot be used fails its checkpoints with one sentence and a line, and spares those without it."""
+    file, old, new, words, line = AT_IMPORT[name]
+    if old:
+        spoil(solution, file, old, new)
+    else:
+        (solution / file).unlink()
+
+    run = judge(solution, "checks/test_ex1.py", "-k", "health or burst")
+
+    assert run.exit_code == 1
+    assert run.verdicts == {"1.1": "failed", "1.8": "passed"}
+    assert words in run.checkpoints["1.1"]["message"]
+    assert line is None or line in run.checkpoints["1.1"]["where"]
+
+
+@pytest.mark.parametrize("name", IN_A_HANDLER)
+def test_a_handler_that_breaks_fails_its_checkpoint_alone(name: str, solution: Path, judge: Judge) -> None:
+    """A broken handler is one failed checkpoint with the learner's line; the following ones run."""
+    old, new, words, line = IN_A_HANDLER[name]
+    spoil(solution, SERVICE, old, new)
+    spoil(solution, SERVICE, "import os\n", "import asyncio, os, threading, time\n")
+
+    run = judge(solution, "checks/test_ex1.py", "-k", "contract or burst")
+
+    assert run.verdicts == {"1.2": "failed", "1.8": "passed"}
+    assert words in run.checkpoints["1.2"]["message"]
+    assert line is None or line in run.checkpoints["1.2"]["where"]
+    assert len(run.card.splitlines()) < 50
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_endless_import_is_waited_for_once(way: str, solution: Path, judge: Judge) -> None:
+    """A module that never finishes importing is named with its line."""
+    spoil(solution, SERVICE, "import os\n", "import os\nwhile True:\n    pass\n")
+
+    run = judge(
+        solution, "checks/test_ex1.py", f"--isolation={way}", "-k", "health" if way == "spawn" else "h and not 1.9"
+    )
+
+    failed = [c for c in run.checkpoints.values() if c["verdict"] == "failed"]
+    assert failed
+    assert all("did not finish importing lab.service within" in c["message"] for c in failed)
+    assert "lab/service.py:4" in failed[0]["where"]
+    assert sum(c["seconds"] > 5 for c in failed) == 1
+
+
+def test_code_that_lets_nothing_else_run_ends_at_its_deadline(solution: Path, judge: Judge) -> None:
+    """A loop in C holds every Python thread: it is ended from outside, with the line it was in."""
+    spoil(solution, SERVICE, "import os\n", "import os\nsum(iter(int, 1))\n")
+
+    run = judge(solution, "checks/test_ex1.py", "-k", "health or burst")
+
+    assert run.verdicts == {"1.1": "failed", "1.8": "passed"}
+    assert "lab/service.py:4" in run.checkpoints["1.1"]["where"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_flood_of_output_is_kept_short(way: str, solution: Path, judge: Judge) -> None:
+    """Megabytes on stdout neither hold a checkpoint up nor end up in its results."""
+    spoil(solution, SERVICE, HEALTH, '    print("x" * 50_000_000, flush=True)\n    return {"status": "drowned"}\n')
+
+    run = judge(solution, "checks/test_ex1.py", f"--isolation={way}", "-k", "1.1")
+
+    assert run.verdicts == {"1.1": "failed"}
+    assert len(run.checkpoints["1.1"]["output"]) <= 100_000
+    assert len(run.card) < 10_000
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_processes_left_behind_are_ended(way: str, solution: Path, judge: Judge) -> None:
+    """What a learner's code starts does not outlive its checkpoint, and does not hold it up."""
+    left = 'import subprocess, sys\n    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(987)"])\n'
+    spoil(solution, SERVICE, HEALTH, f"    {left}{HEALTH}")
+
+    run = judge(solution, "checks/test_ex1.py", f"--isolation={way}", "-k", "1.1")
+
+    assert run.verdicts == {"1.1": "passed"}
+    assert not [
+        p for p in psutil.process_iter(["cmdline"]) if "import time; time.sleep(987)" in (p.info["cmdline"] or [])
+    ]
+
+
+def test_a_server_that_dies_at_start_shows_its_last_words(solution: Path, judge: Judge) -> None:
+    """An app that works in process and not under uvicorn fails with what the server said."""
+    spoil(
+        solution,
+        SERVICE,
+        "    settings = settings or",
+        '    import sys; "uvicorn" in sys.argv[0] and sys.exit("no")\n    settings = settings or',
+    )
+
+    run = judge(solution, "checks/test_ex1.py", "-k", "1.9")
+
+    assert run.verdicts == {"1.9": "failed"}
+    assert "server" in run.checkpoints["1.9"]["message"]
+    assert run.checkpoints["1.9"]["seconds"] < 30

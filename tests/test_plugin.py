@@ -1,0 +1,276 @@
+"""The plugin, by running pytest on small checkpoint files and reading what it says and leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[1]
+
+VERDICTS = '''
+"""Exercise 9 - every verdict there is.
+
+What it is about.
+"""
+
+import pytest
+from checks.harness.judging import Inconclusive
+
+
+def checkpoint(number, **more):
+    return pytest.mark.checkpoint(f"9.{number}", points=2, hints=("first hint", "second hint"), **more)
+
+
+@checkpoint(1)
+def test_passes(show):
+    """A pass.
+
+    Why it matters.
+    """
+    show.number("the deciding number", 7)
+
+
+@checkpoint(2)
+def test_fails(lab):
+    """A failure."""
+    assert lab.thing.two() == 3, "two() is 2\\nwanted: 3"
+
+
+@checkpoint(3)
+def test_stub(lab):
+    """A stub."""
+    lab.thing.stub()
+
+
+@checkpoint(4, needs=["9.2"])
+def test_locked():
+    """A locked one."""
+
+
+@checkpoint(5)
+def test_unsure():
+    """An inconclusive one."""
+    with open("tries", "a") as tries:
+        tries.write("x")
+    raise Inconclusive("too busy")
+
+
+@checkpoint(6)
+def test_own_fault():
+    """A fault of the lab."""
+    {}["nothing"]
+
+
+@checkpoint(7, needs=["9.1"])
+def test_unlocked(seed, rng, lab):
+    """One whose need has passed."""
+    print("random", rng.random())
+    assert lab.thing.two() == 2, "no\\nwanted: yes"
+
+
+@checkpoint(10)
+def test_two_digits():
+    """One whose number begins like another's."""
+'''
+
+THING = """
+def two():
+    return 2
+
+
+def stub():
+    raise NotImplementedError("9.3: stub")
+"""
+
+
+@pytest.fixture
+def lab(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
+    """Run pytest in a small lab of its own: one checkpoint file, one learner's module."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    shutil.copy(ROOT / "pyproject.toml", pytester.path)
+    shutil.copy(ROOT / "conftest.py", pytester.path)
+    for folder in ("lab", "checks"):
+        pytester.mkdir(folder)
+    for given in ("__init__.py", "settings.py", "errors.py"):
+        shutil.copy(ROOT / "lab" / given, pytester.path / "lab")
+    (pytester.path / "lab" / "thing.py").write_text(THING)
+    (pytester.path / "checks" / "test_ex9.py").write_text(VERDICTS)
+    return lambda *arguments: pytester.runpytest_subprocess(*arguments, timeout=60)
+
+
+def results(path: Path) -> dict[str, Any]:
+    """The results that a run left in this folder."""
+    told: dict[str, Any] = json.loads((path / ".lab" / "last-run.json").read_text())
+    return told
+
+
+def verdicts(path: Path) -> dict[str, str]:
+    """The verdicts by checkpoint."""
+    return {c["id"]: c["verdict"] for exercise in results(path)["exercises"] for c in exercise["checkpoints"]}
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn", "none"])
+def test_all_six_verdicts(lab, pytester, way):
+    """Each verdict reaches the results, whichever way the checkpoints are kept apart; only a pass earns points."""
+    ran = lab(f"--isolation={way}")
+
+    told = results(pytester.path)["exercises"][0]
+    assert ran.ret == pytest.ExitCode.TESTS_FAILED
+    assert verdicts(pytester.path) == {
+        "9.1": "passed",
+        "9.2": "failed",
+        "9.3": "not_started",
+        "9.4": "locked",
+        "9.5": "inconclusive",
+        "9.6": "lab_error",
+        "9.7": "passed",
+        "9.10": "passed",
+    }
+    assert (told["title"], told["about"]) == ("every verdict there is", "What it is about.")
+    assert (told["points"], told["max_points"]) == (6, 16)
+
+
+def test_what_a_failure_says(lab, pytester):
+    """Seen, wanted, where, why, hints and evidence are in the results as well as on the card."""
+    ran = lab("-k", "passes or fails or stub")
+
+    first, failed, stub = results(pytester.path)["exercises"][0]["checkpoints"]
+    assert first["why"] == "Why it matters."
+    assert first["evidence"] == [{"kind": "number", "text": "the deciding number", "value": 7}]
+    assert (failed["seen"], failed["wanted"]) == ("two() is 2", "3")
+    assert failed["hints"] == ["first hint", "second hint"]
+    assert "lab/thing.py:7 in stub" in stub["where"]
+    ran.stdout.fnmatch_lines(
+        ["*9.1*A pass*2/2*the deciding number*", "*9.2*failed*", "*seen*two() is 2*", "*wanted*3*"]
+    )
+    ran.stdout.fnmatch_lines(["*again*-k 9.2*"])
+    ran.stdout.no_fnmatch_line("*second hint*")
+
+
+def test_all_hints_on_request(lab):
+    """`--hints` shows every hint."""
+    ran = lab("-k", "9.2", "--hints")
+
+    ran.stdout.fnmatch_lines(["*first hint*", "*second hint*"])
+
+
+def test_an_inconclusive_checkpoint_is_tried_again(lab, pytester):
+    """A machine that was too busy gets three tries, and then no verdict that could be mistaken for one."""
+    ran = lab("-k", "9.5")
+
+    assert (pytester.path / "tries").read_text() == "xxx"
+    assert ran.ret == pytest.ExitCode.TESTS_FAILED
+    ran.assert_outcomes(skipped=1, deselected=7)
+
+
+def test_a_number_selects_one_checkpoint(lab, pytester):
+    """`-k 9.1` is that checkpoint, and not 9.10 as well."""
+    ran = lab("-k", "9.1")
+
+    assert verdicts(pytester.path) == {"9.1": "passed"}
+    assert ran.ret == pytest.ExitCode.OK
+
+
+def test_what_is_needed_is_asked_for_only_when_it_was_selected(lab, pytester):
+    """A locked checkpoint can be run alone."""
+    lab("-k", "9.4")
+
+    assert verdicts(pytester.path) == {"9.4": "passed"}
+
+
+def test_a_seed_repeats_a_run(lab, pytester):
+    """The same seed gives a checkpoint the same random inputs, whichever others run."""
+    printed = []
+    for arguments in (["-k", "9.7"], [], ["-k", "9.7"]):
+        seed = [f"--seed={results(pytester.path)['seed']}"] if printed else []
+        lab(*arguments, *seed)
+        outputs = {c["id"]: c["output"] for c in results(pytester.path)["exercises"][0]["checkpoints"]}
+        printed.append(outputs["9.7"])
+
+    assert printed[0].startswith("random 0.")
+    assert printed[0] == printed[1] == printed[2]
+
+
+def test_junit_carries_the_points(lab, pytester):
+    """`--junitxml` names checkpoint, points and verdict as properties."""
+    lab("--junitxml=out.xml")
+
+    cases = ET.parse(pytester.path / "out.xml").findall(".//testcase")
+    told = [{p.get("name"): p.get("value") for p in case.iter("property")} for case in cases]
+    assert told[:2] == [
+        {"checkpoint": "9.1", "points": "2", "verdict": "passed"},
+        {"checkpoint": "9.2", "points": "0", "verdict": "failed"},
+    ]
+    assert [case["verdict"] for case in told].count("locked") == 1
+
+
+def test_pytest_speaks_for_itself_when_asked(lab):
+    """`-v` brings pytest's own output with its traceback instead of the card."""
+    ran = lab("-v", "-k", "9.2")
+
+    ran.stdout.fnmatch_lines(["*test session starts*", "*test_fails FAILED*", "E *two() is 2*", "*1 failed*"])
+    ran.stdout.no_fnmatch_line("*again*")
+
+
+def test_a_run_that_is_cut_short_keeps_what_it_knew(lab, pytester):
+    """Every selected checkpoint stands in the results from the start."""
+    broken = VERDICTS.replace('{}["nothing"]', "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+    (pytester.path / "checks" / "test_ex9.py").write_text(broken)
+    lab("--isolation=fork")
+
+    assert verdicts(pytester.path)["9.2"] == "failed"
+    assert verdicts(pytester.path)["9.7"] == "not_run"
+
+
+def test_an_error_in_a_checkpoint_file_is_shown(lab, pytester):
+    """A checkpoint file that cannot be imported is no empty card."""
+    (pytester.path / "checks" / "test_ex9.py").write_text("import nonsense_module")
+    ran = lab()
+
+    assert ran.ret == pytest.ExitCode.INTERRUPTED
+    ran.stdout.fnmatch_lines(["*No module named 'nonsense_module'*"])
+
+
+def test_a_workspace_is_judged_in_the_place_of_the_root(lab, pytester):
+    """`--workspace` takes a learner's files from there and everything given from here, and says so."""
+    other = pytester.mkdir("other")
+    (other / "lab").mkdir()
+    (other / "lab" / "thing.py").write_text(THING.replace("return 2", "return 3"))
+    (other / "lab" / "settings.py").write_text("1 / 0")
+    own = lab("-k", "9.2").ret, results(pytester.path)["hash"]
+    ran = lab("-k", "9.2", "--workspace=other")
+
+    assert own[0] == pytest.ExitCode.TESTS_FAILED
+    assert ran.ret == pytest.ExitCode.OK
+    assert results(pytester.path)["hash"] != own[1]
+    assert results(pytester.path)["workspace"] == "workspace other"
+    ran.stdout.fnmatch_lines(["*judging workspace other*"])
+
+
+def test_a_workspace_without_anything_to_judge_is_refused(lab, pytester):
+    """A mistyped folder is an error, not zero points."""
+    ran = lab("--workspace=nowhere")
+
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    ran.stderr.fnmatch_lines(["*nowhere is no workspace*"])
+
+
+def test_exported_settings_do_not_reach_a_verdict(lab, pytester, monkeypatch):
+    """What a shell happens to export as LAB_... is not what is judged."""
+    monkeypatch.setenv("LAB_INFERENCE_SECONDS", "77")
+    (pytester.path / "checks" / "test_ex9.py").write_text(
+        '"""Exercise 9 - x."""\nimport pytest\n\n'
+        '@pytest.mark.checkpoint("9.1", points=1)\ndef test_it(lab):\n    """It."""\n'
+        '    assert lab.settings.Settings().inference_seconds == 0.1, "no\\nwanted: yes"\n'
+    )
+    ran = lab()
+
+    assert ran.ret == pytest.ExitCode.OK

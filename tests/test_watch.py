@@ -1,0 +1,180 @@
+"""When nothing more can happen on a loop, and when something still can."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from checks.harness.watch import SleepSpy, Watch, WatchedLoop, stacks
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """A loop that runs on a thread of its own, watched."""
+    loop = WatchedLoop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield Watch(loop, thread)
+    if thread.is_alive():
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+    if not thread.is_alive():
+        loop.close()
+
+
+def on_loop(watch: Watch, call: Callable[[], object]) -> None:
+    """Call something on the loop's own thread."""
+    watch.loop.call_soon_threadsafe(call)
+
+
+def test_what_comes_is_waited_for(watch: Watch) -> None:
+    """A callback that the loop still has to run is not missed."""
+    came = threading.Event()
+    on_loop(watch, came.set)
+
+    assert watch.until(came.is_set, lambda: 0) is None
+
+
+def test_an_idle_loop_is_settled(watch: Watch) -> None:
+    """Nothing ready, no timer, nothing new: it will not come."""
+    standstill = watch.until(lambda: False, lambda: 0)
+
+    assert standstill is not None
+    assert standstill.kind == "settled"
+
+
+def test_a_timer_keeps_a_loop_from_being_settled(watch: Watch) -> None:
+    """What is due in half a second is waited for, though everything is quiet until then."""
+    came = threading.Event()
+    on_loop(watch, lambda: watch.loop.call_later(0.5, came.set))
+
+    assert watch.until(came.is_set, lambda: 0) is None
+
+
+def test_a_cancelled_or_distant_timer_does_not(watch: Watch) -> None:
+    """A timeout a minute away brings nothing that is waited for."""
+    on_loop(watch, lambda: watch.loop.call_later(60, lambda: None))
+    on_loop(watch, lambda: watch.loop.call_later(1, lambda: None).cancel())
+
+    standstill = watch.until(lambda: False, lambda: 0)
+
+    assert standstill is not None
+    assert standstill.kind == "settled"
+
+
+def test_progress_is_waited_for(watch: Watch) -> None:
+    """While something moves, even slowly and outside of the loop, nothing is settled."""
+    steps: list[int] = []
+    timer = threading.Timer(0, lambda: None)
+
+    def step() -> None:
+        nonlocal timer
+        steps.append(1)
+        if len(steps) < 10:
+            timer = threading.Timer(0.05, step)
+            timer.start()
+
+    step()
+
+    assert watch.until(lambda: len(steps) == 10, lambda: len(steps)) is None
+    timer.join()
+
+
+def test_a_blocking_call_is_seen(watch: Watch) -> None:
+    """A loop whose thread stands still answers nothing, and is told from a slow one."""
+    gate = threading.Event()
+    on_loop(watch, lambda: gate.wait(30))
+
+    standstill = watch.until(lambda: False, lambda: 0)
+    gate.set()
+
+    assert standstill is not None
+    assert standstill.kind == "blocked"
+
+
+def test_a_computation_without_end_is_seen(watch: Watch) -> None:
+    """A loop whose thread burns seconds of CPU time on one callback is spinning."""
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            pass
+
+    on_loop(watch, spin)
+    standstill = watch.until(lambda: False, lambda: 0)
+    stop.set()
+
+    assert standstill is not None
+    assert standstill.kind == "spinning"
+
+
+def test_a_known_hold_is_proof_at_once(watch: Watch) -> None:
+    """Where a call is known to be held on the loop's thread, no round is needed."""
+    watch.held_by = lambda ident: ident == watch.thread.ident
+
+    standstill = watch.until(lambda: False, lambda: 0)
+
+    assert standstill is not None
+    assert standstill.kind == "blocked"
+
+
+def test_a_loop_that_ended_is_seen(watch: Watch) -> None:
+    """A stopped loop brings nothing."""
+    on_loop(watch, watch.loop.stop)
+    watch.thread.join(5)
+
+    standstill = watch.until(lambda: False, lambda: 0)
+
+    assert standstill is not None
+    assert standstill.kind == "ended"
+
+
+def test_a_deadline_ends_the_wait(watch: Watch) -> None:
+    """Progress without end is not waited for without end."""
+    standstill = watch.until(lambda: False, time.monotonic, seconds=0.1)
+
+    assert standstill is not None
+    assert standstill.kind == "late"
+
+
+async def test_stacks_hold_waiting_tasks_and_threads() -> None:
+    """The innermost frame of a task that waits, and of a thread that stands, can both be found."""
+    gate = threading.Event()
+
+    def thread_stands_here() -> None:
+        gate.wait(30)
+
+    async def task_waits_here() -> None:
+        await asyncio.Event().wait()
+
+    thread = threading.Thread(target=thread_stands_here)
+    thread.start()
+    task = asyncio.create_task(task_waits_here())
+    await asyncio.sleep(0)
+    names = {frame.f_code.co_name for stack in stacks() for frame, _ in stack}
+    task.cancel()
+    gate.set()
+    thread.join()
+
+    assert {"thread_stands_here", "task_waits_here"} <= names
+
+
+async def test_a_sleep_on_a_loops_thread_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`time.sleep` is noted where an event loop then stands still, and nowhere else; it sleeps all the same."""
+    monkeypatch.setattr(time, "sleep", time.sleep)
+    spy = SleepSpy()
+    spy.install()
+
+    async def handler() -> None:
+        time.sleep(0.01)  # noqa: ASYNC251 - the mistake that is looked for
+
+    started = time.perf_counter()
+    await asyncio.to_thread(time.sleep, 0.01)
+    await handler()
+
+    assert [[frame.f_code.co_name for frame, _ in stack][-1] for stack in spy.stacks] == ["handler"]
+    assert time.perf_counter() - started >= 0.02
