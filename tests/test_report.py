@@ -1,0 +1,135 @@
+"""The reports: one list of results, told in several ways."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from rich.console import Console
+
+from checks.harness.report import results
+from checks.harness.report.__main__ import tell
+from checks.harness.report.card import WIDTH
+from checks.harness.report.gradescope import gradescope
+from checks.harness.report.results import Checkpoint, Exercise, Run, Verdict
+
+TIMELINE = {
+    "kind": "timeline",
+    "title": "two requests",
+    "unit": "ms",
+    "rows": [
+        {"label": "", "wait": 0.0, "work": 0.0, "end": 10.0},
+        {"label": "", "wait": 0.0, "work": 10.0, "end": 20.0},
+    ],
+    "left_out": 3,
+}
+HISTOGRAM = {
+    "kind": "histogram",
+    "title": "latencies",
+    "unit": "ms",
+    "buckets": [{"from": 1.0, "to": 2.0, "count": 1}, {"from": 2.0, "to": 3.0, "count": 9}],
+    "p50": 2.5,
+    "p95": 2.9,
+    "p99": 2.9,
+    "count": 10,
+}
+TABLE = {"kind": "table", "title": "numbers", "columns": ["name", "value"], "rows": [["a", "1"], ["bb", "22"]]}
+
+
+@pytest.fixture
+def run() -> Run:
+    """A run with every verdict, every kind of evidence, and words that ASCII does not have."""
+    checkpoints = []
+    for number, verdict in enumerate(get_args(Verdict), start=1):
+        checkpoint = Checkpoint(f"1.{number}", f"The {verdict} one", max_points=2, hints=["a hint", "another"])
+        checkpoint.judge(verdict, "seen µ\n  wanted: wanted →" if verdict not in ("passed", "not_run") else "")
+        checkpoint.why = "It matters " * 20
+        checkpoint.where = "lab/service.py:41 in predict\n    " + "return " * 30
+        checkpoint.evidence = [{"kind": "number", "text": "7 of 7", "value": 7}, TIMELINE, HISTOGRAM, TABLE]
+        checkpoints.append(checkpoint)
+    exercise = Exercise(1, "a title", "what it is about", checkpoints)
+    return Run("your own files", "0123456789ab", 42, "2020-01-01T00:00:00+00:00", {"cores": 2}, [exercise])
+
+
+def test_results_come_back_from_their_json(run: Run, tmp_path: Path) -> None:
+    """What was written is read again, and names its schema."""
+    path = tmp_path / "new" / "results.json"
+    results.write(run, path)
+
+    told = json.loads(path.read_text())
+    assert results.read(path) == run
+    assert told["schema"] == "lab-results/v1"
+    assert (told["exercises"][0]["points"], told["exercises"][0]["max_points"]) == (2, 14)
+    assert [p.name for p in path.parent.iterdir()] == ["results.json"]
+
+
+def test_other_json_is_refused(tmp_path: Path) -> None:
+    """A file that holds something else is an error, not an empty card."""
+    (tmp_path / "x.json").write_text('{"schema": "something/v2"}')
+
+    with pytest.raises(ValueError, match="no results of the lab"):
+        results.read(tmp_path / "x.json")
+
+
+def test_a_message_is_split_into_seen_and_wanted() -> None:
+    """`wanted:` on a line of its own, indented or not, divides a message; without it all of it was seen."""
+    checkpoint = Checkpoint("1.1", "x", 1)
+    checkpoint.judge("failed", "one of two\nand more\n  wanted: two")
+    both = (checkpoint.seen, checkpoint.wanted)
+    checkpoint.judge("failed", "only this")
+
+    assert both == ("one of two\nand more", "two")
+    assert (checkpoint.seen, checkpoint.wanted) == ("only this", "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_card_fits_80_columns_in_any_encoding(run: Run, encoding: str) -> None:
+    """No line is wider than the card, nothing is lost without colour, and ASCII can hold it."""
+    run.exercises[0].checkpoints = [c for c in run.checkpoints if c.verdict in ("failed", "passed")]
+    written = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    tell(run, Console(file=written, width=WIDTH))
+    written.seek(0)
+    lines = written.read().splitlines()
+
+    assert max(map(len, lines)) <= WIDTH
+    for part in ("Exercise 1 - a title", "2 of 4 points", "seen", "why", "where", "hint", "again", "p95", "numbers"):
+        assert any(part in line for line in lines), part
+
+
+def test_the_first_failure_is_told_in_full(run: Run) -> None:
+    """A failure comes before what was not started, whichever stands first; one hint, and the command to repeat it."""
+    written = io.StringIO()
+    tell(run, Console(file=written, width=WIDTH))
+    card = written.getvalue()
+
+    assert "1.3 The failed one - failed" in card
+    assert card.count("seen µ") == 1 + 3  # in full once, and in the lines of the failed, locked and inconclusive ones
+    assert "a hint" in card
+    assert "another" not in card
+    assert "uv run pytest checks/test_ex1.py -k 1.3" in card
+
+
+def test_gradescope_gets_points_and_words(run: Run) -> None:
+    """One test per checkpoint with its points; what nobody can blame on the learner has no status."""
+    told = gradescope(run)
+
+    assert (told["score"], len(told["tests"])) == (2, 7)
+    statuses = {test["name"].split()[2]: test.get("status") for test in told["tests"]}
+    assert (statuses["passed"], statuses["failed"], statuses["inconclusive"]) == ("passed", "failed", None)
+
+
+def test_a_run_can_be_told_again_as_a_picture(run: Run, tmp_path: Path) -> None:
+    """The results file is enough for the card, for an SVG of it and for Gradescope."""
+    path = tmp_path / "results.json"
+    results.write(run, path)
+    for option, name in (("--svg", "card.svg"), ("--gradescope", "gradescope.json")):
+        command = [sys.executable, "-m", "checks.harness.report", str(path), option, str(tmp_path / name)]
+        subprocess.run(command, check=True, timeout=60, cwd=Path(__file__).parents[1])
+
+    assert "<svg" in (tmp_path / "card.svg").read_text()
+    assert json.loads((tmp_path / "gradescope.json").read_text())["score"] == 2

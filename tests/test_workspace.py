@@ -1,0 +1,85 @@
+"""Whose files are judged."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from checks.harness.workspace import GIVEN, LearnerError, LearnerModules, open_workspace
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with one learner's file; imports of `lab` in this process are undone afterwards."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lab"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "learner" / "lab").mkdir(parents=True)
+    (tmp_path / "learner" / "lab" / "thing.py").write_text("def call():\n    raise ValueError('no')\n")
+    yield tmp_path / "learner"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lab"]:
+        del sys.modules[name]
+
+
+def test_the_root_is_judged_where_it_is() -> None:
+    """A learner's own files run from where they were written: a debugger's breakpoints hold."""
+    workspace = open_workspace(ROOT, None, Path("unused"))
+
+    assert workspace.tree == workspace.source == ROOT
+    assert len(workspace.hash) == 12
+
+
+def test_given_files_come_from_the_lab(learner: Path, tmp_path: Path) -> None:
+    """What a learner put in the place of a given file is not what runs."""
+    (learner / "lab" / "settings.py").write_text("THREAD_POOL_SIZE = 4000\n")
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+
+    for given in GIVEN:
+        assert (workspace.tree / given).read_bytes() == (ROOT / given).read_bytes()
+    assert (workspace.tree / "lab" / "thing.py").exists()
+
+
+def test_the_labs_own_stubs_do_not_fill_gaps(learner: Path, tmp_path: Path) -> None:
+    """A file that the learner did not hand in is missing, and not somebody else's."""
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+
+    with pytest.raises(LearnerError, match=r"there is no lab/service.py in workspace"):
+        workspace.load("service")
+
+
+def test_the_hash_stands_for_what_is_judged(learner: Path, tmp_path: Path) -> None:
+    """It changes with any file, and not with the folder's name."""
+    first = open_workspace(ROOT, learner, tmp_path / "a").hash
+    same = open_workspace(ROOT, learner.rename(learner.with_name("renamed")), tmp_path / "b").hash
+    (tmp_path / "renamed" / "lab" / "thing.py").write_text("changed = True\n")
+    other = open_workspace(ROOT, tmp_path / "renamed", tmp_path / "c").hash
+
+    assert first == same
+    assert first != other
+
+
+def test_a_learners_line_is_named(learner: Path, tmp_path: Path) -> None:
+    """A line of a learner's file is named relative to the workspace, with its text; nobody else's line is."""
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+    thing = LearnerModules(workspace).thing
+    with pytest.raises(ValueError, match="no") as caught:
+        thing.call()
+
+    assert workspace.where_raised(caught.value.__traceback__) == "lab/thing.py:2 in call\n    raise ValueError('no')"
+    assert workspace.where_defined(thing.call) == "lab/thing.py:1 in call\n    def call():"
+    assert workspace.where_defined(open_workspace) is None
+
+
+def test_an_import_that_hung_before_is_not_waited_for_again(learner: Path, tmp_path: Path) -> None:
+    """What was said then is said again at once."""
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+    workspace.hung_imports["lab.thing"] = "it hung"
+
+    with pytest.raises(LearnerError, match="it hung"):
+        workspace.load("thing")
