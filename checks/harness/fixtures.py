@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from checks.harness.checkpoints import SHOWN
 from checks.harness.inprocess import InProcess
 from checks.harness.report.evidence import Show
 from checks.harness.servers import Server, server, uvicorn_command
@@ -89,6 +90,3 @@ def show(request: pytest.FixtureRequest) -> Show:
 def rng(request: pytest.FixtureRequest, seed: int) -> random.Random:
     """Random inputs, the same again with the same `--seed`, whichever checkpoints run beside this one."""
     return random.Random(f"{seed} {request.node.name}")
-
-
-SHOWN = pytest.StashKey[Show]()

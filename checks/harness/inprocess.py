@@ -173,6 +173,12 @@ class InProcess:
     async def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             return await self._client.request(method, path, **request)
+        except Exception as error:
+            if isinstance(error, BaseExceptionGroup) or self._workspace.where_raised(error.__traceback__):
+                raise
+            # FastAPI choked on what their code gave it: still theirs, though no line of theirs is in the traceback.
+            where = self._workspace.where_defined(self.endpoint)
+            raise LearnerError(f"{method} {path} ended in {describe(error)}\nwanted: an answer", where) from error
         finally:
             self.moved()
 

@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import random
 import re
 import shutil
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Generator
-from dataclasses import asdict
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 from rich.console import Console
 
-from checks.harness import isolation
-from checks.harness.fixtures import SHOWN, lab, rng, serve, service, show
+from checks.harness import checkpoints
+from checks.harness.apart import Apart, told, unsent
+from checks.harness.checkpoints import CHECKPOINT, SHOWN
+from checks.harness.fixtures import lab, rng, serve, service, show
 from checks.harness.report import results
 from checks.harness.report.card import WIDTH, Card
-from checks.harness.report.evidence import Show
-from checks.harness.verdicts import Judged, judge
-from checks.harness.watch import stacks
+from checks.harness.verdicts import judge
 from checks.harness.workspace import LearnerError, Workspace, open_workspace
 
 __all__ = ["lab", "rng", "serve", "service", "show"]
 
-DEADLINE = 60.0
-"""Seconds that a checkpoint may take; a right answer takes a few, on a machine with 16 busy processes too."""
-IMPORT_SECONDS = 10.0
-TRIES = 3
-"""How often a checkpoint is run before it is inconclusive."""
-
-CHECKPOINT = pytest.StashKey[results.Checkpoint]()
 LAB = pytest.StashKey["Lab"]()
 
 
@@ -60,9 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Open the workspace, and put the card in the place of pytest's own report where a learner looks at checkpoints."""
-    config.addinivalue_line(
-        "markers", "checkpoint(id, points, needs=[], hints=(), deadline=60): a checkpoint of the lab"
-    )
+    config.addinivalue_line("markers", checkpoints.MARKER)
     scratch = Path(tempfile.mkdtemp(prefix="lab-"))
     try:
         workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree")
@@ -93,6 +81,7 @@ class Lab:
         self.scratch = scratch
         self.seed: int = config.option.seed if config.option.seed is not None else random.randrange(10**6)
         self.path: Path = config.option.results or config.rootpath / ".lab" / "last-run.json"
+        self.apart = Apart(config, workspace, scratch, self.seed)
         self.run: results.Run | None = None
         self.started = time.monotonic()
         self.console = Console(file=sys.stdout, width=WIDTH)
@@ -112,11 +101,7 @@ class Lab:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """`-k 2.1` means that checkpoint alone, not 2.10 as well."""
         for item in items:
-            if checkpoint := _checkpoint(item):
-                item.stash[CHECKPOINT] = checkpoint
-                item.stash[SHOWN] = Show()
-                item.extra_keyword_matches.add(checkpoint.id)
-                item.add_marker(pytest.mark.filterwarnings("ignore"))  # what a learner's code warns of is no failure
+            checkpoints.adopt(item)
         if re.fullmatch(r"\d+\.\d+", config.option.keyword or ""):
             wanted = config.option.keyword
             config.option.keyword = ""
@@ -129,9 +114,7 @@ class Lab:
         items = [item for item in session.items if CHECKPOINT in item.stash]
         if not items or self.config.option.isolated:
             return
-        if self.config.option.isolation != "none" and any(
-            {"service", "serve"} & set(_fixtures(item)) for item in items
-        ):
+        if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
             import fastapi  # noqa: F401 - once here instead of once in every checkpoint's process
             import httpx  # noqa: F401
         self.run = results.Run(
@@ -140,7 +123,7 @@ class Lab:
             seed=self.seed,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=_machine(),
-            exercises=_exercises(items),
+            exercises=checkpoints.exercises(items),
             options=f" --workspace {self.config.option.workspace}" if self.config.option.workspace else "",
         )
         self._write()
@@ -153,20 +136,17 @@ class Lab:
         if CHECKPOINT not in item.stash:
             return None
         if folder := self.config.option.isolated:
-            self._be_spawned(item, folder)
+            self.apart.inside_spawned(item, folder)
         checkpoint = item.stash[CHECKPOINT]
         self._announce(checkpoint)
         missing = self._missing(item)
         if missing:
             checkpoint.judge("locked", f"needs {', '.join(missing)} first")
-            reports = self._reports(item, checkpoint)
+            reports = unsent(item)
         elif self.config.option.isolation == "none":
             reports = runtestprotocol(item, log=False)
         else:
-            for _ in range(TRIES):
-                reports = self._isolate(item)
-                if checkpoint.verdict != "inconclusive":
-                    break
+            reports = self.apart.run(item, self._tick)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
@@ -196,112 +176,13 @@ class Lab:
         checkpoint.evidence = shown.evidence
         if checkpoint.verdict == "failed":
             checkpoint.where = checkpoint.where or shown.where
-        return _told(report, item, checkpoint)
+        return told(report, item)
 
     def _missing(self, item: pytest.Item) -> list[str]:
         """What this checkpoint needs that was selected too, and has not passed."""
         assert self.run
         verdicts = {c.id: c.verdict for c in self.run.checkpoints}
-        return [need for need in _marker(item).kwargs.get("needs", ()) if verdicts.get(need, "passed") != "passed"]
-
-    def _isolate(self, item: pytest.Item) -> list[pytest.TestReport]:
-        checkpoint = item.stash[CHECKPOINT]
-        way = self.config.option.isolation
-        fork = isolation.can_fork() if way == "auto" else way == "fork"
-        seconds = _deadline(item)
-        folder = Path(tempfile.mkdtemp(dir=self.scratch))
-        echo = self.config.option.capture == "no"
-        if fork:
-            ending = isolation.forked(
-                lambda send: self._be_isolated(item, send, folder),
-                seconds,
-                prepare=self._stop_capturing,
-                echo=echo,
-                stacks=folder / "stacks",
-                tick=self._tick,
-            )  # fmt: skip
-        else:
-            ending = isolation.spawned(
-                self._command(item, folder), folder / "payload", seconds, echo=echo, stacks=folder / "stacks",
-                tick=self._tick,
-            )  # fmt: skip
-        told: dict[str, Any] = json.loads(ending.payload or b"{}")
-        if "checkpoint" in told:
-            for name, value in told["checkpoint"].items():
-                setattr(checkpoint, name, value)
-            if late := told.get("hung_import"):
-                self.workspace.hung_imports[late] = checkpoint.message
-        else:
-            judged = _ended_badly(ending, self.workspace, seconds)
-            checkpoint.judge(judged.verdict, judged.message)
-            checkpoint.where = judged.where
-        checkpoint.seconds = ending.seconds
-        checkpoint.output = "\n".join(line[:200] for line in ending.output.splitlines()[-20:])
-        load: Callable[..., Any] = self.config.hook.pytest_report_from_serializable
-        reports = [load(config=self.config, data=data) for data in told.get("reports", [])]
-        for report in reports:
-            if isinstance(report.longrepr, list):  # why it was skipped: JSON knows no tuples, and pytest nothing else
-                report.longrepr = tuple(report.longrepr)
-        return reports or self._reports(item, checkpoint)
-
-    def _stop_capturing(self) -> None:
-        """In a fork pytest's own capture file would be shared with the parent."""
-        if capture := self.config.pluginmanager.getplugin("capturemanager"):
-            capture.stop_global_capturing()
-            self.config.pluginmanager.unregister(capture)
-
-    def _be_isolated(self, item: pytest.Item, send: isolation.Send, folder: Path) -> None:
-        """The inside of a checkpoint's process: run it, and send its reports and its results."""
-        checkpoint, shown = item.stash[CHECKPOINT], item.stash[SHOWN]
-
-        def late(what: str, starved: bool) -> None:
-            where = self.workspace.where_first(stacks(threading.main_thread().ident))
-            verdict: results.Verdict = "inconclusive" if starved else "failed"
-            checkpoint.judge(verdict, f"your code did not {what}" if not starved else f"too busy a machine to {what}")
-            checkpoint.where, checkpoint.evidence = where, shown.evidence
-            hung = what.split()[2] if what.startswith("finish importing") else None
-            send(json.dumps({"checkpoint": asdict(checkpoint), "hung_import": hung}).encode())
-            os._exit(1)
-
-        watchdog = isolation.Watchdog(_deadline(item), folder / "stacks", late)
-        self.workspace.import_deadline = lambda module: watchdog.within(
-            IMPORT_SECONDS, f"finish importing {module} within {IMPORT_SECONDS:g} s"
-        )
-        dump: Callable[..., Any] = self.config.hook.pytest_report_to_serializable
-        reports = [dump(config=self.config, report=report) for report in runtestprotocol(item, log=False)]
-        sys.stdout.flush()
-        sys.stderr.flush()
-        send(json.dumps({"reports": reports, "checkpoint": asdict(checkpoint)}).encode())
-
-    def _be_spawned(self, item: pytest.Item, folder: Path) -> NoReturn:
-        """The same in an interpreter that was started for this one checkpoint; what it sends goes through a file."""
-        isolation.follow_parent(0)
-
-        def send(payload: bytes) -> None:
-            partial = folder / "partial"
-            partial.write_bytes(payload)
-            partial.replace(folder / "payload")
-
-        self._be_isolated(item, send, folder)
-        sys.stdout.flush()
-        os._exit(0)
-
-    def _command(self, item: pytest.Item, folder: Path) -> list[str]:
-        options = [f"--seed={self.seed}", f"--isolated={folder}", "--capture=no"]
-        if self.config.option.workspace:
-            options.append(f"--workspace={self.config.option.workspace}")
-        return [sys.executable, "-m", "pytest", "-qq", "--rootdir", str(self.config.rootpath), item.nodeid, *options]
-
-    def _reports(self, item: pytest.Item, checkpoint: results.Checkpoint) -> list[pytest.TestReport]:
-        """Reports for a checkpoint whose own process sent none; pytest's plugins wait for all three phases."""
-        words: dict[Any, str | None] = {"setup": None, "call": checkpoint.message, "teardown": None}
-        reports = [
-            pytest.TestReport(
-                item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed" if said else "passed", said, when
-            )
-            for when, said in words.items()
-        ]
-        return [_told(report, item, checkpoint) for report in reports]
+        return [need for need in checkpoints.needs(item) if verdicts.get(need, "passed") != "passed"]
 
     # -- who is told ------------------------------------------------------------------------------------------
 
@@ -364,84 +245,6 @@ def workspace(request: pytest.FixtureRequest) -> Workspace:
 def seed(request: pytest.FixtureRequest) -> int:
     """This run's seed."""
     return request.config.stash[LAB].seed
-
-
-def _marker(item: pytest.Item) -> pytest.Mark:
-    marker = item.get_closest_marker("checkpoint")
-    assert marker is not None
-    return marker
-
-
-def _deadline(item: pytest.Item) -> float:
-    return float(_marker(item).kwargs.get("deadline", DEADLINE))
-
-
-def _fixtures(item: pytest.Item) -> list[str]:
-    return list(getattr(item, "fixturenames", ()))
-
-
-def _checkpoint(item: pytest.Item) -> results.Checkpoint | None:
-    """What a checkpoint's marker and docstring say of it."""
-    if item.get_closest_marker("checkpoint") is None:
-        return None
-    marker = _marker(item)
-    title, _, why = _docstring(getattr(item, "function", None))
-    return results.Checkpoint(
-        id=marker.args[0],
-        title=title,
-        max_points=marker.kwargs["points"],
-        why=why,
-        hints=list(marker.kwargs.get("hints", ())),
-    )
-
-
-def _docstring(thing: object) -> tuple[str, str, str]:
-    """First line, nothing, and the rest as one paragraph."""
-    title, _, rest = (getattr(thing, "__doc__", None) or "").strip().partition("\n")
-    return title.strip().rstrip("."), "", " ".join(rest.split())
-
-
-def _exercises(items: list[pytest.Item]) -> list[results.Exercise]:
-    exercises: dict[str, results.Exercise] = {}
-    for item in items:
-        module = getattr(item, "module", None)
-        name = getattr(module, "__name__", item.nodeid)
-        if name not in exercises:
-            title, _, about = _docstring(module)
-            number = int(item.stash[CHECKPOINT].id.partition(".")[0])
-            title = re.sub(r"^Exercise \d+ - ", "", title)
-            exercises[name] = results.Exercise(number, title, about, [])
-        exercises[name].checkpoints.append(item.stash[CHECKPOINT])
-    return list(exercises.values())
-
-
-def _told(report: pytest.TestReport, item: pytest.Item, checkpoint: results.Checkpoint) -> pytest.TestReport:
-    """A report with pytest's word for the verdict, and the lab's own for `--junitxml`."""
-    properties = {"checkpoint": checkpoint.id, "points": checkpoint.points, "verdict": checkpoint.verdict}
-    report.user_properties = [*properties.items()]
-    if report.failed and checkpoint.verdict in ("locked", "inconclusive"):
-        report.outcome = "skipped"
-        report.longrepr = (str(item.path), item.location[1] or 0, f"{checkpoint.verdict}: {checkpoint.message}")
-    return report
-
-
-def _ended_badly(ending: isolation.Ending, workspace: Workspace, seconds: float) -> Judged:
-    """A process that sent nothing: it hung beyond its own watchdog's reach, or it ended itself."""
-    if "INTERNALERROR" in ending.output:
-        return Judged("lab_error", ending.output)
-    if "Timeout" in ending.stacks:
-        where = next(
-            (
-                f"{Path(path).relative_to(workspace.tree).as_posix()}:{line} in {function}"
-                for path, line, function in re.findall(r'File "([^"]+)", line (\d+) in (\S+)', ending.stacks)
-                if Path(path).is_relative_to(workspace.tree / "lab")
-            ),
-            None,
-        )
-        return Judged("failed", f"your code did not finish within {seconds:g} s, and let nothing else run", where)
-    if ending.exit_code is not None and ending.exit_code < 0:
-        return Judged("failed", f"the process that ran your code was killed (signal {-ending.exit_code})")
-    return Judged("failed", f"your code ended its own process with exit code {ending.exit_code} (os._exit?)")
 
 
 def _machine() -> dict[str, Any]:

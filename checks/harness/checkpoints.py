@@ -1,0 +1,78 @@
+"""What a pytest item says of itself as a checkpoint: its marker, its docstring, and where its results are kept."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from checks.harness.report.evidence import Show
+from checks.harness.report.results import Checkpoint, Exercise
+
+DEADLINE = 60.0
+"""Seconds that a checkpoint may take; a right answer takes a few, on a machine with 16 busy processes too."""
+
+CHECKPOINT = pytest.StashKey[Checkpoint]()
+SHOWN = pytest.StashKey[Show]()
+
+MARKER = "checkpoint(id, points, needs=[], hints=(), deadline=60): a checkpoint of the lab"
+
+
+def adopt(item: pytest.Item) -> None:
+    """Give a checkpoint its place for results; an item without the marker is left alone."""
+    if item.get_closest_marker("checkpoint") is None:
+        return
+    marker = _marker(item)
+    title, why = _docstring(getattr(item, "function", None))
+    item.stash[SHOWN] = Show()
+    item.stash[CHECKPOINT] = Checkpoint(
+        id=marker.args[0],
+        title=title,
+        max_points=marker.kwargs["points"],
+        why=why,
+        hints=list(marker.kwargs.get("hints", ())),
+    )
+    item.extra_keyword_matches.add(marker.args[0])
+    item.add_marker(pytest.mark.filterwarnings("ignore"))  # what a learner's code warns of is no failure
+
+
+def deadline(item: pytest.Item) -> float:
+    """Seconds that this checkpoint may take."""
+    return float(_marker(item).kwargs.get("deadline", DEADLINE))
+
+
+def needs(item: pytest.Item) -> list[str]:
+    """The checkpoints without which this one cannot run."""
+    return list(_marker(item).kwargs.get("needs", ()))
+
+
+def uses_service(item: pytest.Item) -> bool:
+    """Whether it runs the learner's app, and so needs the heavy libraries."""
+    return bool({"service", "serve"} & set(getattr(item, "fixturenames", ())))
+
+
+def exercises(items: list[pytest.Item]) -> list[Exercise]:
+    """The selected checkpoints, file by file; a file's docstring gives title and subject."""
+    found: dict[str, Exercise] = {}
+    for item in items:
+        module = getattr(item, "module", None)
+        checkpoint = item.stash[CHECKPOINT]
+        name = getattr(module, "__name__", item.nodeid)
+        if name not in found:
+            title, about = _docstring(module)
+            title = re.sub(r"^Exercise \d+ - ", "", title)
+            found[name] = Exercise(int(checkpoint.id.partition(".")[0]), title, about, [])
+        found[name].checkpoints.append(checkpoint)
+    return list(found.values())
+
+
+def _marker(item: pytest.Item) -> pytest.Mark:
+    marker = item.get_closest_marker("checkpoint")
+    assert marker is not None
+    return marker
+
+
+def _docstring(thing: object) -> tuple[str, str]:
+    """The first line without its full stop, and the rest as one paragraph."""
+    title, _, rest = (getattr(thing, "__doc__", None) or "").strip().partition("\n")
+    return title.strip().rstrip("."), " ".join(rest.split())
