@@ -228,6 +228,8 @@ class Lab:
             judged = self.run is not None and any(c.verdict != "not_run" for c in self.run.checkpoints)
             if self.run and judged and self.exit_status != pytest.ExitCode.INTERNAL_ERROR:
                 self.card.ending(self.run)
+                if self.exit_status == pytest.ExitCode.INTERRUPTED:
+                    self.console.print("interrupted: the rest was not judged", style="yellow")
                 last = next((line for line in reversed(said.splitlines()) if line.strip("= ")), "")
                 self.console.print(f"\n{last.strip('= ')}", style="dim", highlight=False, markup=False)
             else:

@@ -57,9 +57,9 @@ class Card:
         for exercise in run.exercises:
             if len(run.exercises) > 1 or len(exercise.checkpoints) > 1:
                 self._print(Text(f"   {exercise.points} of {exercise.max_points} points", style="bold"))
-        open_ones = [c for c in run.checkpoints if c.verdict != "passed"]
+        open_ones = [c for c in run.checkpoints if c.verdict not in ("passed", "not_run")]
         urgent = [c for c in open_ones if c.verdict in ("failed", "lab_error")] or open_ones
-        if not urgent:
+        if run.all_passed:
             self._celebrate(run)
         for checkpoint in urgent if self._all_details else urgent[:1]:
             self.details(checkpoint, run)
