@@ -37,13 +37,24 @@ import pytest
 
 from tests.exercises import EXERCISES, ROOT
 
-AT_A_TIME = 2
+AT_A_TIME = 3
 SECONDS = 180
 REAL = frozenset({"serve"})
 """Fixtures of checkpoints that start real servers."""
 
 WARM = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-WARM.set_forkserver_preload(["fastapi", "httpx", "psutil", "pytest", "pydantic_settings", "rich.console"])
+WARM.set_forkserver_preload(
+    [
+        "anyio._backends._asyncio",
+        "fastapi",
+        "httpx",
+        "psutil",
+        "pydantic.v1",
+        "pydantic_settings",
+        "pytest",
+        "rich.console",
+    ]
+)
 
 Results = dict[str, dict[str, Any]]
 """What became of each checkpoint, by its id."""

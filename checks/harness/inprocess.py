@@ -9,7 +9,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from types import CodeType
@@ -160,8 +160,18 @@ class InProcess:
         """Run a coroutine on the app's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def _finish(self, what: str, work: Coroutine[Any, Any, Any]) -> object:
-        future = self.submit(work)
+    async def _theirs(self, what: str, work: Awaitable[Any]) -> Any:
+        """Await what runs their code. What FastAPI chokes on is theirs, too, though no line of theirs raised it."""
+        try:
+            return await work
+        except Exception as error:
+            if isinstance(error, BaseExceptionGroup) or self._workspace.where_raised(error.__traceback__):
+                raise
+            where = self._workspace.where_defined(self.endpoint)
+            raise LearnerError(f"{what} ended in {describe(error)}\nwanted: no exception", where) from error
+
+    def _finish(self, what: str, work: Awaitable[Any]) -> object:
+        future = self.submit(self._theirs(what, work))
         standstill = self.until(future.done, START_SECONDS)
         if standstill:
             raise NoAnswer(what, standstill, self.where_waiting())
@@ -172,13 +182,9 @@ class InProcess:
 
     async def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
-            return await self._client.request(method, path, **request)
-        except Exception as error:
-            if isinstance(error, BaseExceptionGroup) or self._workspace.where_raised(error.__traceback__):
-                raise
-            # FastAPI choked on what their code gave it: still theirs, though no line of theirs is in the traceback.
-            where = self._workspace.where_defined(self.endpoint)
-            raise LearnerError(f"{method} {path} ended in {describe(error)}\nwanted: an answer", where) from error
+            sent = self._client.request(method, path, **request)
+            answer: httpx.Response = await self._theirs(f"{method} {path}", sent)
+            return answer
         finally:
             self.moved()
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 MS = 1000.0
-TIMELINE_ROWS = 20
+TIMELINE_ROWS = 12
 HISTOGRAM_BUCKETS = 12
 LOG_SPACED_ABOVE = 20
 
@@ -133,7 +133,7 @@ def timeline(rows: Sequence[tuple[str, float, float | None, float]], title: str)
     """Evidence for a picture with a row per request: waiting from `wait` to `work`, working from `work` to `end`.
 
     `rows` are (label, sent, work started, finished) in seconds of one clock; a work start of None draws the whole row
-    as working. Times come out in ms after the earliest `sent`. Of more than 20 rows an even spread is kept, the first
+    as working. Times come out in ms after the earliest `sent`. Of more than 12 rows an even spread is kept, the first
     and the last among them; `left_out` counts the others.
     """
     last = TIMELINE_ROWS - 1

@@ -6,6 +6,9 @@ import re
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
+
+from _pytest.outcomes import Failed
 
 from checks.harness.inprocess import NoAnswer
 from checks.harness.judging import Inconclusive
@@ -39,6 +42,8 @@ def judge(error: BaseException, workspace: Workspace) -> Judged:
                 return Judged("failed", str(cause), cause.where or where)
             case ServerDied() | ServerNotReady():
                 return Judged("failed", str(cause), where)
+            case Failed():
+                return Judged("failed", str(cause.msg))
             case AssertionError() if not where:
                 # pytest's rewriting appends the compared values: the message already says them in words.
                 return Judged("failed", str(cause).partition("\nassert ")[0])
@@ -63,11 +68,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _mismatch(error: BaseException) -> str | None:
     """A name that the learner's code should have, or a signature that it should keep to."""
     if isinstance(error, AttributeError):
-        owner = getattr(error.obj, "__name__", None) or type(error.obj).__module__
-        module = getattr(error.obj, "__module__", None) or owner
-        if str(owner).startswith("lab.") or str(module).startswith("lab."):
-            path = str(owner if str(owner).startswith("lab.") else module).replace(".", "/") + ".py"
-            inside = "" if str(owner).startswith("lab.") else f" in {type(error.obj).__name__}"
+        owner = error.obj
+        module = owner.__name__ if isinstance(owner, ModuleType) else str(getattr(owner, "__module__", ""))
+        if module.startswith("lab."):
+            kind = owner if isinstance(owner, type) else type(owner)
+            inside = "" if isinstance(owner, ModuleType) else f" in {kind.__name__}"
+            path = module.replace(".", "/") + ".py"
             return f"{path} has no `{error.name}`{inside}\nwanted: the name as the stub had it"
     if isinstance(error, TypeError) and re.match(r"[\w.<>]+\(\) (got|missing|takes)", str(error)):
         return f"calling your code does not work: {error}\nwanted: the parameters as the stub had them"

@@ -138,9 +138,10 @@ class LearnerModules:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line: its name, and the first line of what it says."""
+    """An exception in one line: its name, and the first line of what it says; of pydantic, also which field and why."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    said = " ".join(line.strip() for line in lines[: 3 if "ValidationError" in type(error).__name__ else 1])
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def open_workspace(root: Path, chosen: Path | None, scratch: Path) -> Workspace:

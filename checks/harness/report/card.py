@@ -117,14 +117,14 @@ class Card:
         body = Text(self._plain(text))
         body.highlight_regex(r"`[^`]+`", "bold")
         for number, line in enumerate(self._wrapped(body)):
-            name_column = Text(f"{name if number == 0 else '':>{INDENT - 2}}  ", style="bold cyan")
-            self._print(name_column.append_text(line))
+            name_column = (f"{name if number == 0 else '':>{INDENT - 2}}  ", "bold cyan")
+            self._print(Text.assemble(name_column, line))
 
     def _wrapped(self, body: Text) -> Iterator[Text]:
         """Prose is wrapped; a line of code, which is indented, is cut."""
         for line in body.split("\n", allow_blank=True):
             if line.plain.startswith("    "):
-                line.truncate(WIDTH - INDENT)
+                line.truncate(WIDTH - INDENT, overflow="crop" if self._ascii else "ellipsis")
                 yield line
             else:
                 yield from line.wrap(self._console, WIDTH - INDENT, overflow="fold")

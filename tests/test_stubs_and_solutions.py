@@ -1,0 +1,138 @@
+"""Stubs and solutions agree, stubs earn nothing, solutions everything, and every checkpoint says what it should."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Judge
+from tests.exercises import EXERCISES, ROOT, Checkpoint
+
+POINTS = {1: 20, 2: 25, 3: 20, 4: 25, 5: 10}
+SOLUTIONS = ROOT / "solutions"
+SOLVED = [path.relative_to(SOLUTIONS).as_posix() for path in sorted(SOLUTIONS.rglob("*.py"))]
+LEARNERS = [path.relative_to(ROOT).as_posix() for part in ("lab", "loadtests") for path in (ROOT / part).glob("*.py")]
+CHECKS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "checks").rglob("*.py"))]
+CHECKPOINTS = {checkpoint.id: checkpoint for exercise in EXERCISES.values() for checkpoint in exercise.checkpoints}
+
+Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def interface(tree: ast.Module) -> dict[str, str]:
+    """What others see of a file: its docstring, and of each function and class how it is defined and what it says."""
+    found = {"": ast.get_docstring(tree) or ""}
+
+    def look(body: list[ast.stmt], owner: str) -> None:
+        for node in body:
+            if not isinstance(node, (*Function, ast.ClassDef)) or (node.name.startswith("_") and node.name[1:2] != "_"):
+                continue
+            name = f"{owner}{node.name}"
+            head = [ast.unparse(decorator) for decorator in node.decorator_list]
+            if isinstance(node, ast.ClassDef):
+                head.append(f"class({', '.join(map(ast.unparse, node.bases))})")
+                look(node.body, f"{name}.")
+            else:
+                returns = ast.unparse(node.returns) if node.returns else ""
+                head.append(f"{type(node).__name__}({ast.unparse(node.args)}) -> {returns}")
+            found[name] = "\n".join([*head, ast.get_docstring(node) or ""])
+
+    look(tree.body, "")
+    return found
+
+
+def parsed(path: str) -> ast.Module:
+    """The syntax tree of a file of this repository."""
+    return ast.parse((ROOT / path).read_text())
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """The names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", SOLVED)
+def test_a_stub_has_the_interface_of_its_solution(path: str) -> None:
+    """Names, signatures, decorators and docstrings are the same, so nothing that a learner reads is out of date."""
+    assert interface(parsed(f"solutions/{path}")) == interface(parsed(path))
+
+
+def test_no_stub_fails_at_import() -> None:
+    """A stub fails when it is called, not before: else it could not be told from a mistake."""
+    modules = [path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in LEARNERS]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {', '.join(modules)}"], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", LEARNERS)
+def test_a_stub_names_the_checkpoint_that_waits_for_it(path: str) -> None:
+    """What a stub raises says where to look: the id of a checkpoint comes first."""
+    raised = [node.exc for node in ast.walk(parsed(path)) if isinstance(node, ast.Raise) and node.exc]
+    for stub in [exc for exc in raised if ast.unparse(exc).startswith("NotImplementedError")]:
+        said = ast.literal_eval(stub.args[0]) if isinstance(stub, ast.Call) and stub.args else ""
+        checkpoint, _, what = said.partition(": ")
+
+        assert checkpoint in CHECKPOINTS, f"{path}:{stub.lineno}"
+        assert what, f"{path}:{stub.lineno}"
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_untouched_stubs_earn_nothing(number: int, judge: Judge) -> None:
+    """Before the first line is written every checkpoint is open, and none is failed."""
+    run = judge(None, EXERCISES[number].path)
+
+    assert {"not_started", "locked"} >= set(run.verdicts.values()), run.card
+    assert [c.id for c in EXERCISES[number].checkpoints] == list(run.verdicts)
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_the_solution_earns_every_point(number: int, judge: Judge) -> None:
+    """The solution passes every checkpoint, and the points are those of the curriculum."""
+    run = judge(SOLUTIONS, EXERCISES[number].path)
+
+    assert dict.fromkeys(run.verdicts, "passed") == run.verdicts, run.card
+    assert POINTS[number] == sum(c["points"] for c in run.checkpoints.values())
+    assert POINTS[number] == sum(c.points for c in EXERCISES[number].checkpoints)
+
+
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS.values(), ids=CHECKPOINTS)
+def test_a_checkpoint_says_what_why_and_how(checkpoint: Checkpoint) -> None:
+    """It has a title that fits the card, a reason why it matters, and at least one hint."""
+    title, _, why = checkpoint.docstring.partition("\n\n")
+
+    assert 0 < len(title.rstrip(".")) <= 40
+    assert why
+    assert checkpoint.hints >= 1
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_every_assertion_says_what_was_wanted(number: int) -> None:
+    """A failure is told in the words of its message: what was seen, then what was wanted."""
+    nodes = list(ast.walk(EXERCISES[number].tree))
+    said = {node.lineno: ast.unparse(node.msg or node) for node in nodes if isinstance(node, ast.Assert)}
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.fail"]
+    said |= {call.lineno: ast.unparse(call) for call in calls}
+
+    assert [line for line, message in said.items() if r"\nwanted: " not in message] == []
+
+
+@pytest.mark.parametrize("path", CHECKS)
+def test_checks_know_nothing_of_tests_and_solutions(path: str) -> None:
+    """What judges a learner's code cannot lean on the solution, nor on the lab's own tests."""
+    assert not {"tests", "solutions"} & {name.partition(".")[0] for name in imported(parsed(path))}
+
+
+@pytest.mark.parametrize("path", LEARNERS + [f"solutions/{path}" for path in SOLVED])
+def test_a_learners_code_knows_nothing_of_checks(path: str) -> None:
+    """The service runs without what judges it."""
+    assert "checks" not in {name.partition(".")[0] for name in imported(parsed(path))}
