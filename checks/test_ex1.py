@@ -126,13 +126,12 @@ def test_the_model_waits(workspace, lab, rng, show):
             call.result()
         return clock.time() - started
 
-    call, wall = model.predict(features(rng)), time.perf_counter()
+    call = model.predict(features(rng))
     assert inspect.isawaitable(call), f"predict returned {call!r}\nwanted: something to await (`async def`)"
-    took, wall = virtual_time(waited([call])), time.perf_counter() - wall
-    unseen = ": it slept where the loop cannot see it (time.sleep)" if took < seconds <= wall + EARLY else ""
+    took = virtual_time(waited([call]))
     assert math.isclose(took, seconds, abs_tol=TICK), (
-        f"one predict waited {took:.3f} s on the event loop's clock{unseen}\n"
-        f"wanted: exactly the model's {seconds:.3f} s, awaited"
+        f"one predict waited {took:.3f} s on the event loop's clock\n"
+        f"wanted: exactly the model's {seconds:.3f} s, awaited (a blocking sleep shows as 0 here)"
     )
 
     took = virtual_time(waited([model.predict(features(rng)) for _ in range(CALLERS)]))
@@ -403,12 +402,12 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
         f"with LAB_INFERENCE_SECONDS={seconds} a request to /predict was answered after {fastest:.3f} s\n"
         f"wanted: never before {seconds} s: the setting must reach the model"
     )
-    call = service(inference_seconds=seconds).post("/predict", {"features": [1.0]})
-    prediction(call.answer())
-    took = call.finished - call.sent
-    assert took >= seconds - EARLY, (
-        f"an app of create_app(Settings(inference_seconds={seconds})) answered /predict after {took:.3f} s\n"
-        f"wanted: never before {seconds} s: the settings that it is given must reach the model, too"
+    app = service(inference_seconds=3600)
+    call = app.post("/predict", {"features": [1.0]})
+    app.until(lambda: call.done)
+    assert not call.done, (
+        "an app of create_app(Settings(inference_seconds=3600)) has answered /predict already\n"
+        "wanted: an hour's wait: the settings that it is given must reach the model, too"
     )
     elapsed = max(blocking.latencies())
     assert elapsed >= few * (seconds - EARLY), (

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from checks.harness import watch as watch_module
 from checks.harness.watch import SleepSpy, Watch, WatchedLoop, stacks
 
 
@@ -131,6 +132,16 @@ def test_a_loop_that_ended_is_seen(watch: Watch) -> None:
 
     assert standstill is not None
     assert standstill.kind == "ended"
+
+
+def test_a_watcher_that_hardly_gets_to_run_does_not_judge(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the rounds take far longer than asked for, a missed deadline is the machine's fault."""
+    monkeypatch.setattr(watch_module, "_run_a_thread", lambda: threading.Event().wait(0.6))
+
+    standstill = watch.until(lambda: False, time.monotonic, seconds=1)
+
+    assert standstill is not None
+    assert standstill.kind == "starved"
 
 
 def test_a_deadline_ends_the_wait(watch: Watch) -> None:

@@ -12,9 +12,9 @@
     locked = ["1.9"]                              # and these are locked by them
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
 
-Two things keep some eighty runs of an exercise under a minute. A checkpoint that starts real servers takes longer than
-all others together: it runs only for the answers that name it, and for those with `real = true`. And two thirds of a
-short run are imports: each runs in a process that is forked from one that has them behind it, two at a time.
+Two things keep some eighty runs of an exercise near a minute. A checkpoint that starts real servers takes longer than
+all others together: it runs only for the answers that name it, and for those with `real = true`. And imports are two
+thirds of a short run: each is forked from a process that has them behind it. They wait a lot, so three go on at a time.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from checks.harness.judging import Inconclusive
 from checks.harness.watch import SLEEPS, Standstill, Watch, WatchedLoop, stacks
 from checks.harness.workspace import LearnerError, describe
 
@@ -123,6 +124,8 @@ class InProcess:
         if self._fatal is not None and not done():
             where = self._workspace.where_raised(self._fatal.__traceback__)
             raise LearnerError(f"your code ended the whole program: {describe(self._fatal)}", where)
+        if standstill and standstill.kind == "starved":
+            raise Inconclusive(f"{standstill.words} in {seconds:g} s")
         return standstill
 
     def moved(self) -> None:

@@ -28,6 +28,8 @@ STILL_ROUNDS = 100
 """Looks in a row at which the loop answered nothing and its thread stood still."""
 SPINNING = 3.0
 """Seconds of CPU time that the loop's thread may burn on one callback."""
+STARVED = 20
+"""Times as long as asked for that the rounds of a wait took, on average: then the machine is to blame."""
 TIMER_HORIZON = 2.0
 """Seconds within which a pending timer may still bring something."""
 
@@ -58,10 +60,11 @@ class Standstill:
     """Why what was waited for will not come.
 
     `settled`: the loop and its threads are idle. `blocked`: the loop's thread stands still inside one call.
-    `spinning`: it computes and never comes back. `ended`: the loop is gone. `late`: the deadline passed.
+    `spinning`: it computes and never comes back. `ended`: the loop is gone. `late`: the deadline passed. `starved`: it
+    passed, and the watching thread itself hardly got to run: nobody can know.
     """
 
-    kind: Literal["settled", "blocked", "spinning", "ended", "late"]
+    kind: Literal["settled", "blocked", "spinning", "ended", "late", "starved"]
 
     @property
     def words(self) -> str:
@@ -72,6 +75,7 @@ class Standstill:
             "spinning": "the event loop's thread kept computing and never came back",
             "ended": "the event loop was stopped",
             "late": "it was still going on when the time was up",
+            "starved": "the machine was too busy to see what happened",
         }[self.kind]
 
 
@@ -97,14 +101,16 @@ class Watch:
         deadline = time.monotonic() + seconds
         ping, quiet, still = self._ping(), 0, 0
         seen, position, burnt = progress(), self._position(), self._cpu_seconds()
+        rounds = 0
         while not done():
+            rounds += 1
             ident = self.thread.ident or 0
             if not self.thread.is_alive():
                 return Standstill("ended")
             if self.held_by(ident):
                 return Standstill("blocked")
             if time.monotonic() > deadline:
-                return Standstill("late")
+                return Standstill("starved" if rounds * STARVED < seconds / ROUND else "late")
             self.changed.wait(ROUND)
             self.changed.clear()
             _run_a_thread()

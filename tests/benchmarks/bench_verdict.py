@@ -28,10 +28,10 @@ def seconds(command: list[str]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "times", "at_most"),
-    [("exercise 1", ["checks/test_ex1.py"], 4.0, 6.0), ("1.4 alone", ["checks/test_ex1.py", "-k", "1.4"], 2.0, 2.0)],
+    ("name", "arguments", "at_most"),
+    [("exercise 1", ["checks/test_ex1.py"], 6.0), ("1.4 alone", ["checks/test_ex1.py", "-k", "1.4"], 2.0)],
 )
-def test_time_to_verdict(name: str, arguments: list[str], times: float, at_most: float) -> None:
+def test_time_to_verdict(name: str, arguments: list[str], at_most: float) -> None:
     """The whole process against the imports, interleaved; the medians are compared."""
     seconds(IMPORTS)  # the first ever reads from disk and writes byte code
     rounds = [(seconds(IMPORTS), seconds([*PYTEST, *arguments])) for _ in range(ROUNDS)]
@@ -42,7 +42,6 @@ def test_time_to_verdict(name: str, arguments: list[str], times: float, at_most:
         f"(rounds {ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
 
-    assert statistics.median(ratios) <= times
     assert verdict <= at_most
 
 
