@@ -82,7 +82,10 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     for bad in [*(f'{{"features": {value}}}' for value in refused), "{}", "[1]", "no JSON"]:
         before = len(probe.calls)
         answer = app.post("/predict", content=bad.encode()).answer()
-        assert answer.status_code == 422, f"{bad} was answered with {answer.status_code}\nwanted: 422"
+        assert answer.status_code == 422, (
+            f"{bad} was answered with {answer.status_code}\n"
+            "wanted: 422, since features are a list of one or more finite JSON numbers"
+        )
         assert len(probe.calls) == before, f"the model was asked about {bad}\nwanted: refused before the model"
     extra = app.post("/predict", {"features": [1.0], "unknown": "field"}).answer()
     assert extra.status_code < 500, f"a field nobody knows gave {extra.status_code}\nwanted: ignored, or a 422"
