@@ -136,3 +136,21 @@ def test_checks_know_nothing_of_tests_and_solutions(path: str) -> None:
 def test_a_learners_code_knows_nothing_of_checks(path: str) -> None:
     """The service runs without what judges it."""
     assert "checks" not in {name.partition(".")[0] for name in imported(parsed(path))}
+
+
+def test_the_harness_imports_in_one_direction() -> None:
+    """A module of the harness imports only from the lines below its own in the harness's docstring."""
+    package = "checks.harness."
+    lines = (ast.get_docstring(parsed("checks/harness/__init__.py")) or "").split("\n\n")[1].splitlines()
+    modules = {path.stem for path in (ROOT / "checks/harness").glob("*.py")} | {"report"}
+    rank = {word: number for number, line in enumerate(lines) for word in line.split() if word in modules}
+    upwards = [
+        f"{path.name} imports {name}"
+        for path in (ROOT / "checks/harness").glob("[a-z]*.py")
+        for name in imported(parsed(path.relative_to(ROOT).as_posix()))
+        if name.startswith(package) and not (path.stem, name) == ("connections", f"{package}loops")  # for its types
+        if rank[name.removeprefix(package).partition(".")[0]] <= rank[path.stem]
+    ]
+
+    assert modules - {"__init__"} == set(rank)
+    assert upwards == []

@@ -13,18 +13,14 @@
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
 
 Two things keep some eighty runs of an exercise near a minute. A checkpoint that starts real servers takes longer than
-all others together: it runs only for the answers that name it, and for those with `real = true`. And imports are two
-thirds of a short run: each is forked from a process that has them behind it. They wait a lot, so three go on at a time.
+all others together: it runs only for the answers that name it, and for those with `real = true`. And a run waits more
+than it works, so three go on at a time.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
 import re
 import shutil
-import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -36,25 +32,11 @@ from typing import Any
 import pytest
 
 from tests.exercises import EXERCISES, ROOT
+from tests.runs import judge
 
 AT_A_TIME = 3
-SECONDS = 180
 REAL = frozenset({"serve"})
 """Fixtures of checkpoints that start real servers."""
-
-WARM = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-WARM.set_forkserver_preload(
-    [
-        "anyio._backends._asyncio",
-        "fastapi",
-        "httpx",
-        "psutil",
-        "pydantic.v1",
-        "pydantic_settings",
-        "pytest",
-        "rich.console",
-    ]
-)
 
 Results = dict[str, dict[str, Any]]
 """What became of each checkpoint, by its id."""
@@ -90,32 +72,11 @@ class Answer:
     def run(self, folder: Path) -> Results:
         """Judge this answer, as `pytest checks/test_exN.py --workspace DIR` does."""
         self.write(folder / "workspace")
-        exercise, results, output = EXERCISES[self.exercise], folder / "results.json", folder / "output"
+        exercise = EXERCISES[self.exercise]
         named = {*self.fails, *self.locked}
         spared = [c for c in exercise.checkpoints if c.fixtures & REAL and c.id not in named and not self.real]
-        arguments = [
-            *(exercise.path, f"--workspace={folder / 'workspace'}", f"--results={results}", "-p", "no:cacheprovider"),
-            "-Wignore:Module already imported",  # it is, on purpose
-            *(f"--deselect={exercise.path}::{checkpoint.function}" for checkpoint in spared),
-        ]
-        process = WARM.Process(target=_pytest, args=(arguments, output))
-        process.start()
-        process.join(SECONDS)
-        if process.is_alive():
-            process.kill()
-            pytest.fail(f"not judged within {SECONDS} s\n{output.read_text()}")
-        assert results.exists(), output.read_text()
-        told = json.loads(results.read_text())
-        return {c["id"]: c for found in told["exercises"] for c in found["checkpoints"]}
-
-
-def _pytest(arguments: list[str], output: Path) -> None:
-    """Run pytest in this process, which is there for nothing else."""
-    with output.open("w") as written:
-        os.dup2(written.fileno(), 1)
-        os.dup2(written.fileno(), 2)
-    os.chdir(ROOT)
-    sys.exit(pytest.main(arguments))
+        deselected = [f"--deselect={exercise.path}::{checkpoint.function}" for checkpoint in spared]
+        return judge(folder, folder / "workspace", exercise.path, *deselected).checkpoints
 
 
 def _answers() -> Iterator[tuple[str, Answer]]:

@@ -137,7 +137,8 @@ def spawned(
 ) -> Ending:
     """Run a command that writes its payload to a file: the way without a fork."""
     started = time.monotonic()
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, start_new_session=True)
     kept = bytearray()
 
     def drain() -> None:
@@ -255,11 +256,15 @@ def _end_tree(pid: int) -> None:
         for child in psutil.Process(pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 child.kill()
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg") and os.getpgid(pid) == pid:
-            os.killpg(pid, signal.SIGKILL)
-        else:
-            os.kill(pid, signal.SIGTERM)
+    if not hasattr(os, "killpg"):
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(pid).kill()
+        return
+    try:
+        os.killpg(pid, signal.SIGKILL)  # its group outlives it as long as anybody is in it
+    except ProcessLookupError:  # it ended, and everybody with it; or it has not come so far as to lead a group
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _complete(data: bytearray) -> bool:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Generator
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,7 @@ class Lab:
         if not items or self.config.option.isolated:
             return
         if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
-            import fastapi  # noqa: F401 - once here instead of once in every checkpoint's process
-            import httpx  # noqa: F401
+            import_module("checks.harness.warm")  # once here instead of once in every checkpoint's process
         self.run = results.Run(
             workspace=self.workspace.name,
             hash=self.workspace.hash,
