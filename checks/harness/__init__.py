@@ -1,13 +1,14 @@
 """What the checkpoints stand on. A module imports only from the lines below its own:
 
-    plugin         pytest's hooks: which checkpoints run, and who tells of it
-    fixtures apart the ways to the learner's work; one checkpoint in a process of its own
-    checkpoints    what a pytest item says of itself as a checkpoint
-    verdicts       from an exception to a verdict
-    inprocess      the learner's app on an event loop in a thread of its own
-    traffic        load on a real server: plans
-    loops          the closed and the open loop
-    connections    one HTTP connection of the generator
-    report         results, and how they are told: card, JSON, Gradescope
-    servers judging probe watch isolation workspace trace virtual guard control warm
+plugin         pytest's hooks: which checkpoints run, and who tells of it
+fixtures apart the ways to the learner's work; one checkpoint in a process of its own
+checkpoints    what a pytest item says of itself as a checkpoint
+verdicts       from an exception to a verdict
+inprocess      the learner's app on an event loop in a thread of its own
+traffic        load on a real server: plans
+loops          the closed and the open loop
+connections    one HTTP connection of the generator
+report         results, and how they are told: card, JSON, Gradescope
+probe          the model that the harness puts into the learner's service
+servers judging watch isolation workspace trace virtual guard control warm
 """

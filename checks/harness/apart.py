@@ -21,7 +21,7 @@ from checks.harness.checkpoints import CHECKPOINT, SHOWN, deadline
 from checks.harness.report.results import Checkpoint, Verdict
 from checks.harness.verdicts import Judged
 from checks.harness.watch import stacks
-from checks.harness.workspace import Workspace
+from checks.harness.workspace import LearnerError, Workspace
 
 IMPORT_SECONDS = 10.0
 TRIES = 3
@@ -128,6 +128,10 @@ class Apart:
             send(json.dumps({"checkpoint": asdict(checkpoint), "hung_import": hung}).encode())
             os._exit(1)
 
+        def no_debugger(*_: object, **__: object) -> None:
+            raise LearnerError("breakpoint() was called, and nobody is at the keyboard here\nwanted: no breakpoint")
+
+        sys.breakpointhook = no_debugger
         watchdog = isolation.Watchdog(deadline(item), folder / "stacks", late)
         self.workspace.import_deadline = lambda module: watchdog.within(
             IMPORT_SECONDS, f"finish importing {module} within {IMPORT_SECONDS:g} s"

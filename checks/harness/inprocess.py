@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -41,17 +42,23 @@ class NoAnswer(Exception):
 class Pending:
     """A request on its way. Times are `time.perf_counter()` seconds."""
 
-    def __init__(self, app: InProcess, asked: str, work: Coroutine[Any, Any, httpx.Response]) -> None:
-        self.asked = asked
+    def __init__(self, app: InProcess, method: str, path: str, **request: Any) -> None:
+        self.asked = f"{method} {path}"
+        self.scope: MutableMapping[str, Any] = {}
         self.sent = time.perf_counter()
         self.finished: float | None = None
         self._app = app
-        self._future = app.submit(work)
+        self._future = app.submit(app.request(self, method, path, **request))
         self._future.add_done_callback(self._done)
 
     def _done(self, _: object) -> None:
         self.finished = time.perf_counter()
         self._app.watch.changed.set()
+
+    @property
+    def endpoint(self) -> object:
+        """The learner's function that it was routed to, if it was."""
+        return self.scope.get("endpoint")
 
     @property
     def done(self) -> bool:
@@ -60,6 +67,7 @@ class Pending:
 
     def answer(self, seconds: float = ANSWER_SECONDS) -> httpx.Response:
         """Wait for the answer. What the app raised is raised here; `NoAnswer` when none can come any more."""
+        self._app.looked_at = self
         standstill = self._app.until(lambda: self.done, seconds)
         if standstill:
             raise NoAnswer(self.asked, standstill, self._app.where_waiting())
@@ -67,12 +75,18 @@ class Pending:
         return answer
 
 
+REQUEST: ContextVar[Pending] = ContextVar("REQUEST")
+"""The request that this task sends."""
+
+
 class InProcess:
     """A running app. `post` and `get` send and return at once; `answer()` of what they return waits."""
 
     def __init__(self, app: FastAPI, workspace: Workspace) -> None:
         self.app = app
-        self._scopes: list[MutableMapping[str, Any]] = []
+        self.looked_at: Pending | None = None
+        """The request whose answer was asked for last."""
+        self._stuck = False
         self._workspace = workspace
         self._loop = WatchedLoop()
         self._fatal: BaseException | None = None
@@ -85,8 +99,8 @@ class InProcess:
 
     @property
     def endpoint(self) -> object:
-        """The learner's function that the latest request was routed to."""
-        return next((scope["endpoint"] for scope in reversed(self._scopes) if "endpoint" in scope), None)
+        """The learner's function that the request looked at last was routed to."""
+        return self.looked_at.endpoint if self.looked_at else None
 
     def start(self) -> None:
         """Run the app's lifespan up to where it serves."""
@@ -100,7 +114,7 @@ class InProcess:
 
     def stop(self) -> None:
         """Run the app's lifespan to its end, and stop the loop."""
-        if self._thread.is_alive():
+        if self._thread.is_alive() and not self._stuck:  # else its process is about to end anyway
             try:
                 self._finish("the end of the app (its lifespan)", self._lifespan.__aexit__(None, None, None))
             finally:
@@ -126,6 +140,7 @@ class InProcess:
             raise LearnerError(f"your code ended the whole program: {describe(self._fatal)}", where)
         if standstill and standstill.kind == "starved":
             raise Inconclusive(f"{standstill.words} in {seconds:g} s")
+        self._stuck = standstill is not None and standstill.kind in ("spinning", "blocked", "ended")
         return standstill
 
     def moved(self) -> None:
@@ -163,14 +178,14 @@ class InProcess:
         """Run a coroutine on the app's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def _theirs(self, what: str, work: Awaitable[Any]) -> Any:
+    async def _theirs(self, what: str, work: Awaitable[Any], pending: Pending | None = None) -> Any:
         """Await what runs their code. What FastAPI chokes on is theirs, too, though no line of theirs raised it."""
         try:
             return await work
         except Exception as error:
             if isinstance(error, BaseExceptionGroup) or self._workspace.where_raised(error.__traceback__):
                 raise
-            where = self._workspace.where_defined(self.endpoint)
+            where = self._workspace.where_defined(pending and pending.endpoint)
             raise LearnerError(f"{what} ended in {describe(error)}\nwanted: no exception", where) from error
 
     def _finish(self, what: str, work: Awaitable[Any]) -> object:
@@ -181,18 +196,20 @@ class InProcess:
         return future.result()
 
     def _send(self, method: str, path: str, **request: Any) -> Pending:
-        return Pending(self, f"{method} {path}", self._request(method, path, **request))
+        return Pending(self, method, path, **request)
 
-    async def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
+    async def request(self, pending: Pending, method: str, path: str, **request: Any) -> httpx.Response:
+        """The coroutine behind a pending request."""
+        REQUEST.set(pending)
         try:
             sent = self._client.request(method, path, **request)
-            answer: httpx.Response = await self._theirs(f"{method} {path}", sent)
+            answer: httpx.Response = await self._theirs(pending.asked, sent, pending)
             return answer
         finally:
             self.moved()
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
-        self._scopes.append(scope)
+        REQUEST.get().scope = scope
         await self.app(scope, receive, send)
 
     def _run(self) -> None:

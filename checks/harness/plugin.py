@@ -107,6 +107,9 @@ class Lab:
             wanted = config.option.keyword
             config.option.keyword = ""
             others = [item for item in items if CHECKPOINT not in item.stash or item.stash[CHECKPOINT].id != wanted]
+            if len(others) == len(items):
+                known = ", ".join(item.stash[CHECKPOINT].id for item in items if CHECKPOINT in item.stash)
+                raise pytest.UsageError(f"there is no checkpoint {wanted} among {known}")
             config.hook.pytest_deselected(items=others)
             items[:] = [item for item in items if item not in others]
 
@@ -171,6 +174,8 @@ class Lab:
             judged = judge(call.excinfo.value, self.workspace)
             checkpoint.judge(judged.verdict, judged.message)
             checkpoint.where = judged.where
+            if judged.explains_itself:
+                checkpoint.why, checkpoint.hints = "", []
         elif call.when == "call" and call.excinfo is None:
             checkpoint.judge("passed")
         checkpoint.evidence = shown.evidence
@@ -197,7 +202,7 @@ class Lab:
 
     def _tick(self) -> None:
         """What runs right now, and for how long, on a line that the next one replaces."""
-        if self.card and self.console.is_terminal:
+        if self.card and self.console.is_terminal and self.config.option.capture != "no":
             checkpoint, since = self._running
             text = f"   {checkpoint.id:<5}{checkpoint.title[:40]:<41}{time.monotonic() - since:.0f} s"
             self.console.file.write(f"\r{text}\x1b[K")

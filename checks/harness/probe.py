@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from types import CodeType
 
+from checks.harness.workspace import LearnerError
+
 LONGEST_HOLD = 60.0
 """Seconds after which a held call goes on by itself: a gate that nobody opens must not hold a process for ever."""
 
@@ -99,8 +101,14 @@ class Probe:
 
     def _enter(self, features: Sequence[float], *, blocking: bool) -> Call:
         caller = sys._getframe(2)
+        given = features if isinstance(features, Sequence) and not isinstance(features, str | bytes) else None
+        if given is None or not all(isinstance(value, int | float) for value in given):
+            raise LearnerError(
+                f"the model was given {str(features)[:50]!r} ({type(features).__name__})\n"
+                "wanted: the list of numbers, `body.features`"
+            )
         call = Call(
-            features=tuple(features),
+            features=tuple(given),
             blocking=blocking,
             thread=threading.get_ident(),
             on_loop=_on_event_loop(),

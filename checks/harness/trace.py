@@ -129,12 +129,12 @@ def percentile(samples: Iterable[float], q: float) -> float:
     return ordered[max(rank, 1) - 1]
 
 
-def timeline(rows: Sequence[tuple[str, float, float | None, float]], title: str) -> dict[str, Any]:
+def timeline(rows: Sequence[tuple[str, float, float | None, float]], title: str, note: str = "") -> dict[str, Any]:
     """Evidence for a picture with a row per request: waiting from `wait` to `work`, working from `work` to `end`.
 
     `rows` are (label, sent, work started, finished) in seconds of one clock; a work start of None draws the whole row
     as working. Times come out in ms after the earliest `sent`. Of more than 12 rows an even spread is kept, the first
-    and the last among them; `left_out` counts the others.
+    and the last among them; `left_out` counts the others. `note` says what a reader must know of the times.
     """
     last = TIMELINE_ROWS - 1
     kept = rows if len(rows) <= TIMELINE_ROWS else [rows[i * (len(rows) - 1) // last] for i in range(TIMELINE_ROWS)]
@@ -152,6 +152,7 @@ def timeline(rows: Sequence[tuple[str, float, float | None, float]], title: str)
             for label, sent, work, finished in kept
         ],
         "left_out": len(rows) - len(kept),
+        "note": note,
     }
 
 

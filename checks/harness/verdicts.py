@@ -24,6 +24,8 @@ class Judged:
     verdict: Verdict
     message: str
     where: str | None = None
+    explains_itself: bool = False
+    """No reason why and no hint can add to it."""
 
 
 def judge(error: BaseException, workspace: Workspace) -> Judged:
@@ -38,7 +40,9 @@ def judge(error: BaseException, workspace: Workspace) -> Judged:
                 return Judged("not_started", str(cause) or "a stub that is still to be filled in", where)
             case Inconclusive():
                 return Judged("inconclusive", str(cause))
-            case LearnerError() | NoAnswer():
+            case LearnerError():
+                return Judged("failed", str(cause), cause.where or where, cause.explains_itself)
+            case NoAnswer():
                 return Judged("failed", str(cause), cause.where or where)
             case ServerDied() | ServerNotReady():
                 return Judged("failed", str(cause), where)
@@ -51,7 +55,7 @@ def judge(error: BaseException, workspace: Workspace) -> Judged:
     if where:
         return Judged("failed", f"your code raised {describe(error)}", where)
     if mismatch := _mismatch(error):
-        return Judged("failed", mismatch)
+        return Judged("failed", mismatch, explains_itself=True)
     return Judged("lab_error", "".join(traceback.format_exception(error)).strip())
 
 

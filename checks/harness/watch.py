@@ -70,7 +70,7 @@ class Standstill:
     def words(self) -> str:
         """The same for a learner."""
         return {
-            "settled": "everything was waiting and nothing was left that could go on",
+            "settled": "nothing went on any more: no call of the model, no answer, no timer that was due",
             "blocked": "the event loop's thread stood still inside one call",
             "spinning": "the event loop's thread kept computing and never came back",
             "ended": "the event loop was stopped",

@@ -24,11 +24,15 @@ LEARNERS = ("lab", "loadtests", "Dockerfile", "compose.yaml", ".dockerignore")
 
 
 class LearnerError(Exception):
-    """The learner's code cannot be used as it is: one sentence for the card, and where."""
+    """The learner's code cannot be used as it is: one sentence for the card, and where.
 
-    def __init__(self, sentence: str, where: str | None = None) -> None:
+    `explains_itself` says that neither a reason why nor a hint can add to it: it is about Python, not about latency.
+    """
+
+    def __init__(self, sentence: str, where: str | None = None, *, explains_itself: bool = False) -> None:
         super().__init__(sentence)
         self.where = where
+        self.explains_itself = explains_itself
 
 
 @dataclass
@@ -53,13 +57,15 @@ class Workspace:
 
     def where(self, code: CodeType, line: int) -> str | None:
         """`lab/service.py:41 in predict` when the line is the learner's, else `None`."""
-        path = Path(code.co_filename)
+        function = "" if code.co_name == "<module>" else f" in {code.co_name}"
+        return self._line(Path(code.co_filename), line, function)
+
+    def _line(self, path: Path, line: int, function: str) -> str | None:
         if not path.is_relative_to(self.tree):
             return None
         relative = path.relative_to(self.tree)
         if relative.as_posix() in GIVEN or relative.parts[0] not in LEARNERS:
             return None
-        function = "" if code.co_name == "<module>" else f" in {code.co_name}"
         text = linecache.getline(str(path), line).strip()
         return f"{relative.as_posix()}:{line}{function}" + (f"\n    {text}" if text else "")
 
@@ -77,10 +83,15 @@ class Workspace:
         return next(filter(None, map(self.where_frames, stacks)), None)
 
     def where_defined(self, thing: object) -> str | None:
-        """The line on which a learner's function or class is defined."""
-        thing = inspect.unwrap(thing) if callable(thing) else thing
-        code = getattr(thing, "__code__", None)
-        return self.where(code, code.co_firstlineno) if code else None
+        """The `def` or `class` line of something of the learner's, below its decorators."""
+        try:
+            lines, first = inspect.getsourcelines(thing)  # type: ignore[arg-type]  # what has no source raises
+            path = Path(inspect.getsourcefile(thing) or "")  # type: ignore[arg-type]
+        except (OSError, TypeError):
+            return None
+        starts = ("def ", "async def ", "class ")
+        line = next((n for n, text in enumerate(lines) if text.lstrip().startswith(starts)), 0)
+        return self._line(path, first + line, "")
 
     def load(self, name: str) -> ModuleType:
         """Import the learner's `lab.<name>`.
@@ -89,9 +100,9 @@ class Workspace:
         """
         full = f"lab.{name}"
         if full in self.hung_imports:
-            raise LearnerError(self.hung_imports[full])
+            raise LearnerError(self.hung_imports[full], explains_itself=True)
         if not (self.tree / "lab" / f"{name}.py").exists() and not (self.tree / "lab" / name).is_dir():
-            raise LearnerError(f"there is no lab/{name}.py in {self.name}", f"lab/{name}.py")
+            raise LearnerError(f"there is no lab/{name}.py in {self.name}", f"lab/{name}.py", explains_itself=True)
         if sys.path[0] != str(self.tree):
             sys.path.insert(0, str(self.tree))
         # Two saves within one second leave equal time stamps: a stale .pyc would be judged in the place of the file.
@@ -107,13 +118,13 @@ class Workspace:
         except ModuleNotFoundError as error:
             hint = "is it spelled right?" if (error.name or "").startswith("lab") else "is it installed?"
             sentence = f"importing lab/{name}.py failed: there is no module {error.name!r} ({hint})"
-            raise LearnerError(sentence, self.where_raised(error.__traceback__)) from error
+            raise LearnerError(sentence, self.where_raised(error.__traceback__), explains_itself=True) from error
         except SystemExit as error:
             sentence = f"lab/{name}.py ended the program while it was imported (SystemExit: {error.code})"
-            raise LearnerError(sentence, self.where_raised(error.__traceback__)) from error
+            raise LearnerError(sentence, self.where_raised(error.__traceback__), explains_itself=True) from error
         except BaseException as error:
             sentence = f"importing lab/{name}.py failed: {describe(error)}"
-            raise LearnerError(sentence, self.where_raised(error.__traceback__)) from error
+            raise LearnerError(sentence, self.where_raised(error.__traceback__), explains_itself=True) from error
 
     def _syntax_error(self, error: SyntaxError) -> LearnerError:
         path = Path(error.filename or "?")
@@ -122,6 +133,7 @@ class Workspace:
         return LearnerError(
             f"Python cannot read {shown}, line {error.lineno}: {error.msg}",
             f"{shown}:{error.lineno}" + (f"\n    {text}" if text else ""),
+            explains_itself=True,
         )
 
 
@@ -138,10 +150,20 @@ class LearnerModules:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line: its name, and the first line of what it says; of pydantic, also which field and why."""
-    lines = str(error).strip().splitlines()
+    """An exception in one line, in plain words for the mistakes that everybody makes.
+
+    Else its name, and the first line of what it says; of pydantic, also which field and why.
+    """
+    name, words = type(error).__name__, str(error)
+    if "<coroutine object" in words:
+        return f"{name}: a coroutine was given where a value is wanted: an `await` is missing"
+    if name == "ResponseValidationError" and "'input': None" in words:
+        return "an answer of None: a `return` is missing"
+    if "Invalid args for response field" in words:
+        return f"{name}: FastAPI takes a parameter for a part of the body: its `Depends(...)` is missing"
+    lines = words.strip().splitlines()
     said = " ".join(line.strip() for line in lines[: 3 if "ValidationError" in type(error).__name__ else 1])
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return f"{name}: {said}" if said else name
 
 
 def open_workspace(root: Path, chosen: Path | None, scratch: Path) -> Workspace:

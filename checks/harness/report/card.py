@@ -73,12 +73,15 @@ class Card:
         exercise = checkpoint.id.partition(".")[0]
         if checkpoint.verdict == "not_started":
             about = next((e.about for e in run.exercises if str(e.number) == exercise), "")
-            nothing_yet = all(c.verdict in ("not_started", "locked", "not_run") for c in run.checkpoints)
-            if nothing_yet and about:
+            others = [c for c in run.checkpoints if c is not checkpoint]
+            if about and others and all(c.verdict in ("not_started", "locked", "not_run") for c in others):
                 self._field("about", about)
         if checkpoint.verdict == "lab_error":
             self._field("", "This is the lab's own fault, not yours. Please report it with these lines:")
-        self._field("seen", "\n".join(checkpoint.seen.splitlines()[-LAB_ERROR_LINES:]))
+        self._field(
+            "to do" if checkpoint.verdict == "not_started" else "seen",
+            "\n".join(checkpoint.seen.splitlines()[-LAB_ERROR_LINES:]),
+        )
         self._field("wanted", checkpoint.wanted)
         for evidence in checkpoint.evidence:
             for drawn in draw(evidence, ascii_only=self._ascii):
@@ -89,6 +92,8 @@ class Card:
         if checkpoint.verdict in ("failed", "not_started"):
             for hint in hints:
                 self._field("hint", hint)
+            if more := len(checkpoint.hints) - len(hints):
+                self._field("", f"({more} more: --hints)")
         if checkpoint.output and checkpoint.verdict in ("failed", "lab_error"):
             self._field("printed", "\n".join(checkpoint.output.strip().splitlines()[-6:]))
         if checkpoint.verdict == "not_started":

@@ -35,8 +35,9 @@ def _timeline(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:
         bar.pad_right(BAR - len(bar))
         lines.append(Text(f"{row['label']:>{label}} {edge}").append_text(bar).append(f"{edge} {row['end']:.0f} ms"))
     if evidence.get("left_out"):
-        lines.append(Text(f"{'':>{label}} and {evidence['left_out']} more like these", style="dim"))
-    lines.append(Text(f"{'':>{label}} {waiting} waiting  {working} in the model", style="dim"))
+        lines.append(Text(f"{'':>{label}} and {evidence['left_out']} more between them", style="dim"))
+    note = f" ({evidence['note']})" if evidence.get("note") else ""
+    lines.append(Text(f"{'':>{label}} {waiting} waiting  {working} in the model{note}", style="dim"))
     return lines
 
 

@@ -38,13 +38,18 @@ class Checkpoint:
     """The last lines that the learner's code printed."""
 
     def judge(self, verdict: Verdict, message: str = "") -> None:
-        """Set the verdict, the points that follow from it, and what is said: `seen`, or `seen\\nwanted: wanted`."""
+        """Set the verdict, the points that follow from it, and what is said.
+
+        That is what was seen; then, on lines of their own, `wanted: ` what was wanted and `try: ` a hint that fits.
+        """
         assert verdict in get_args(Verdict)
         self.verdict = verdict
         self.points = self.max_points if verdict == "passed" else 0
         self.message = message
-        seen, *wanted = re.split(r"\n\s*wanted: ", message, maxsplit=1)  # pytest indents the lines of a message
+        said, *hint = re.split(r"\n\s*try: ", message, maxsplit=1)  # pytest indents the lines of a message
+        seen, *wanted = re.split(r"\n\s*wanted: ", said, maxsplit=1)
         self.seen, self.wanted = seen.strip(), "".join(wanted).strip()
+        self.hints = [*(one.strip() for one in hint), *(one for one in self.hints if one.strip() not in "".join(hint))]
 
 
 @dataclass(slots=True)
