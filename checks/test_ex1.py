@@ -420,7 +420,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
 
     awaited = None
     wanted = 4 / seconds
-    rate = best_of(awaited_rate, wanted).value
+    rate = best_of(awaited_rate, wanted)
     few = 4  # enough to see it: 32 would take 32 times as long as one
     blocking = burst(f"{server.url}/predict/blocking", few)
 
@@ -489,7 +489,7 @@ def content(answer):
 def prediction(answer):
     """The number in `{"prediction": ...}`."""
     path, status, said = answer.url.path, answer.status_code, answer.text[:60]
-    assert status == 200, f"{path} gave {status}: {said}{unrouted(answer)}\nwanted: 200"
+    assert status == 200, f"{path} gave {status}{unrouted(answer) or f': {said}'}\nwanted: 200"
     number = content(answer).get("prediction")
     assert is_number(number), f"{path} answered {said}\nwanted: {{'prediction': a number}}"
     return number

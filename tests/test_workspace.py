@@ -27,12 +27,14 @@ def learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_the_root_is_judged_where_it_is() -> None:
-    """A learner's own files run from where they were written: a debugger's breakpoints hold."""
-    workspace = open_workspace(ROOT, None, Path("unused"))
+def test_what_is_judged_does_not_change_under_way(learner: Path, tmp_path: Path) -> None:
+    """An edit after the start is not what the hash stands for, and not what runs."""
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+    before = workspace.hash
+    (learner / "lab" / "thing.py").write_text("1 / 0\n")
 
-    assert workspace.tree == workspace.source == ROOT
-    assert len(workspace.hash) == 12
+    assert LearnerModules(workspace).thing.call
+    assert open_workspace(ROOT, learner, tmp_path / "other").hash != before
 
 
 def test_given_files_come_from_the_lab(learner: Path, tmp_path: Path) -> None:
@@ -72,7 +74,7 @@ def test_a_learners_line_is_named(learner: Path, tmp_path: Path) -> None:
         thing.call()
 
     assert workspace.where_raised(caught.value.__traceback__) == "lab/thing.py:2 in call\n    raise ValueError('no')"
-    assert workspace.where_defined(thing.call) == "lab/thing.py:1 in call\n    def call():"
+    assert workspace.where_defined(thing.call) == "lab/thing.py:1\n    def call():"
     assert workspace.where_defined(open_workspace) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -82,10 +83,11 @@ class Apart:
         return isolation.spawned(self._command(item, folder), folder / "payload", seconds, **common)
 
     def _command(self, item: pytest.Item, folder: Path) -> list[str]:
+        node = f"{item.path}::{item.nodeid.partition('::')[2]}"
         options = [f"--seed={self.seed}", f"--isolated={folder}", "--capture=no"]
         if self.config.option.workspace:
             options.append(f"--workspace={self.config.option.workspace}")
-        return [sys.executable, "-m", "pytest", "-qq", "--rootdir", str(self.config.rootpath), item.nodeid, *options]
+        return [sys.executable, "-m", "pytest", "-qq", "--rootdir", str(self.config.rootpath), node, *options]
 
     def _loaded(self, data: list[dict[str, Any]]) -> list[pytest.TestReport]:
         load: Callable[..., Any] = self.config.hook.pytest_report_from_serializable
@@ -113,6 +115,7 @@ class Apart:
             partial.replace(folder / "payload")
 
         self._inside(item, send, folder)
+        isolation.wait_to_be_ended()
         os._exit(0)
 
     def _inside(self, item: pytest.Item, send: isolation.Send, folder: Path) -> None:
@@ -124,7 +127,7 @@ class Apart:
             checkpoint.judge(verdict, f"too busy a machine to {what}" if starved else f"your code did not {what}")
             checkpoint.where = self.workspace.where_first(stacks(threading.main_thread().ident))
             checkpoint.evidence = shown.evidence
-            hung = what.split()[2] if what.startswith("finish importing") else None
+            hung = what.split()[2] if what.startswith("finish importing") and not starved else None
             send(json.dumps({"checkpoint": asdict(checkpoint), "hung_import": hung}).encode())
             os._exit(1)
 
@@ -138,8 +141,9 @@ class Apart:
         )
         dump: Callable[..., Any] = self.config.hook.pytest_report_to_serializable
         reports = [dump(config=self.config, report=report) for report in runtestprotocol(item, log=False)]
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(Exception):  # a learner's code may have closed them
+            sys.stdout.flush()
+            sys.stderr.flush()
         send(json.dumps({"reports": reports, "checkpoint": asdict(checkpoint)}).encode())
 
 

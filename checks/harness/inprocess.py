@@ -11,13 +11,12 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.judging import Inconclusive
-from checks.harness.watch import SLEEPS, Standstill, Watch, WatchedLoop, stacks
+from checks.harness.watch import SLEEPS, TIMER_HORIZON, Standstill, Watch, WatchedLoop, stacks
 from checks.harness.workspace import LearnerError, describe
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Pending:
     def answer(self, seconds: float = ANSWER_SECONDS) -> httpx.Response:
         """Wait for the answer. What the app raised is raised here; `NoAnswer` when none can come any more."""
         self._app.looked_at = self
-        standstill = self._app.until(lambda: self.done, seconds)
+        standstill = self._app.until(lambda: self.done, seconds, horizon=seconds)
         if standstill:
             raise NoAnswer(self.asked, standstill, self._app.where_waiting())
         answer: httpx.Response = self._future.result()
@@ -91,11 +90,16 @@ class InProcess:
         self._loop = WatchedLoop()
         self._fatal: BaseException | None = None
         self._moves = 0
+        self.progress: Callable[[], object] = lambda: None
+        """Any value that differs when something moved, beside the answers: the calls of a probe."""
         self._slept_before = len(SLEEPS.stacks)
         self._thread = threading.Thread(target=self._run, name="service loop", daemon=True)
         self.watch = Watch(self._loop, self._thread)
         self._client: httpx.AsyncClient
-        self._lifespan: AbstractAsyncContextManager[object]
+        self._life: Future[Any]
+        self._state: dict[str, Any] = {}
+        self._started = threading.Event()
+        self._stopping = asyncio.Event()
 
     @property
     def endpoint(self) -> object:
@@ -103,25 +107,53 @@ class InProcess:
         return self.looked_at.endpoint if self.looked_at else None
 
     def start(self) -> None:
-        """Run the app's lifespan up to where it serves."""
+        """Run the app's lifespan up to where it serves; it may take its time, and block, as loading a model does."""
         import httpx
 
         self._thread.start()
         transport = httpx.ASGITransport(app=self._serve)
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://lab", trust_env=False)
-        self._lifespan = self.app.router.lifespan_context(self.app)
-        self._finish("the start of the app (its lifespan)", self._lifespan.__aenter__())
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost", trust_env=False)
+        what = "the start of the app (its lifespan)"
+        self._life = self.submit(self._theirs(what, self._live()))
+        self._life.add_done_callback(lambda _: self._started.set())
+        if not self._started.wait(START_SECONDS):
+            raise NoAnswer(what, Standstill("late"), self.where_waiting())
+        if self._life.done():
+            self._life.result()
+        self._slept_before = len(SLEEPS.stacks)
 
     def stop(self) -> None:
         """Run the app's lifespan to its end, and stop the loop."""
         if self._thread.is_alive() and not self._stuck:  # else its process is about to end anyway
+            self._loop.call_soon_threadsafe(self._stopping.set)
             try:
-                self._finish("the end of the app (its lifespan)", self._lifespan.__aexit__(None, None, None))
+                self._life.result(START_SECONDS)
+            except TimeoutError:
+                raise NoAnswer("the end of the app", Standstill("late"), self.where_waiting()) from None
             finally:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join(1)
                 if not self._thread.is_alive():
                     self._loop.close()
+
+    async def _live(self) -> None:
+        """The server's side of ASGI's lifespan protocol, in one task from start to end."""
+        asked = False
+
+        async def receive() -> dict[str, Any]:
+            nonlocal asked
+            if asked:
+                await self._stopping.wait()
+                return {"type": "lifespan.shutdown"}
+            asked = True
+            return {"type": "lifespan.startup"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._started.set()
+
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._state}
+        await self.app(scope, receive, send)
 
     def post(self, path: str, body: object = None, *, content: bytes | None = None) -> Pending:
         """`POST` a JSON body (or `content` as it is)."""
@@ -132,9 +164,11 @@ class InProcess:
         """`GET` a path."""
         return self._send("GET", path)
 
-    def until(self, done: Callable[[], object], seconds: float = ANSWER_SECONDS) -> Standstill | None:
-        """Wait until `done()`; `None` then, else why it will not come true."""
-        standstill = self.watch.until(done, lambda: self._moves, seconds)
+    def until(
+        self, done: Callable[[], object], seconds: float = ANSWER_SECONDS, horizon: float = TIMER_HORIZON
+    ) -> Standstill | None:
+        """Wait until `done()`; `None` then, else why it will not come true. Timers count that are due in `horizon`."""
+        standstill = self.watch.until(done, lambda: (self._moves, self.progress()), seconds, horizon)
         if self._fatal is not None and not done():
             where = self._workspace.where_raised(self._fatal.__traceback__)
             raise LearnerError(f"your code ended the whole program: {describe(self._fatal)}", where)
@@ -182,18 +216,11 @@ class InProcess:
         """Await what runs their code. What FastAPI chokes on is theirs, too, though no line of theirs raised it."""
         try:
             return await work
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, BaseExceptionGroup) or self._workspace.where_raised(error.__traceback__):
                 raise
             where = self._workspace.where_defined(pending and pending.endpoint)
             raise LearnerError(f"{what} ended in {describe(error)}\nwanted: no exception", where) from error
-
-    def _finish(self, what: str, work: Awaitable[Any]) -> object:
-        future = self.submit(self._theirs(what, work))
-        standstill = self.until(future.done, START_SECONDS)
-        if standstill:
-            raise NoAnswer(what, standstill, self.where_waiting())
-        return future.result()
 
     def _send(self, method: str, path: str, **request: Any) -> Pending:
         return Pending(self, method, path, **request)
@@ -209,8 +236,30 @@ class InProcess:
             self.moved()
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        """Call the app as a server does: the answer is there with its last byte, though background tasks go on."""
         REQUEST.get().scope = scope
-        await self.app(scope, receive, send)
+        scope["state"] = self._state.copy()
+        answered, status = asyncio.Event(), 0
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            await send(message)
+            status = message.get("status", status)
+            # A 500 is sent before its exception is raised: that is what the learner wants to see.
+            if message["type"] == "http.response.body" and not message.get("more_body") and status < 500:
+                answered.set()
+
+        serving = asyncio.ensure_future(self.app(scope, receive, sending))
+        waiting = asyncio.ensure_future(answered.wait())
+        try:
+            await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            serving.cancel()
+            raise
+        finally:
+            waiting.cancel()
+        if serving.done():
+            serving.result()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

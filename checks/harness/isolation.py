@@ -149,7 +149,7 @@ def spawned(
     reader = threading.Thread(target=drain, daemon=True)
     reader.start()
     try:
-        while process.poll() is None and time.monotonic() - started < seconds + GRACE:
+        while process.poll() is None and not payload.exists() and time.monotonic() - started < seconds + GRACE:
             tick()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
@@ -163,6 +163,11 @@ def spawned(
         process.stdout.close()
     sent = payload.read_bytes() if payload.exists() else b""
     return Ending(sent, kept.decode(errors="replace"), process.returncode, time.monotonic() - started, _read(stacks))
+
+
+def wait_to_be_ended() -> None:
+    """Stay until the parent ends this process: only from a living one can it find everything that was started here."""
+    time.sleep(GRACE)
 
 
 def follow_parent(alive: int) -> None:
@@ -190,11 +195,19 @@ def _be_the_child(
         prepare()
         os.dup2(written, 1)
         os.dup2(written, 2)
-        for stream in (sys.stdout, sys.stderr):  # last words must not wait in a buffer when it all ends
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        # Line by line: last words must not wait in a buffer when it all ends.
+        sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
         follow_parent(alive)
-        work(lambda payload: _write_all(sent, payload))
+        once = threading.Lock()
+
+        def send(payload: bytes) -> None:
+            if once.acquire(blocking=False):  # the watchdog may speak just when the work is done
+                _write_all(sent, payload)
+
+        work(send)
         code = 0
+        wait_to_be_ended()
     except BaseException:  # the last line of defence: the parent reads it in the output
         import traceback
 

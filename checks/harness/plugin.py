@@ -6,10 +6,12 @@ import io
 import os
 import random
 import re
+import shlex
 import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Generator
 from datetime import UTC, datetime
 from importlib import import_module
@@ -33,6 +35,7 @@ from checks.harness.workspace import LearnerError, Workspace, open_workspace
 __all__ = ["lab", "rng", "serve", "service", "show"]
 
 LAB = pytest.StashKey["Lab"]()
+ORDER = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,16 +55,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Open the workspace, and put the card in the place of pytest's own report where a learner looks at checkpoints."""
     config.addinivalue_line("markers", checkpoints.MARKER)
-    scratch = Path(tempfile.mkdtemp(prefix="lab-"))
+    scratch = Path(tempfile.mkdtemp(prefix="lab-", dir=config.option.isolated))
+    if not config.option.isolated:
+        results_path(config).unlink(missing_ok=True)  # a run that never begins must not leave another's results
     try:
         workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree")
     except LearnerError as error:
         shutil.rmtree(scratch)
         raise pytest.UsageError(str(error)) from error
-    for name in [name for name in os.environ if name.startswith("LAB_")]:
+    for name in [name for name in os.environ if name.upper().startswith(("LAB_", "UVICORN_"))]:
         del os.environ[name]  # what a shell happens to export must not change a verdict
     config.stash[LAB] = Lab(config, workspace, scratch)
     config.pluginmanager.register(config.stash[LAB], "lab")
+
+
+def results_path(config: pytest.Config) -> Path:
+    """Where this run's results go."""
+    chosen: Path | None = config.option.results
+    return chosen or config.rootpath / ".lab" / "last-run.json"
 
 
 def _wants_card(config: pytest.Config) -> bool:
@@ -70,7 +81,8 @@ def _wants_card(config: pytest.Config) -> bool:
     if option.verbose > 0 or option.tbstyle != "auto" or option.collectonly or option.isolated:
         return False
     named = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
-    return all("checks" in path.resolve().relative_to(config.rootpath.resolve()).parts[:1] for path in named)
+    checks = config.rootpath.resolve() / "checks"
+    return all(path.resolve().is_relative_to(checks) for path in named)
 
 
 class Lab:
@@ -81,7 +93,7 @@ class Lab:
         self.workspace = workspace
         self.scratch = scratch
         self.seed: int = config.option.seed if config.option.seed is not None else random.randrange(10**6)
-        self.path: Path = config.option.results or config.rootpath / ".lab" / "last-run.json"
+        self.path = results_path(config)
         self.apart = Apart(config, workspace, scratch, self.seed)
         self.run: results.Run | None = None
         self.started = time.monotonic()
@@ -101,8 +113,9 @@ class Lab:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """`-k 2.1` means that checkpoint alone, not 2.10 as well."""
-        for item in items:
+        for order, item in enumerate(items):
             checkpoints.adopt(item)
+            item.stash[ORDER] = order
         if re.fullmatch(r"\d+\.\d+", config.option.keyword or ""):
             wanted = config.option.keyword
             config.option.keyword = ""
@@ -115,11 +128,14 @@ class Lab:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """From the start all selected checkpoints stand in the results, as not run."""
+        session.items.sort(key=lambda item: item.stash[ORDER])  # what a checkpoint needs runs before it, --ff or not
         items = [item for item in session.items if CHECKPOINT in item.stash]
         if not items or self.config.option.isolated:
             return
         if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
-            import_module("checks.harness.warm")  # once here instead of once in every checkpoint's process
+            with warnings.catch_warnings():  # a library's own deprecations are not for a learner
+                warnings.simplefilter("ignore")
+                import_module("checks.harness.warm")  # once here instead of once in every checkpoint's process
         self.run = results.Run(
             workspace=self.workspace.name,
             hash=self.workspace.hash,
@@ -127,7 +143,9 @@ class Lab:
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=_machine(),
             exercises=checkpoints.exercises(items),
-            options=f" --workspace {self.config.option.workspace}" if self.config.option.workspace else "",
+            options=f" --workspace {shlex.quote(str(self.config.option.workspace))}"
+            if self.config.option.workspace
+            else "",
         )
         self._write()
 

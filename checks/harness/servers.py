@@ -27,6 +27,7 @@ PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
 _GUARD = Path(__file__).with_name("guard.py")
 _WORKER_DIED = re.compile(rb"Child process \[\d+\] died")
 _KEPT_BYTES, _KEPT_LINES, _SHOWN_LINES = 65536, 200, 20
+_PATIENCE_SECONDS = 3.0  # until the port is looked for without the server's own word
 _POLL_SECONDS = 0.02
 _ROUND_SECONDS = 5.0
 _LAST_ROUND_SECONDS = 0.5
@@ -205,7 +206,8 @@ def _wait_until_ready(
     process: subprocess.Popen[bytes], tail: _Tail, workers: int, path: str, seconds: float
 ) -> tuple[int, tuple[int, ...]]:
     """Give port and pids, or raise what `server` raises."""
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
+    deadline = started + seconds
     wanted = f"GET {path} to answer" + (f" from {workers} workers" if workers > 1 else "")
     seen = "its output named no port, as 'Uvicorn running on http://127.0.0.1:PORT' does"
     pids: set[int] = set()
@@ -220,12 +222,13 @@ def _wait_until_ready(
             _leave_nothing(process, _descendants(process))
             tail.thread.join(1)
             raise ServerDied("The server's workers end as soon as they start.", tail.text(), None)
-        if tail.port is not None:
-            answers = _ask(tail.port, path, 4 * workers if workers > 1 else 1, deadline)
+        port = tail.port or (_listening(process) if time.monotonic() - started > _PATIENCE_SECONDS else None)
+        if port is not None:
+            answers = _ask(port, path, 4 * workers if workers > 1 else 1, deadline)
             # A worker may have ended since it answered.
             pids = (pids | {a.pid for a in answers if a.pid}) & {p.pid for p in _descendants(process)}
             if len(pids) >= workers or (workers == 1 and any(a.status and a.status < 500 for a in answers)):
-                return tail.port, tuple(sorted(pids))
+                return port, tuple(sorted(pids))
             seen = f"{len(pids)} of {workers} workers answered" if pids else _why_not(answers, path)
         time.sleep(_POLL_SECONDS)
     raise ServerNotReady(f"The server was not ready after {seconds:g} s. Waited for {wanted}; {seen}.", tail.text())
@@ -289,6 +292,15 @@ def _descendants(process: subprocess.Popen[bytes]) -> set[psutil.Process]:
         return set(psutil.Process(process.pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return set()
+
+
+def _listening(process: subprocess.Popen[bytes]) -> int | None:
+    """The one port that the server listens on, for an app whose logging hides the line that names it."""
+    ports: set[int] = set()
+    for member in _descendants(process):
+        with contextlib.suppress(psutil.Error):
+            ports |= {c.laddr.port for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    return ports.pop() if len(ports) == 1 else None
 
 
 def _dead_children(process: subprocess.Popen[bytes]) -> int:

@@ -19,5 +19,10 @@ def virtual_time(work: Coroutine[Any, Any, T]) -> T:
 
     Only for pure asyncio: a blocking call shows as 0.0 there, and threads or sockets are not waited for.
     """
-    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=_virtual_loop) as runner:
         return runner.run(work)
+
+
+def _virtual_loop() -> asyncio.AbstractEventLoop:
+    loop: asyncio.AbstractEventLoop = looptime.patch_event_loop(asyncio.SelectorEventLoop())
+    return loop

@@ -90,17 +90,21 @@ class Watch:
         """Given the loop's thread: something true while a call is known to be held on it, so that nothing else runs."""
 
     def until(
-        self, done: Callable[[], object], progress: Callable[[], object], seconds: float = 30.0
+        self,
+        done: Callable[[], object],
+        progress: Callable[[], object],
+        seconds: float = 30.0,
+        horizon: float = TIMER_HORIZON,
     ) -> Standstill | None:
         """Wait until `done()`; `None` then, else the reason why it will not come.
 
         `progress()` is any value that differs when something moved. The machine may be arbitrarily busy: a verdict
-        needs rounds in which the loop ran all that was ready, no timer was due, and a fresh thread got to run. A
-        thread that sleeps counts as idle. Under 16 busy processes on 2 cores none of about 100 verdicts was false.
+        needs rounds in which the loop ran all that was ready, no timer and no sleeping thread was due within
+        `horizon` seconds, no thread computed, and a fresh one got to run.
         """
         deadline = time.monotonic() + seconds
-        ping, quiet, still = self._ping(), 0, 0
-        seen, position, burnt = progress(), self._position(), self._cpu_seconds()
+        ping, quiet, still = self._ping(horizon), 0, 0
+        seen, position, burnt, busy = progress(), self._position(), self._cpu_seconds(), _others_cpu_seconds()
         rounds = 0
         while not done():
             rounds += 1
@@ -114,13 +118,14 @@ class Watch:
             self.changed.wait(ROUND)
             self.changed.clear()
             _run_a_thread()
-            now = progress()
+            now, busy_before, busy = progress(), busy, _others_cpu_seconds()
+            moving = now != seen or ping.timer_due or SLEEPS.due(horizon) or busy - busy_before > ROUND / 2
             if ping.answered.is_set():
-                quiet = quiet + 1 if now == seen and not ping.timer_due else 0
+                quiet = 0 if moving else quiet + 1
                 still, burnt, position = 0, self._cpu_seconds(), self._position()
                 if quiet >= QUIET_ROUNDS:
                     return None if done() else Standstill("settled")
-                ping = self._ping()
+                ping = self._ping(horizon)
             else:
                 here = self._position()
                 still, quiet = (still + 1 if here == position else 0), 0
@@ -132,8 +137,8 @@ class Watch:
             seen = now
         return None
 
-    def _ping(self) -> _Ping:
-        ping = _Ping(self.loop)
+    def _ping(self, horizon: float) -> _Ping:
+        ping = _Ping(self.loop, horizon)
         with contextlib.suppress(RuntimeError):  # closed: `until` sees that its thread has ended
             self.loop.call_soon_threadsafe(ping.first)
         return ping
@@ -157,8 +162,9 @@ class Watch:
 class _Ping:
     """Answered when the loop has twice run everything that was ready."""
 
-    def __init__(self, loop: WatchedLoop) -> None:
+    def __init__(self, loop: WatchedLoop, horizon: float) -> None:
         self.loop = loop
+        self.horizon = horizon
         self.answered = threading.Event()
         self.timer_due = False
 
@@ -166,8 +172,13 @@ class _Ping:
         self.loop.call_soon(self.second)
 
     def second(self) -> None:
-        self.timer_due = self.loop.timer_within(TIMER_HORIZON)
+        self.timer_due = self.loop.timer_within(self.horizon)
         self.answered.set()
+
+
+def _others_cpu_seconds() -> float:
+    """CPU time of this process, without that of the thread which asks."""
+    return time.process_time() - time.thread_time()
 
 
 def _run_a_thread() -> None:
@@ -217,6 +228,11 @@ class SleepSpy:
     def __init__(self) -> None:
         self.stacks: list[Stack] = []
         self._sleep = time.sleep
+        self._wakes: dict[object, float] = {}
+
+    def due(self, seconds: float) -> bool:
+        """Whether a thread that sleeps off any event loop wakes up within so many seconds."""
+        return any(wakes <= time.monotonic() + seconds for wakes in list(self._wakes.values()))
 
     def install(self) -> None:
         """Take the place of `time.sleep`."""
@@ -227,10 +243,15 @@ class SleepSpy:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            pass
+            sleeper = object()
+            self._wakes[sleeper] = time.monotonic() + seconds
+            try:
+                self._sleep(seconds)
+            finally:
+                del self._wakes[sleeper]
         else:
             self.stacks.append(_stack(sys._getframe(1)))
-        self._sleep(seconds)
+            self._sleep(seconds)
 
 
 SLEEPS = SleepSpy()

@@ -105,9 +105,9 @@ class Workspace:
             raise LearnerError(f"there is no lab/{name}.py in {self.name}", f"lab/{name}.py", explains_itself=True)
         if sys.path[0] != str(self.tree):
             sys.path.insert(0, str(self.tree))
-        # Two saves within one second leave equal time stamps: a stale .pyc would be judged in the place of the file.
-        sys.dont_write_bytecode = True
-        importlib.invalidate_caches()
+            for other in [module for module in sys.modules if module.partition(".")[0] == "lab"]:
+                del sys.modules[other]  # somebody imported another one's
+            importlib.invalidate_caches()
         try:
             with self.import_deadline(full):
                 return importlib.import_module(full)
@@ -167,21 +167,21 @@ def describe(error: BaseException) -> str:
 
 
 def open_workspace(root: Path, chosen: Path | None, scratch: Path) -> Workspace:
-    """The workspace `chosen`, or the lab's own root, where the learner's files and the given ones already are together.
+    """The workspace `chosen`, or the lab's own root: a copy under `scratch`, of what is there at this moment.
 
-    Any other is put together under `scratch`: what a learner may edit from there, everything given from the root.
+    What a learner may edit comes from the workspace, everything given from the root. A copy, so that nothing else is
+    judged than what the hash stands for: no edit in the middle of a run, no byte code of an older file.
     Raises `LearnerError` where there is nothing to judge.
     """
     source = (chosen or root).resolve()
-    if source == root.resolve():
-        return Workspace(source, source, "your own files")
     if not (source / "lab").is_dir():
         raise LearnerError(f"{source} is no workspace: it holds no folder `lab`")
     for path in _files(source):
         _copy(path, scratch / path.relative_to(source))
     for given in GIVEN:
         _copy(root / given, scratch / given)
-    return Workspace(source, scratch.resolve(), f"workspace {chosen}")
+    name = "your own files" if source == root.resolve() else f"workspace {chosen}"
+    return Workspace(source, scratch.resolve(), name)
 
 
 def _files(folder: Path) -> list[Path]:

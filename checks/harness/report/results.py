@@ -43,6 +43,7 @@ class Checkpoint:
         That is what was seen; then, on lines of their own, `wanted: ` what was wanted and `try: ` a hint that fits.
         """
         assert verdict in get_args(Verdict)
+        message = message.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no place in a report
         self.verdict = verdict
         self.points = self.max_points if verdict == "passed" else 0
         self.message = message
