@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 
 from tests import runs
 from tests.exercises import ROOT
+
+AT_A_TIME = 3
+"""Runs that go on side by side: a run waits more than it works."""
 
 Judge = Callable[..., runs.Judged]
 
@@ -25,3 +29,21 @@ def solution(tmp_path: Path) -> Path:
 def judge(tmp_path: Path) -> Judge:
     """`judge(workspace, "checks/test_ex1.py", "-k", "1.4")` runs checkpoints as a learner does."""
     return partial(runs.judge, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def runs_ahead(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[runs.Judged]]]:
+    """The runs of all cases that this session will ask about, begun before they are asked about."""
+    items = [item for item in request.session.items if "run" in getattr(item, "fixturenames", ())]
+    cases = {item.nodeid: item.callspec.params["case"] for item in items}  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {name: pool.submit(case.run, tmp_path_factory.mktemp("case")) for name, case in cases.items()}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, runs_ahead: dict[str, Future[runs.Judged]]) -> runs.Judged:
+    """What became of this test's `case`: an object whose `run(folder)` judges a workspace."""
+    return runs_ahead[request.node.nodeid].result()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
 
 from tests.conftest import Judge
+from tests.exercises import ROOT
+from tests.runs import Judged, judge
 
 SERVICE, MODEL = "lab/service.py", "lab/model.py"
 AWAITED = "    return PredictResponse(prediction=await model.predict(body.features))\n"
 HEALTH = '    return {"status": "ok", "pid": os.getpid()}\n'
 WAYS = ["fork", "spawn"]
+SOLUTIONS = ROOT / "solutions"
 
 
 def spoil(workspace: Path, file: str, old: str, new: str) -> None:
@@ -77,62 +83,78 @@ IN_A_HANDLER = {
 }
 
 
-@pytest.mark.parametrize("name", AT_IMPORT)
-def test_code_that_cannot_be_loaded_says_why(name: str, solution: Path, judge: Judge) -> None:
+@dataclass(frozen=True)
+class Broken:
+    """A solution spoiled in one place, and the checkpoints to run on it."""
+
+    changes: tuple[tuple[str, str, str], ...]
+    select: str
+    words: str
+    line: str | None
+
+    def run(self, folder: Path) -> Judged:
+        """Judge it."""
+        workspace = shutil.copytree(SOLUTIONS, folder / "workspace", ignore=shutil.ignore_patterns("__pycache__"))
+        for file, old, new in self.changes:
+            if old:
+                spoil(workspace, file, old, new)
+            else:
+                (workspace / file).unlink()
+        return judge(folder, workspace, "checks/test_ex1.py", "-k", self.select)
+
+
+IMPORTS = ("lab/service.py", "import os\n", "import asyncio, os, threading, time\n")
+AT_IMPORT_CASES = {
+    name: Broken(((file, old, new),), "health or burst", words, line)
+    for name, (file, old, new, words, line) in AT_IMPORT.items()
+}
+IN_A_HANDLER_CASES = {
+    name: Broken(((SERVICE, old, new), IMPORTS), "contract or burst", words, line)
+    for name, (old, new, words, line) in IN_A_HANDLER.items()
+}
+ENDLESS = Broken(
+    ((SERVICE, "import os\n", "import os\nwhile True:\n    pass\n"),),
+    "h and not 1.9",
+    "did not finish importing lab.service within",
+    "lab/service.py:4",
+)
+IN_C = Broken(((SERVICE, "import os\n", "import os\nsum(iter(int, 1))\n"),), "health or burst", "", "lab/service.py:4")
+
+
+@pytest.mark.parametrize("case", AT_IMPORT_CASES.values(), ids=AT_IMPORT_CASES)
+def test_code_that_cannot_be_loaded_says_why(case: Broken, run: Judged) -> None:
     """A file that cannot be used fails its checkpoints with one sentence and a line, and spares those without it."""
-    file, old, new, words, line = AT_IMPORT[name]
-    if old:
-        spoil(solution, file, old, new)
-    else:
-        (solution / file).unlink()
-
-    run = judge(solution, "checks/test_ex1.py", "-k", "health or burst")
-
     assert run.exit_code == 1
     assert run.verdicts == {"1.1": "failed", "1.8": "passed"}
-    assert words in run.checkpoints["1.1"]["message"]
-    assert line is None or line in run.checkpoints["1.1"]["where"]
+    assert case.words in run.checkpoints["1.1"]["message"]
+    assert case.line is None or case.line in run.checkpoints["1.1"]["where"]
 
 
-@pytest.mark.parametrize("name", IN_A_HANDLER)
-def test_a_handler_that_breaks_fails_its_checkpoint_alone(name: str, solution: Path, judge: Judge) -> None:
+@pytest.mark.parametrize("case", IN_A_HANDLER_CASES.values(), ids=IN_A_HANDLER_CASES)
+def test_a_handler_that_breaks_fails_its_checkpoint_alone(case: Broken, run: Judged) -> None:
     """A broken handler is one failed checkpoint with the learner's line; the following ones run."""
-    old, new, words, line = IN_A_HANDLER[name]
-    spoil(solution, SERVICE, old, new)
-    spoil(solution, SERVICE, "import os\n", "import asyncio, os, threading, time\n")
-
-    run = judge(solution, "checks/test_ex1.py", "-k", "contract or burst")
-
     assert run.verdicts == {"1.2": "failed", "1.8": "passed"}
-    assert words in run.checkpoints["1.2"]["message"]
-    assert line is None or line in run.checkpoints["1.2"]["where"]
+    assert case.words in run.checkpoints["1.2"]["message"]
+    assert case.line is None or case.line in run.checkpoints["1.2"]["where"]
     assert len(run.card.splitlines()) < 50
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_an_endless_import_is_waited_for_once(way: str, solution: Path, judge: Judge) -> None:
-    """A module that never finishes importing is named with its line."""
-    spoil(solution, SERVICE, "import os\n", "import os\nwhile True:\n    pass\n")
-
-    run = judge(
-        solution, "checks/test_ex1.py", f"--isolation={way}", "-k", "health" if way == "spawn" else "h and not 1.9"
-    )
-
+@pytest.mark.parametrize("case", [ENDLESS])
+def test_an_endless_import_is_waited_for_once(case: Broken, run: Judged) -> None:
+    """A module that never finishes importing is named with its line, and the next checkpoints know it already."""
     failed = [c for c in run.checkpoints.values() if c["verdict"] == "failed"]
-    assert failed
-    assert all("did not finish importing lab.service within" in c["message"] for c in failed)
-    assert "lab/service.py:4" in failed[0]["where"]
+
+    assert len(failed) > 3
+    assert all(case.words in c["message"] for c in failed)
+    assert case.line in failed[0]["where"]
     assert sum(c["seconds"] > 5 for c in failed) == 1
 
 
-def test_code_that_lets_nothing_else_run_ends_at_its_deadline(solution: Path, judge: Judge) -> None:
+@pytest.mark.parametrize("case", [IN_C])
+def test_code_that_lets_nothing_else_run_ends_at_its_deadline(case: Broken, run: Judged) -> None:
     """A loop in C holds every Python thread: it is ended from outside, with the line it was in."""
-    spoil(solution, SERVICE, "import os\n", "import os\nsum(iter(int, 1))\n")
-
-    run = judge(solution, "checks/test_ex1.py", "-k", "health or burst")
-
     assert run.verdicts == {"1.1": "failed", "1.8": "passed"}
-    assert "lab/service.py:4" in run.checkpoints["1.1"]["where"]
+    assert case.line in run.checkpoints["1.1"]["where"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -147,18 +169,19 @@ def test_a_flood_of_output_is_kept_short(way: str, solution: Path, judge: Judge)
     assert len(run.card) < 10_000
 
 
+@pytest.mark.parametrize("session", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_processes_left_behind_are_ended(way: str, solution: Path, judge: Judge) -> None:
+def test_processes_left_behind_are_ended(way: str, session: bool, solution: Path, judge: Judge) -> None:
     """What a learner's code starts does not outlive its checkpoint, and does not hold it up."""
-    left = 'import subprocess, sys\n    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(987)"])\n'
-    spoil(solution, SERVICE, HEALTH, f"    {left}{HEALTH}")
+    mark = f"import time; time.sleep(600)  # {uuid4()}"
+    left = f'subprocess.Popen([sys.executable, "-c", {mark!r}], start_new_session={session})'
+    spoil(solution, SERVICE, HEALTH, f"    import subprocess, sys\n    {left}\n{HEALTH}")
 
     run = judge(solution, "checks/test_ex1.py", f"--isolation={way}", "-k", "1.1")
+    lives = [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])]
 
     assert run.verdicts == {"1.1": "passed"}
-    assert not [
-        p for p in psutil.process_iter(["cmdline"]) if "import time; time.sleep(987)" in (p.info["cmdline"] or [])
-    ]
+    assert not lives
 
 
 def test_a_server_that_dies_at_start_shows_its_last_words(solution: Path, judge: Judge) -> None:

@@ -146,6 +146,7 @@ def test_timeline_rows_are_ms_after_the_earliest():
             {"label": "#1", "wait": 0.0, "work": 0.0, "end": 250.0},
         ],
         "left_out": 0,
+        "note": "",
     } == picture
 
 

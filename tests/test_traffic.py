@@ -548,12 +548,14 @@ def test_coordinated_omission():
     assert from_scheduled >= 4 * percentile(closed.latencies(), 99), "and its p99 hides what users would have waited"
 
 
+@pytest.fixture
 def children():
-    """The processes started by this one that are still there."""
-    return psutil.Process().children(recursive=True)
+    """Tells the processes started by this one that were not there before the test, and still are."""
+    before = set(psutil.Process().children(recursive=True))
+    return lambda: [child for child in psutil.Process().children(recursive=True) if child not in before]
 
 
-def test_run_apart_gives_the_same_kind_of_trace():
+def test_run_apart_gives_the_same_kind_of_trace(children):
     """In a process of its own the same load gives the same trace, on this process's clock, and leaves no process."""
     plan = {"rate": 200, "seconds": 0.2, "seed": 5, "body": [b"a", b"b"], "keep_bodies": True}
     with serving(echo) as server:
@@ -571,7 +573,7 @@ def test_run_apart_gives_the_same_kind_of_trace():
     assert [] == children()
 
 
-def test_run_apart_tells_why_it_failed():
+def test_run_apart_tells_why_it_failed(children):
     """What went wrong in the other process is told here; a function as its body is refused before."""
     with pytest.raises(RuntimeError, match="ValueError: a load needs at least one connection"):
         run_apart(closed_loop, "http://127.0.0.1:9/", connections=0, requests=1)
@@ -581,7 +583,7 @@ def test_run_apart_tells_why_it_failed():
     assert [] == children()
 
 
-def test_run_apart_has_a_deadline(monkeypatch):
+def test_run_apart_has_a_deadline(monkeypatch, children):
     """A process that does not end in the time that its plan can take is ended."""
     monkeypatch.setattr(traffic, "_longest", lambda plan: 0.1)
     with serving(never) as server, pytest.raises(RuntimeError, match=r"no end within 0\.1 s"):

@@ -12,9 +12,8 @@
     locked = ["1.9"]                              # and these are locked by them
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
 
-Two things keep some eighty runs of an exercise near a minute. A checkpoint that starts real servers takes longer than
-all others together: it runs only for the answers that name it, and for those with `real = true`. And a run waits more
-than it works, so three go on at a time.
+A checkpoint that starts real servers takes longer than all others together: it runs only for the answers that name it,
+and for those with `real = true`.
 """
 
 from __future__ import annotations
@@ -24,23 +23,16 @@ import shutil
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.exercises import EXERCISES, ROOT
-from tests.runs import judge
+from tests.runs import Judged, judge
 
-AT_A_TIME = 3
 REAL = frozenset({"serve"})
 """Fixtures of checkpoints that start real servers."""
-
-Results = dict[str, dict[str, Any]]
-"""What became of each checkpoint, by its id."""
-Runs = dict[str, Future[Results]]
 
 
 @dataclass(frozen=True)
@@ -69,14 +61,14 @@ class Answer:
             assert found == 1, f"found {found} times in {change['file']}, wanted once:\n{change['replace']}"
             path.write_text(text.replace(change["replace"], change["with"]))
 
-    def run(self, folder: Path) -> Results:
+    def run(self, folder: Path) -> Judged:
         """Judge this answer, as `pytest checks/test_exN.py --workspace DIR` does."""
         self.write(folder / "workspace")
         exercise = EXERCISES[self.exercise]
         named = {*self.fails, *self.locked}
         spared = [c for c in exercise.checkpoints if c.fixtures & REAL and c.id not in named and not self.real]
         deselected = [f"--deselect={exercise.path}::{checkpoint.function}" for checkpoint in spared]
-        return judge(folder, folder / "workspace", exercise.path, *deselected).checkpoints
+        return judge(folder, folder / "workspace", exercise.path, *deselected)
 
 
 def _answers() -> Iterator[tuple[str, Answer]]:
@@ -93,29 +85,17 @@ def _answers() -> Iterator[tuple[str, Answer]]:
 ANSWERS = dict(_answers())
 
 
-@pytest.fixture(scope="session")
-def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """The runs of all answers that this session was asked about, started ahead of their tests."""
-    tests = [item for item in request.session.items if "runs" in getattr(item, "fixturenames", ())]
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        yield {
-            name: pool.submit(ANSWERS[name].run, tmp_path_factory.mktemp("answer"))
-            for name in (test.callspec.params["name"] for test in tests)  # type: ignore[attr-defined]
-        }
-        pool.shutdown(cancel_futures=True)
-
-
-@pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_gets_the_verdicts_it_deserves(name: str, runs: Runs) -> None:
+@pytest.mark.parametrize("case", ANSWERS.values(), ids=ANSWERS)
+def test_an_answer_gets_the_verdicts_it_deserves(case: Answer, run: Judged) -> None:
     """The checkpoints that an answer names fail or are locked, all others pass, and what is said fits the mistake."""
-    answer, results = ANSWERS[name], runs[name].result()
+    results = run.checkpoints
     expected = dict.fromkeys(results, "passed")
-    expected |= dict.fromkeys(answer.fails, "failed") | dict.fromkeys(answer.locked, "locked")
+    expected |= dict.fromkeys(case.fails, "failed") | dict.fromkeys(case.locked, "locked")
     said = {c["id"]: f"{c['seen']}\nwanted: {c['wanted']}" for c in results.values()}
     told = "\n".join(f"{c} {result['verdict']}: {said[c]}" for c, result in results.items() if said[c])
 
-    assert expected == {checkpoint: result["verdict"] for checkpoint, result in results.items()}, told
-    for checkpoint, words in zip(answer.fails, answer.says, strict=True):
+    assert expected == run.verdicts, told
+    for checkpoint, words in zip(case.fails, case.says, strict=True):
         assert re.search(words, said[checkpoint]), told
 
 
