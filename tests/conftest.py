@@ -36,7 +36,7 @@ def runs_ahead(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[runs.Judged]]]:
     """The runs of all cases that this session will ask about, begun before they are asked about."""
-    items = [item for item in request.session.items if "run" in getattr(item, "fixturenames", ())]
+    items = [item for item in request.session.items if "runs_ahead" in getattr(item, "fixturenames", ())]
     cases = {item.nodeid: item.callspec.params["case"] for item in items}  # type: ignore[attr-defined]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         yield {name: pool.submit(case.run, tmp_path_factory.mktemp("case")) for name, case in cases.items()}

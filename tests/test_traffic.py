@@ -548,14 +548,12 @@ def test_coordinated_omission():
     assert from_scheduled >= 4 * percentile(closed.latencies(), 99), "and its p99 hides what users would have waited"
 
 
-@pytest.fixture
 def children():
-    """Tells the processes started by this one that were not there before the test, and still are."""
-    before = set(psutil.Process().children(recursive=True))
-    return lambda: [child for child in psutil.Process().children(recursive=True) if child not in before]
+    """The load's processes that were started by this one, and are still there."""
+    return [child for child in psutil.Process().children() if "checks.harness.traffic" in child.cmdline()]
 
 
-def test_run_apart_gives_the_same_kind_of_trace(children):
+def test_run_apart_gives_the_same_kind_of_trace():
     """In a process of its own the same load gives the same trace, on this process's clock, and leaves no process."""
     plan = {"rate": 200, "seconds": 0.2, "seed": 5, "body": [b"a", b"b"], "keep_bodies": True}
     with serving(echo) as server:
@@ -573,7 +571,7 @@ def test_run_apart_gives_the_same_kind_of_trace(children):
     assert [] == children()
 
 
-def test_run_apart_tells_why_it_failed(children):
+def test_run_apart_tells_why_it_failed():
     """What went wrong in the other process is told here; a function as its body is refused before."""
     with pytest.raises(RuntimeError, match="ValueError: a load needs at least one connection"):
         run_apart(closed_loop, "http://127.0.0.1:9/", connections=0, requests=1)
@@ -583,7 +581,7 @@ def test_run_apart_tells_why_it_failed(children):
     assert [] == children()
 
 
-def test_run_apart_has_a_deadline(monkeypatch, children):
+def test_run_apart_has_a_deadline(monkeypatch):
     """A process that does not end in the time that its plan can take is ended."""
     monkeypatch.setattr(traffic, "_longest", lambda plan: 0.1)
     with serving(never) as server, pytest.raises(RuntimeError, match=r"no end within 0\.1 s"):
