@@ -263,6 +263,17 @@ def test_a_workspace_without_anything_to_judge_is_refused(lab, pytester):
     ran.stderr.fnmatch_lines(["*nowhere is no workspace*"])
 
 
+def test_a_run_that_never_begins_leaves_no_results_of_another(lab, pytester):
+    """After a mistyped workspace or checkpoint nothing says any more that something has passed."""
+    for mistake in ("--workspace=nowhere", "-k9.77"):
+        lab("-k", "9.1")
+        before = verdicts(pytester.path)
+        lab(mistake)
+
+        assert before == {"9.1": "passed"}
+        assert not (pytester.path / ".lab" / "last-run.json").exists() or verdicts(pytester.path)["9.1"] == "not_run"
+
+
 def test_exported_settings_do_not_reach_a_verdict(lab, pytester, monkeypatch):
     """What a shell happens to export as LAB_... is not what is judged."""
     monkeypatch.setenv("LAB_INFERENCE_SECONDS", "77")

@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Open the workspace, and put the card in the place of pytest's own report where a learner looks at checkpoints."""
     config.addinivalue_line("markers", checkpoints.MARKER)
     scratch = Path(tempfile.mkdtemp(prefix="lab-", dir=config.option.isolated))
-    if not config.option.isolated:
+    if _only_checks(config) and not config.option.isolated:
         results_path(config).unlink(missing_ok=True)  # a run that never begins must not leave another's results
     try:
         workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree")
@@ -78,8 +78,12 @@ def results_path(config: pytest.Config) -> Path:
 def _wants_card(config: pytest.Config) -> bool:
     """Checkpoints only, and nobody asked for pytest's own words."""
     option = config.option
-    if option.verbose > 0 or option.tbstyle != "auto" or option.collectonly or option.isolated:
-        return False
+    asked = option.verbose > 0 or option.tbstyle != "auto" or option.collectonly or option.isolated
+    return not asked and _only_checks(config)
+
+
+def _only_checks(config: pytest.Config) -> bool:
+    """Whether this run is about checkpoints and nothing else."""
     named = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
     checks = config.rootpath.resolve() / "checks"
     return all(path.resolve().is_relative_to(checks) for path in named)
