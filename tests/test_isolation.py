@@ -96,7 +96,8 @@ def test_the_watchdog_speaks_at_the_deadline(tmp_path: Path) -> None:
 def test_the_end_of_the_parent_is_the_end_of_the_work(number: int, tmp_path: Path) -> None:
     """However the parent goes, its isolated work and the processes of that go too."""
     program = (
-        "import os, sys, time, pathlib, subprocess; from checks.harness import isolation\n"
+        "import os, signal, sys, time, pathlib, subprocess; from checks.harness import isolation\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored\n"
         "def work(send):\n"
         "    other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "    pathlib.Path(sys.argv[1], 'pids').write_text(f'{os.getpid()} {other.pid}\\n')\n"
