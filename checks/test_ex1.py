@@ -187,7 +187,7 @@ def test_the_model_waits(workspace, lab, rng, show):
         "An `async def` that calls something blocking holds the only thread that the event loop has.",
     ),
 )
-def test_predict_serves_everybody_at_once(service, rng, show):
+def test_predict_serves_everybody_at_once(service, workspace, rng, show):
     """/predict serves 60 callers at once.
 
     While one request awaits the model, the event loop can start all the others. One blocking call takes that away from
@@ -206,7 +206,7 @@ def test_predict_serves_everybody_at_once(service, rng, show):
     first = probe.calls[0]
     show.number(f"{together} of {CALLERS} in the model together", together)
     show.picture(staircase(f"{CALLERS} requests to /predict", calls, probe))
-    show.at(slept or app.where(*first.caller))
+    show.at(slept or workspace.where(*first.caller))
     assert not slept, (
         "the event loop's own thread was put to sleep (time.sleep), and with it every other request\n"
         "wanted: nothing but awaited waiting in an `async def`"
@@ -257,7 +257,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     first = probe.calls[0]
     show.number(f"{together} of {CALLERS} inside: the pool", together)
     show.picture(staircase(f"{CALLERS} requests to /predict/threaded", calls, probe))
-    show.at(app.where(*first.caller))
+    show.at(workspace.where(*first.caller))
     how = ", on the event loop's own thread" if first.on_loop else ", on threads of another pool" if not busy else ""
     assert together == pool, (
         f"{together} of {CALLERS} calls were in the model together{how}\n"
@@ -300,7 +300,7 @@ def test_blocking_stalls_everybody(service, workspace, lab, rng, show):
     first = probe.calls[0]
     show.number(f"{probe.peak} of {len(calls)} at a time", probe.peak)
     show.picture(staircase(f"{len(calls)} requests to /predict/blocking", calls, probe))
-    show.at(app.where(*first.caller))
+    show.at(workspace.where(*first.caller))
     assert first.blocking, "the specimen awaits model.predict: it is cured\nwanted: predict_blocking in an `async def`"
     assert first.on_loop, (
         "predict_blocking ran on a thread of its own: the specimen is cured\nwanted: on the event loop's own thread"

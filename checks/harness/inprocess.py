@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
-from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.judging import Inconclusive
@@ -193,10 +192,6 @@ class InProcess:
     def where_slept(self) -> str | None:
         """The learner's line that put the event loop's thread to sleep, if one did."""
         return self._workspace.where_first(SLEEPS.stacks[self._slept_before :])
-
-    def where(self, code: CodeType, line: int) -> str | None:
-        """A line of the learner's, for the card."""
-        return self._workspace.where(code, line)
 
     def pool_threads_in_use(self) -> int:
         """How many of FastAPI's pool of threads are in use now; none where the loop cannot answer."""

@@ -162,7 +162,7 @@ def describe(error: BaseException) -> str:
     if "Invalid args for response field" in words:
         return f"{name}: FastAPI takes a parameter for a part of the body: its `Depends(...)` is missing"
     lines = words.strip().splitlines()
-    said = " ".join(line.strip() for line in lines[: 3 if "ValidationError" in type(error).__name__ else 1])
+    said = " ".join(line.strip() for line in lines[: 3 if "ValidationError" in name else 1])
     return f"{name}: {said}" if said else name
 
 
