@@ -1,6 +1,6 @@
 """The inference service: one prediction, asked for in three ways."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel
@@ -41,6 +41,15 @@ async def health() -> dict[str, str | int]:
     raise NotImplementedError("1.1: GET /health")
 
 
+@router.get("/metrics")
+async def metrics(request: Request) -> dict[str, Any]:
+    """What the service has measured of itself: `app.state.metrics.report()`."""
+    raise NotImplementedError("2.4: GET /metrics")
+
+
+# TODO(2.4): in each of the three prediction routes, `with stage("model"):` around the call of the model
+
+
 @router.post("/predict")
 async def predict(body: PredictRequest, model: Model) -> PredictResponse:
     """One prediction, awaited: while the model waits, the event loop serves everybody else."""
@@ -66,3 +75,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     `lab.errors.invalid_request` answers every `RequestValidationError`.
     """
     raise NotImplementedError("1.1: create_app")
+    # TODO(2.4): `app.state.metrics = Metrics(settings.latency_window)`, and a TimingMiddleware that collects into it
+    # TODO(2.9): configure_logging(), log_request for the TimingMiddleware, and the RequestIdMiddleware around it

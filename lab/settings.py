@@ -14,3 +14,4 @@ class Settings(BaseSettings):
 
     inference_seconds: NonNegativeFloat = 0.1
     thread_pool_size: PositiveInt = THREAD_POOL_SIZE
+    latency_window: PositiveInt = 1000

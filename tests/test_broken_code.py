@@ -15,7 +15,11 @@ from tests.exercises import ROOT
 from tests.runs import Judged, judge
 
 SERVICE, MODEL = "lab/service.py", "lab/model.py"
-AWAITED = "    return PredictResponse(prediction=await model.predict(body.features))\n"
+AWAITED = """\
+    with stage("model"):
+        answer = await model.predict(body.features)
+    return PredictResponse(prediction=answer)
+"""
 HEALTH = '    return {"status": "ok", "pid": os.getpid()}\n'
 WAYS = ["fork", "spawn"]
 SOLUTIONS = ROOT / "solutions"

@@ -16,8 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType, TracebackType
 
-GIVEN = ("lab/__init__.py", "lab/settings.py", "lab/errors.py")
+GIVEN = ("lab/__init__.py", "lab/settings.py", "lab/errors.py", "lab/routes.py")
 """Files that a learner does not edit: they come from the lab, whatever the workspace holds in their place."""
+
+FRAMEWORK = ("starlette.routing", "starlette.applications", "starlette.middleware", "starlette._exception", "fastapi.")
+"""Modules that carry a request from the server through the middleware to its handler."""
 
 LEARNERS = ("lab", "loadtests", "Dockerfile", "compose.yaml", ".dockerignore")
 """Where a learner may write: files, and folders with all below them."""
@@ -70,9 +73,16 @@ class Workspace:
         return f"{relative.as_posix()}:{line}{function}" + (f"\n    {text}" if text else "")
 
     def where_frames(self, frames: Iterable[tuple[FrameType, int]]) -> str | None:
-        """The learner's line deepest in a stack given from the outside in."""
-        found = [self.where(frame.f_code, line) for frame, line in frames]
-        return next((line for line in reversed(found) if line), None)
+        """The learner's line deepest in a stack given from the outside in, unless the framework took over below it.
+
+        A middleware of theirs is in every stack of a request: where FastAPI fails below it, its line says nothing.
+        """
+        for frame, line in reversed([*frames]):
+            if frame.f_globals.get("__name__", "").startswith(FRAMEWORK):
+                break
+            if found := self.where(frame.f_code, line):
+                return found
+        return None
 
     def where_raised(self, trace: TracebackType | None) -> str | None:
         """The learner's line nearest to where an exception was raised."""

@@ -1,15 +1,17 @@
 """The inference service: one prediction, asked for in three ways."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
 from lab.errors import invalid_request
+from lab.logs import RequestIdMiddleware, configure_logging, log_request
 from lab.model import SimulatedModel
 from lab.settings import Settings
+from lab.timing import Metrics, TimingMiddleware, stage
 
 router = APIRouter()
 
@@ -47,22 +49,35 @@ async def health() -> dict[str, str | int]:
     return {"status": "ok", "pid": os.getpid()}
 
 
+@router.get("/metrics")
+async def metrics(request: Request) -> dict[str, Any]:
+    """What the service has measured of itself: `app.state.metrics.report()`."""
+    collected: Metrics = request.app.state.metrics
+    return collected.report()
+
+
 @router.post("/predict")
 async def predict(body: PredictRequest, model: Model) -> PredictResponse:
     """One prediction, awaited: while the model waits, the event loop serves everybody else."""
-    return PredictResponse(prediction=await model.predict(body.features))
+    with stage("model"):
+        answer = await model.predict(body.features)
+    return PredictResponse(prediction=answer)
 
 
 @router.post("/predict/threaded")
 def predict_threaded(body: PredictRequest, model: Model) -> PredictResponse:
     """One prediction with the blocking call, in a plain `def`: FastAPI runs it on a thread of its pool."""
-    return PredictResponse(prediction=model.predict_blocking(body.features))
+    with stage("model"):
+        answer = model.predict_blocking(body.features)
+    return PredictResponse(prediction=answer)
 
 
 @router.post("/predict/blocking")
 async def predict_blocking(body: PredictRequest, model: Model) -> PredictResponse:
     """One prediction with the blocking call in an `async def`: the mistake, kept as a specimen to measure."""
-    return PredictResponse(prediction=model.predict_blocking(body.features))
+    with stage("model"):
+        answer = model.predict_blocking(body.features)
+    return PredictResponse(prediction=answer)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -76,4 +91,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.model = SimulatedModel(settings.inference_seconds)
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.include_router(router)
+    configure_logging()
+    app.state.metrics = Metrics(settings.latency_window)
+    app.add_middleware(TimingMiddleware, metrics=app.state.metrics, log=log_request)
+    app.add_middleware(RequestIdMiddleware)  # the last one added is the outermost
     return app

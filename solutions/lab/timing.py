@@ -1,0 +1,247 @@
+"""Latency, measured where the service answers: percentiles, windows, the middleware, and the stages of a request."""
+
+import time
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from lab.routes import route_template
+
+Summary = dict[str, float | None]
+"""`count`, and `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms`."""
+
+NOT_COUNTED = ("/health", "/metrics")
+"""Paths that are asked by machines, all the time: their latencies would hide those of the users' requests."""
+
+_stages: ContextVar[list[tuple[str, float]] | None] = ContextVar("stages", default=None)
+"""Name and seconds of each stage of the current request, so far. A list: appending to it is safe in a thread, too."""
+
+
+def percentile(samples: Iterable[float], q: float) -> float:
+    """The nearest-rank percentile: the sample of rank ceil(q * n / 100), counted from 1, when all n stand in order.
+
+    It is always one of the samples: q = 0 is the minimum, q = 100 the maximum. Samples may come in any order and are
+    not changed. A ValueError for no samples, and for q outside of 0..100. The rank must be exact for every whole q.
+
+    >>> percentile([30, 10, 20, 50, 40, 60, 70, 80, 90, 100], 95)  # rank ceil(9.5) = 10
+    100
+    """
+    return _nearest_rank(sorted(samples), q)
+
+
+def _nearest_rank(ordered: Sequence[float], q: float) -> float:
+    if not ordered:
+        raise ValueError("a percentile needs at least one sample")
+    if not 0 <= q <= 100:
+        raise ValueError(f"a percentile is within 0..100, not {q}")
+    rank = int(-(-q * len(ordered) // 100))  # rounds up without leaving whole numbers: ceil(7 / 100 * 100) is 8
+    return ordered[max(rank, 1) - 1]
+
+
+class LatencyWindow:
+    """The last `size` latencies of something, and how many there have been over all time.
+
+    >>> window = LatencyWindow(size=2)
+    >>> for seconds in (9.0, 0.1, 0.3):  # the spike of 9 s is forgotten by the third
+    ...     window.record(seconds)
+    >>> window.summary()  # doctest: +NORMALIZE_WHITESPACE
+    {'count': 3, 'min_ms': 100.0, 'avg_ms': 200.0, 'max_ms': 300.0, 'p50_ms': 100.0, 'p95_ms': 300.0, 'p99_ms': 300.0}
+    """
+
+    def __init__(self, size: int) -> None:
+        """Begin empty. However much is recorded, memory for `size` samples is all it may take."""
+        self._size = size
+        self._count = 0
+        self._samples = array("d")  # 8 bytes a sample, where a float object takes 24 and its reference 8
+
+    def record(self, seconds: float) -> None:
+        """Take in one latency, in the same short time whatever the size: this runs in every request."""
+        if len(self._samples) < self._size:
+            self._samples.append(seconds)
+        else:
+            self._samples[self._count % self._size] = seconds
+        self._count += 1
+
+    def summary(self) -> Summary:
+        """`count` over all time, and in ms `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms` of the window.
+
+        While there is no sample all of them are None but the count, which is 0.
+        """
+        return _summary(self._samples, self._count)
+
+
+def _summary(samples: Iterable[float], count: int) -> Summary:
+    ordered = sorted(samples)
+    if not ordered:
+        return {"count": count, **dict.fromkeys(("min_ms", "avg_ms", "max_ms", "p50_ms", "p95_ms", "p99_ms"))}
+    seconds = {
+        "min_ms": ordered[0],
+        "avg_ms": sum(ordered) / len(ordered),
+        "max_ms": ordered[-1],
+        "p50_ms": _nearest_rank(ordered, 50),
+        "p95_ms": _nearest_rank(ordered, 95),
+        "p99_ms": _nearest_rank(ordered, 99),
+    }
+    return {"count": count} | {name: round(value * 1000, 3) for name, value in seconds.items()}
+
+
+def merged_summary(windows: Iterable[LatencyWindow]) -> Summary:
+    """The summary of several workers' windows together: counts added, samples pooled, the windows left as they are.
+
+    Not the average of their summaries: an average of two p99s is the p99 of nothing.
+    """
+    windows = list(windows)
+    return _summary((sample for window in windows for sample in window._samples), sum(w._count for w in windows))
+
+
+class Metrics:
+    """What `GET /metrics` tells, collected request by request: `report` does the arithmetic, `record` does none."""
+
+    def __init__(self, window: int = 1000) -> None:
+        """Begin with nothing. Each route, and each of its stages, gets a `LatencyWindow` of this size."""
+        self.in_flight = 0
+        self._latencies: defaultdict[str, LatencyWindow] = defaultdict(lambda: LatencyWindow(window))
+        self._statuses: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._stages: defaultdict[str, defaultdict[str, LatencyWindow]] = defaultdict(
+            lambda: defaultdict(lambda: LatencyWindow(window))
+        )
+
+    def record(self, route: str, status: int, seconds: float, stages: dict[str, float]) -> None:
+        """Take in one answered request: `"POST /predict"`, 200, its latency, and the seconds of each of its stages."""
+        self._latencies[route].record(seconds)
+        self._statuses[route][f"{status // 100}xx"] += 1
+        for name, spent in stages.items():
+            self._stages[route][name].record(spent)
+
+    def report(self) -> dict[str, Any]:
+        """What has been recorded, in ms.
+
+        >>> Metrics().report()
+        {'in_flight': 0, 'routes': {}}
+
+        A route in it: `"POST /predict": {<summary>, "status": {"2xx": 3}, "stages": {"model": {<summary>}}}`.
+        """
+        return {
+            "in_flight": self.in_flight,
+            "routes": {
+                route: {
+                    **window.summary(),
+                    "status": dict(self._statuses[route]),
+                    "stages": {name: stage.summary() for name, stage in self._stages[route].items()},
+                }
+                for route, window in self._latencies.items()
+            },
+        }
+
+
+class TimingMiddleware:
+    """Times every HTTP request that passes, and tells the caller in `Server-Timing: app;dur=12.3, model;dur=10.1` (ms).
+
+    Pure ASGI: no thread, no task, no buffer between the app and its server. Whatever is not HTTP (the lifespan,
+    WebSockets) passes untouched.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        metrics: Metrics | None = None,
+        log: Callable[[str, str, int, float], None] | None = None,
+    ) -> None:
+        """Stand before `app`, collect into `metrics`; `log(method, route, status, seconds)` hears of each request."""
+        self.app = app
+        self.metrics = metrics or Metrics()
+        self.log = log
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Time one request, from here to the moment when its last byte is handed to `send`.
+
+        The header goes out with the first message and holds the time until then. Recorded under the route's template
+        (`lab.routes.route_template`), unless the path is in `NOT_COUNTED`. A handler that raises is a 500, and its
+        exception travels on; a request that was cancelled counts nowhere. Whatever happens, none stays in flight.
+        """
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        stages: list[tuple[str, float]] = []
+        status = 500  # what the server answers for an app that says nothing
+        in_flight = scope["path"] not in NOT_COUNTED
+        self.metrics.in_flight += in_flight
+
+        def end(status: int | None) -> None:
+            """Leave, once; without a status the request does not count."""
+            nonlocal in_flight
+            if in_flight:
+                in_flight = False
+                self.metrics.in_flight -= 1
+                if status:
+                    self._tell(scope, status, time.perf_counter() - started, _added_up(stages))
+
+        async def timed_send(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                timing = _server_timing({"app": time.perf_counter() - started} | _added_up(stages))
+                message = {**message, "headers": [*message.get("headers", ()), (b"server-timing", timing)]}
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                end(status)  # before the last byte leaves: whoever has the answer may ask /metrics at once
+            await send(message)
+
+        token = _stages.set(stages)
+        try:
+            await self.app(scope, receive, timed_send)
+            end(status)
+        except Exception:
+            end(500)
+            raise
+        finally:
+            end(None)
+            _stages.reset(token)
+
+    def _tell(self, scope: Any, status: int, seconds: float, stages: dict[str, float]) -> None:
+        route = route_template(scope)
+        self.metrics.record(f"{scope['method']} {route}", status, seconds, stages)
+        if self.log:
+            self.log(scope["method"], route, status, seconds)
+
+
+def _added_up(stages: Iterable[tuple[str, float]]) -> dict[str, float]:
+    total: defaultdict[str, float] = defaultdict(float)
+    for name, seconds in stages:
+        total[name] += seconds
+    return dict(total)
+
+
+def _server_timing(durations: dict[str, float]) -> bytes:
+    return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items()).encode()
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Time one part of the current request, in a coroutine or on a thread; outside of any request it does nothing.
+
+    A stage that a request enters more than once adds up. The name is one word, as `Server-Timing` wants it.
+
+    >>> with stage("model"):
+    ...     prediction = 3.0
+    """
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        stages = _stages.get()
+        if stages is not None:
+            stages.append((name, time.perf_counter() - started))
+
+
+def bottleneck(metrics: dict[str, Any], route: str) -> str | None:
+    """The stage that takes the largest share of a route's time, given what `GET /metrics` answers.
+
+    Share is total time, mean times count: not the largest maximum, which is one request's bad luck, nor the largest
+    mean, which may belong to a stage that hardly any request enters. None for a route that has timed no stage.
+    """
+    stages = metrics["routes"][route]["stages"]
+    return max(stages, key=lambda name: stages[name]["avg_ms"] * stages[name]["count"], default=None)
