@@ -13,8 +13,10 @@ from statistics import fmean
 
 import pytest
 
+from checks.harness.fixtures import CONTROL
 from checks.harness.judging import EARLY, best_of, blame_the_machine_unless
 from checks.harness.probe import Probe
+from checks.harness.reading import close, content, is_number, short, unrouted
 from checks.harness.trace import timeline
 from checks.harness.virtual import TICK, virtual_time
 from checks.harness.watch import SLEEPS
@@ -458,7 +460,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
         f"wanted: at least {few} x {seconds} s: one after the other"
     )
     if rate < wanted:
-        control = serve(app="checks.harness.control:create_app", inference_seconds=seconds)
+        control = serve(app=CONTROL, inference_seconds=seconds)
         reached = blame_the_machine_unless(lambda: burst(f"{control.url}/predict", CONNECTIONS).throughput, wanted)
     assert rate >= wanted, (
         f"/predict reached {rate:.1f} requests/s, the lab's own service {reached:.1f} in the same seconds\n"
@@ -469,21 +471,6 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
 def features(rng):
     """A random question, unlike any other."""
     return [rng.uniform(-100, 100) for _ in range(rng.randint(2, 8))]
-
-
-def unrouted(answer):
-    """What a 404 says about the app."""
-    return ": the app has no such route (is the router included?)" if answer.status_code == 404 else ""
-
-
-def content(answer):
-    """The JSON object in an answer."""
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
-    assert isinstance(body, dict), f"{answer.url.path} answered {answer.text[:60]!r}\nwanted: a JSON object"
-    return body
 
 
 def prediction(answer):
@@ -515,21 +502,6 @@ def to_each_their_own(app, calls):
             whose = ", the answer to another caller's question" if others else ""
             assert close(got, alone), f"a caller got {got!r}{whose}\nwanted: {alone!r}, as when they ask alone"
     assert len({*answers.values()}) > 1, f"{len(answers)} different questions got one answer\nwanted: each their own"
-
-
-def is_number(value):
-    """A float, or an integer in its place; a boolean is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def close(value, expected):
-    """Equal but for the last digits of floating point."""
-    return math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-12)
-
-
-def short(numbers):
-    """The first few of many numbers."""
-    return ", ".join(f"{number:.6g}" for number in numbers[:3]) + (", ..." if len(numbers) > 3 else "")
 
 
 def ask(app, path, rng, number):

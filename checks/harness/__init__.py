@@ -10,5 +10,5 @@ loops          the closed and the open loop
 connections    one HTTP connection of the generator
 report         results, and how they are told: card, JSON, Gradescope
 probe          the model that the harness puts into the learner's service
-servers judging watch isolation workspace trace virtual guard control warm
+servers judging watch isolation workspace trace virtual exchange wallclock reading guard control talker warm
 """

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,12 +16,20 @@ from checks.harness.inprocess import InProcess
 from checks.harness.judging import Inconclusive
 from checks.harness.report.evidence import Show
 from checks.harness.servers import Server, ServerError, server, uvicorn_command
+from checks.harness.wallclock import WallClock
 from checks.harness.watch import SLEEPS
 from checks.harness.workspace import LearnerError, LearnerModules, Workspace
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 ROOT = Path(__file__).parents[2]
 
 THEIRS = "lab.service:create_app"
+CONTROL = "checks.harness.control:create_app"
+"""A service of the lab's own, which fails only on too busy a machine."""
+TALKER = "checks.harness.talker:create_app"
+"""Theirs, with routes whose handlers write log lines of their own."""
 
 Service = Callable[..., InProcess]
 Serve = Callable[..., Server]
@@ -35,19 +43,24 @@ def lab(workspace: Workspace) -> LearnerModules:
 
 @pytest.fixture
 def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[Service]:
-    """`service(model=..., **settings)` starts the learner's app in process; a `model` takes the place of its own."""
+    """`service(model=..., **settings)` starts the learner's app in process; a `model` takes the place of its own.
+
+    `routes` is a router of the checkpoint's own that their app serves, too.
+    """
     started: list[InProcess] = []
 
     from fastapi import FastAPI
 
     SLEEPS.install()
 
-    def start(model: Any = None, **settings: Any) -> InProcess:
+    def start(model: Any = None, routes: APIRouter | None = None, **settings: Any) -> InProcess:
         app = lab.service.create_app(lab.settings.Settings(**settings))
         if not isinstance(app, FastAPI):
             defined = workspace.where_defined(lab.service.create_app)
             raise LearnerError(f"create_app() returned {app!r}\nwanted: a FastAPI app", defined)
         running = InProcess(app, workspace)
+        if routes is not None:
+            app.include_router(routes)
         if model is not None:
 
             async def give() -> Any:  # a plain function would take a thread of the pool that is measured
@@ -70,24 +83,32 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
 def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
     """`serve(workers=1, **settings)` starts the learner's app under a real uvicorn, in processes of its own.
 
-    `app` names a factory of the lab's own in the place of theirs: a control, which fails only on too busy a machine.
+    `app` names another factory in the place of theirs: `CONTROL`, or `TALKER`.
     """
     with ExitStack() as running:
 
-        def start(workers: int = 1, app: str | None = None, **settings: Any) -> Server:
+        def start(workers: int = 1, app: str = THEIRS, access_log: bool = False, **settings: Any) -> Server:
             lab.service.create_app()  # in here its errors have a line; out there, only a log
             env = {f"LAB_{name.upper()}": str(value) for name, value in settings.items()}
             # The root comes after the workspace's own tree, which `server` puts first.
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-            command = uvicorn_command(app or THEIRS, factory=True, workers=workers)
+            command = uvicorn_command(app, factory=True, workers=workers, access_log=access_log)
             try:
                 return running.enter_context(server(command, env=env, cwd=workspace.tree, workers=workers))
             except ServerError as error:
-                if app:
+                if app == CONTROL:
                     raise Inconclusive(f"too busy a machine for the lab's own service: {error}") from error
                 raise
 
         yield start
+
+
+@pytest.fixture
+def wall_clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    """A wall clock that can be set (`set_back`), in place before the learner's code is loaded."""
+    clock = WallClock()
+    clock.install(monkeypatch.setattr)
+    return clock
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from checks.harness.exchange import App, Exchange
 from checks.harness.judging import Inconclusive
 from checks.harness.watch import SLEEPS, TIMER_HORIZON, Standstill, Watch, WatchedLoop, stacks
 from checks.harness.workspace import LearnerError, describe
@@ -40,13 +41,13 @@ class NoAnswer(Exception):
 class Pending:
     """A request on its way. Times are `time.perf_counter()` seconds."""
 
-    def __init__(self, app: InProcess, method: str, path: str, **request: Any) -> None:
-        self.asked = f"{method} {path}"
+    def __init__(self, app: InProcess, asked: str, send: Callable[[], Awaitable[Any]]) -> None:
+        self.asked = asked
         self.scope: MutableMapping[str, Any] = {}
         self.sent = time.perf_counter()
         self.finished: float | None = None
         self._app = app
-        self._future = app.submit(app.request(self, method, path, **request))
+        self._future = app.submit(app.request(self, send))
         self._future.add_done_callback(self._done)
 
     def _done(self, _: object) -> None:
@@ -63,14 +64,29 @@ class Pending:
         """Whether it was answered, or failed."""
         return self._future.done()
 
-    def answer(self, seconds: float = ANSWER_SECONDS) -> httpx.Response:
-        """Wait for the answer. What the app raised is raised here; `NoAnswer` when none can come any more."""
+    def cancel(self) -> None:
+        """Give up, as a server does with a request whose caller is gone: its task is cancelled where it waits."""
+        self._future.cancel()
+
+    def answer(self, seconds: float = ANSWER_SECONDS) -> Any:
+        """Wait for the answer: an `httpx.Response`, or the `Exchange` that was driven.
+
+        What the app raised is raised here; `NoAnswer` when none can come any more.
+        """
         self._app.looked_at = self
         standstill = self._app.until(lambda: self.done, seconds, horizon=seconds)
         if standstill:
             raise NoAnswer(self.asked, standstill, self._app.where_waiting())
-        answer: httpx.Response = self._future.result()
-        return answer
+        return self._future.result()
+
+
+class Driven(Pending):
+    """A request that is watched message by message: its `exchange` is there from the start."""
+
+    def __init__(self, app: InProcess, exchange: Exchange, serve: App) -> None:
+        self.exchange = exchange
+        exchange.moved = app.moved
+        super().__init__(app, f"{exchange.scope['method']} {exchange.scope['path']}", lambda: exchange.run(serve))
 
 
 REQUEST: ContextVar[Pending] = ContextVar("REQUEST")
@@ -217,16 +233,18 @@ class InProcess:
             where = self._workspace.where_defined(pending and pending.endpoint)
             raise LearnerError(f"{what} ended in {describe(error)}\nwanted: no exception", where) from error
 
-    def _send(self, method: str, path: str, **request: Any) -> Pending:
-        return Pending(self, method, path, **request)
+    def drive(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> Driven:
+        """Send without httpx, to see the answer leave the app message by message."""
+        return Driven(self, Exchange(method, path, headers), self._serve)
 
-    async def request(self, pending: Pending, method: str, path: str, **request: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **request: Any) -> Pending:
+        return Pending(self, f"{method} {path}", lambda: self._client.request(method, path, **request))
+
+    async def request(self, pending: Pending, send: Callable[[], Awaitable[Any]]) -> Any:
         """The coroutine behind a pending request."""
         REQUEST.set(pending)
         try:
-            sent = self._client.request(method, path, **request)
-            answer: httpx.Response = await self._theirs(pending.asked, sent, pending)
-            return answer
+            return await self._theirs(pending.asked, send(), pending)
         finally:
             self.moved()
 

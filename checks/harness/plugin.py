@@ -26,13 +26,13 @@ from rich.console import Console
 from checks.harness import checkpoints
 from checks.harness.apart import Apart, told, unsent
 from checks.harness.checkpoints import CHECKPOINT, SHOWN
-from checks.harness.fixtures import lab, rng, serve, service, show
+from checks.harness.fixtures import lab, rng, serve, service, show, wall_clock
 from checks.harness.report import results
 from checks.harness.report.card import WIDTH, Card
 from checks.harness.verdicts import judge
 from checks.harness.workspace import LearnerError, Workspace, open_workspace
 
-__all__ = ["lab", "rng", "serve", "service", "show"]
+__all__ = ["lab", "rng", "serve", "service", "show", "wall_clock"]
 
 LAB = pytest.StashKey["Lab"]()
 ORDER = pytest.StashKey[int]()

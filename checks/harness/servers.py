@@ -95,10 +95,12 @@ class Server:
         return self._process.poll()
 
 
-def uvicorn_command(app: str, *, factory: bool = False, workers: int = 1, port: int = 0) -> list[str]:
+def uvicorn_command(
+    app: str, *, factory: bool = False, workers: int = 1, port: int = 0, access_log: bool = False
+) -> list[str]:
     """Give the command that serves `app` ("module:name") with uvicorn; port 0 lets the system choose a free one."""
     command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", str(workers), "--no-access-log", "--no-use-colors"]
+    command += ["--workers", str(workers), "--access-log" if access_log else "--no-access-log", "--no-use-colors"]
     # The line that names the port is an info line.
     command += ["--log-level", "info"]
     # On a busy machine the supervisor's 5 s kill workers that are merely slow to start, and so for ever.

@@ -19,7 +19,13 @@ from types import CodeType, FrameType, ModuleType, TracebackType
 GIVEN = ("lab/__init__.py", "lab/settings.py", "lab/errors.py", "lab/routes.py")
 """Files that a learner does not edit: they come from the lab, whatever the workspace holds in their place."""
 
-FRAMEWORK = ("starlette.routing", "starlette.applications", "starlette.middleware", "starlette._exception", "fastapi.")
+FRAMEWORK = (
+    "starlette.routing",
+    "starlette.applications",
+    "starlette.middleware",
+    "starlette._exception",
+    "fastapi.routing",
+)
 """Modules that carry a request from the server through the middleware to its handler."""
 
 LEARNERS = ("lab", "loadtests", "Dockerfile", "compose.yaml", ".dockerignore")
