@@ -4,11 +4,13 @@ plugin         pytest's hooks: which checkpoints run, and who tells of it
 fixtures apart the ways to the learner's work; one checkpoint in a process of its own
 checkpoints    what a pytest item says of itself as a checkpoint
 verdicts       from an exception to a verdict
+metrics sandwich what their service says of itself; that it lies between model and client
 inprocess      the learner's app on an event loop in a thread of its own
 traffic        load on a real server: plans
 loops          the closed and the open loop
 connections    one HTTP connection of the generator
 report         results, and how they are told: card, JSON, Gradescope
 probe          the model that the harness puts into the learner's service
+costs          CPU time of code, as a ratio
 servers judging watch isolation workspace trace virtual exchange wallclock reading guard control talker warm
 """

@@ -28,6 +28,8 @@ IMPORT_SECONDS = 10.0
 TRIES = 3
 """How often a checkpoint is run before it is inconclusive."""
 OUTPUT_LINES, OUTPUT_COLUMNS = 20, 200
+REQUEST_LOGGED = '"event": "request"'
+"""What their service logs of each request would hide what they printed to find a mistake."""
 
 
 class Apart:
@@ -64,7 +66,8 @@ class Apart:
             checkpoint.judge(judged.verdict, judged.message)
             checkpoint.where = judged.where
         checkpoint.seconds = round(ending.seconds, 3)
-        checkpoint.output = "\n".join(line[:OUTPUT_COLUMNS] for line in ending.output.splitlines()[-OUTPUT_LINES:])
+        printed = [line[:OUTPUT_COLUMNS] for line in ending.output.splitlines() if REQUEST_LOGGED not in line]
+        checkpoint.output = "\n".join(printed[-OUTPUT_LINES:])
         return self._loaded(told.get("reports", [])) or unsent(item)
 
     def _process(self, item: pytest.Item, folder: Path, tick: Callable[[], None]) -> isolation.Ending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,3 +39,15 @@ def close(value: float, expected: float) -> bool:
 def short(numbers: Sequence[float]) -> str:
     """The first few of many numbers."""
     return ", ".join(f"{number:.6g}" for number in numbers[:3]) + (", ..." if len(numbers) > 3 else "")
+
+
+def json_lines(output: str) -> list[dict[str, Any]]:
+    """The JSON objects among a program's lines."""
+    found = []
+    for line in output.splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue
+        found += [told] if isinstance(told, dict) else []
+    return found

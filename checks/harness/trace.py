@@ -129,6 +129,26 @@ def percentile(samples: Iterable[float], q: float) -> float:
     return ordered[max(rank, 1) - 1]
 
 
+def other_percentiles(samples: Sequence[float], q: int) -> dict[str, float]:
+    """What other ideas of a percentile give for the same samples, each named in words that fit after a number."""
+    ordered, n = sorted(samples), len(samples)
+    place = (n - 1) * q / 100
+    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
+
+    def ranked(rank: int, among: Sequence[float] = ordered) -> float:
+        return among[min(max(rank, 1), n) - 1]
+
+    return {
+        "the sample of that rank before sorting": ranked(-(-q * n // 100), samples),
+        "the sample of rank ceil(q / 100 * n), which floats round up once too often": ranked(math.ceil(q / 100 * n)),
+        "`ordered[int(n * q / 100)]`, one rank too far": ranked(int(n * q / 100) + 1),
+        "the sample of the rank rounded down": ranked(q * n // 100),
+        "the sample of the rank rounded to the nearest": ranked(round(q * n / 100)),
+        "interpolated between two samples, as numpy does": below + (above - below) * (place % 1),
+        "the mean": math.fsum(samples) / n,
+    }
+
+
 def timeline(rows: Sequence[tuple[str, float, float | None, float]], title: str, note: str = "") -> dict[str, Any]:
     """Evidence for a picture with a row per request: waiting from `wait` to `work`, working from `work` to `end`.
 
