@@ -16,7 +16,7 @@ SMALL, LARGE = 100, 100_000
 FILL_SECONDS = 2.0
 """CPU seconds after which a window that is still not full is too slow to go on with."""
 RECORDS, RECORD_ROUNDS = 200, 12
-FILLED, REQUESTS, REQUEST_ROUNDS = 1000, 150, 5
+FILLED, WARMED_UP, FEW, REQUESTS, REQUEST_ROUNDS = 1000, 5, 50, 150, 5
 
 
 class Control:
@@ -55,17 +55,37 @@ def recording_costs(benchmark: Any, window: Callable[[int], Any]) -> tuple[float
 def middleware_costs(*middlewares: Callable[[App], App]) -> list[float]:
     """CPU time of a request to a FastAPI route behind each middleware, as a multiple of the bare route's.
 
-    The best of some rounds in which each takes its turn, after so many requests that a latency window may be full.
+    The best of some rounds in which each takes its turn.
     """
-    return asyncio.run(_middleware_costs([lambda app: app, *middlewares]))
+
+    async def measure() -> list[float]:
+        apps = [app, *(middleware(app) for middleware in middlewares)]
+        for one in apps:
+            await _seconds(one, WARMED_UP)
+        rounds = [[await _seconds(one, REQUESTS) for one in apps] for _ in range(REQUEST_ROUNDS)]
+        return [min(seconds[n] / seconds[0] for seconds in rounds) for n in range(1, len(apps))]
+
+    app = _one_route()
+    return asyncio.run(measure())
 
 
-async def _middleware_costs(middlewares: list[Callable[[App], App]]) -> list[float]:
-    apps = [middleware(_one_route()) for middleware in middlewares]
-    for app in apps:
-        await _seconds(app, FILLED)
-    rounds = [[await _seconds(app, REQUESTS) for app in apps] for _ in range(REQUEST_ROUNDS)]
-    return [min(seconds[n] / seconds[0] for seconds in rounds) for n in range(1, len(apps))]
+def cost_of_a_full_window(middleware: Callable[[App], App]) -> float:
+    """CPU time of a request once `FILLED` have passed, as a multiple of the first ones'; the best of some rounds.
+
+    The app below does next to nothing, so that it is the middleware that is measured.
+    """
+
+    async def measure() -> float:
+        full = middleware(_bare)
+        await _seconds(full, FILLED)
+        return min([await ratio(full) for _ in range(REQUEST_ROUNDS)])
+
+    async def ratio(full: App) -> float:
+        empty = middleware(_bare)
+        await _seconds(empty, WARMED_UP)
+        return await _seconds(full, FEW) / await _seconds(empty, FEW)
+
+    return asyncio.run(measure())
 
 
 async def _seconds(app: App, requests: int) -> float:
@@ -73,6 +93,11 @@ async def _seconds(app: App, requests: int) -> float:
     for _ in range(requests):
         await Exchange("GET", "/").run(app)
     return time.process_time() - started
+
+
+async def _bare(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - the signature is ASGI's
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
 
 
 def _one_route() -> App:
