@@ -19,6 +19,7 @@ import pytest
 
 from checks.harness import sandwich
 from checks.harness.costs import (
+    FILL_SECONDS,
     FILLED,
     LARGE,
     SMALL,
@@ -187,7 +188,7 @@ def test_the_window_forgets(workspace, lab, rng, show, benchmark):
     show.at(workspace.where_defined(lab.timing.LatencyWindow.record))
     costs = recording_costs(benchmark, lab.timing.LatencyWindow)
     assert costs, (
-        f"a window of {LARGE:,} was not full after 2 s of computing\n"
+        f"a window of {LARGE:,} was not full after {FILL_SECONDS:g} s of computing\n"
         "wanted: well below 0.1 s: `record` does the same little work however many samples there are"
     )
     ratio, control = costs
@@ -727,8 +728,8 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     if ratio > 3:
         blame_the_machine_unless(lambda: 1 / nothing, 1 / 3, rounds=1)
     assert ratio <= 3, (
-        f"with your TimingMiddleware a request costs {ratio:.1f} times what it costs without ({base:.1f} with one built on "
-        "BaseHTTPMiddleware)\nwanted: at most 3 times, and about 1.2 is possible"
+        f"with your TimingMiddleware a request costs {ratio:.1f} times what it costs without ({base:.1f} with one "
+        "built on BaseHTTPMiddleware)\nwanted: at most 3 times, and about 1.2 is possible"
     )
     growth = cost_of_a_full_window(timing)
     if growth > 2:

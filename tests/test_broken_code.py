@@ -173,6 +173,17 @@ def test_a_flood_of_output_is_kept_short(way: str, solution: Path, judge: Judge)
     assert len(run.card) < 10_000
 
 
+def test_what_a_service_logs_does_not_hide_what_was_printed(solution: Path, judge: Judge) -> None:
+    """A learner's own line is on the card; the log line of each request is not."""
+    spoil(solution, SERVICE, AWAITED, '    print("look here")\n    return PredictResponse(prediction=0.0)\n')
+
+    run = judge(solution, "checks/test_ex1.py", "-k", "1.2")
+
+    assert run.verdicts == {"1.2": "failed"}
+    assert run.checkpoints["1.2"]["output"] == "look here"
+    assert "look here" in run.card
+
+
 @pytest.mark.parametrize("session", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 def test_processes_left_behind_are_ended(way: str, session: bool, solution: Path, judge: Judge) -> None:

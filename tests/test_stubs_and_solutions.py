@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from checks.harness.workspace import open_workspace
 from tests.conftest import Judge
 from tests.exercises import EXERCISES, ROOT, Checkpoint
 
@@ -103,6 +107,32 @@ def test_the_solution_earns_every_point(number: int, judge: Judge) -> None:
     assert dict.fromkeys(run.verdicts, "passed") == run.verdicts, run.card
     assert POINTS[number] == sum(c["points"] for c in run.checkpoints.values())
     assert POINTS[number] == sum(c.points for c in EXERCISES[number].checkpoints)
+
+
+@pytest.mark.parametrize("path", SOLVED)
+def test_the_examples_in_docstrings_hold(path: str, tmp_path: Path) -> None:
+    """What a stub promises its learner is what the solution does."""
+    tree = open_workspace(ROOT, SOLUTIONS, tmp_path / "tree").tree
+    done = subprocess.run([sys.executable, "-m", "doctest", path], cwd=tree, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, judge: Judge) -> None:
+    """Who has finished exercise 1 has all its points, and nothing of exercise 2 is called wrong."""
+    for untouched in ("lab/timing.py", "lab/logs.py"):
+        shutil.copy(ROOT / untouched, solution / untouched)
+    service = solution / "lab/service.py"
+    text = re.sub(r"^from lab\.(logs|timing) .*\n", "", service.read_text(), flags=re.MULTILINE)
+    text = re.sub(r'    with stage\("model"\):\n    ', "", text)
+    text = re.sub(r"    collected: Metrics = .*\n.*\n", '    raise NotImplementedError("2.4: GET /metrics")\n', text)
+    text = re.sub(r"    configure_logging\(\)\n.*?(?=    return app)", "", text, flags=re.DOTALL)
+    service.write_text(text)
+
+    first, second = judge(solution, "checks/test_ex1.py"), judge(solution, "checks/test_ex2.py")
+
+    assert set(first.verdicts.values()) == {"passed"}, first.card
+    assert {"not_started", "locked"} >= set(second.verdicts.values()), second.card
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS.values(), ids=CHECKPOINTS)

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.exceptions import ResponseValidationError
 
+from checks.harness.exchange import Exchange
 from checks.harness.workspace import GIVEN, LearnerError, LearnerModules, open_workspace
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +79,35 @@ def test_a_learners_line_is_named(learner: Path, tmp_path: Path) -> None:
     assert workspace.where_raised(caught.value.__traceback__) == "lab/thing.py:2 in call\n    raise ValueError('no')"
     assert workspace.where_defined(thing.call) == "lab/thing.py:1\n    def call():"
     assert workspace.where_defined(open_workspace) is None
+
+
+async def test_a_middleware_is_not_blamed_for_what_fails_below_it(learner: Path, tmp_path: Path) -> None:
+    """A line of theirs that FastAPI was called from says nothing; one that FastAPI called does."""
+    (learner / "lab" / "passing.py").write_text(
+        "class Passing:\n"
+        "    def __init__(self, app):\n"
+        "        self.app = app\n\n"
+        "    async def __call__(self, *arguments):\n"
+        "        await self.app(*arguments)\n\n"
+        "async def unserialisable() -> None:\n"
+        "    return object()\n\n"
+        "async def crashing() -> None:\n"
+        "    raise ValueError('no')\n"
+    )
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+    theirs = LearnerModules(workspace).passing
+    app = FastAPI()
+    app.add_middleware(theirs.Passing)
+    app.add_api_route("/unserialisable", theirs.unserialisable, response_model=int)
+    app.add_api_route("/crashing", theirs.crashing)
+
+    async def where(path: str) -> str | None:
+        with pytest.raises((ValueError, ResponseValidationError)) as caught:
+            await Exchange("GET", path).run(app)
+        return workspace.where_raised(caught.value.__traceback__)
+
+    assert await where("/unserialisable") is None
+    assert await where("/crashing") == "lab/passing.py:12 in crashing\n    raise ValueError('no')"
 
 
 def test_an_import_that_hung_before_is_not_waited_for_again(learner: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from checks.harness.exchange import App, Exchange
 
 SMALL, LARGE = 100, 100_000
 """Samples in the two windows whose cost is compared."""
-FILL_SECONDS = 2.0
+FILL_SECONDS = 1.0
 """CPU seconds after which a window that is still not full is too slow to go on with."""
 RECORDS, RECORD_ROUNDS = 200, 12
 FILLED, WARMED_UP, FEW, REQUESTS, REQUEST_ROUNDS = 1000, 5, 50, 150, 5

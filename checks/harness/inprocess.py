@@ -46,6 +46,7 @@ class Pending:
         self.scope: MutableMapping[str, Any] = {}
         self.sent = time.perf_counter()
         self.finished: float | None = None
+        self.given_up = False
         self._app = app
         self._future = app.submit(app.request(self, send))
         self._future.add_done_callback(self._done)
@@ -66,6 +67,7 @@ class Pending:
 
     def cancel(self) -> None:
         """Give up, as a server does with a request whose caller is gone: its task is cancelled where it waits."""
+        self.given_up = True
         self._future.cancel()
 
     def answer(self, seconds: float = ANSWER_SECONDS) -> Any:
@@ -228,6 +230,8 @@ class InProcess:
         try:
             return await work
         except (Exception, asyncio.CancelledError) as error:
+            if pending and pending.given_up:
+                raise
             if isinstance(error, BaseExceptionGroup) or self._workspace.where_raised(error.__traceback__):
                 raise
             where = self._workspace.where_defined(pending and pending.endpoint)

@@ -1,0 +1,67 @@
+"""One request through an ASGI app, message by message."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from checks.harness.exchange import Exchange
+
+
+async def test_each_piece_of_a_body_is_there_when_it_has_left() -> None:
+    """A stream is seen while it is still under way, and its end is known."""
+    gate = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def pieces() -> Any:
+            yield b"one"
+            await gate.wait()
+            yield b"two"
+
+        await StreamingResponse(pieces(), 201, {"X-Name": "value"})(scope, receive, send)
+
+    exchange = Exchange("GET", "/stream")
+    moved = asyncio.Event()
+    exchange.moved = lambda: moved.set() if exchange.chunks else None
+    running = asyncio.create_task(exchange.run(app))
+    await moved.wait()
+    under_way = ([body for _, body in exchange.chunks], exchange.finished)
+    gate.set()
+    await running
+
+    assert under_way == ([b"one"], None)
+    assert [body for _, body in exchange.chunks] == [b"one", b"two"]
+    assert (exchange.status, exchange.headers["x-name"]) == (201, "value")
+    assert exchange.finished is not None
+    assert exchange.finished >= exchange.chunks[1][0]
+
+
+async def test_the_app_sees_method_path_and_headers() -> None:
+    """What was asked for reaches the app, with a body that is empty, from a client that stays."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        seen.extend([request.method, request.url.path, request.headers["x-request-id"], await request.body()])
+        seen.append(await request.is_disconnected())
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    exchange = await Exchange("PUT", "/items/3", [("X-Request-ID", "7f")]).run(app)
+
+    assert seen == ["PUT", "/items/3", "7f", b"", False]
+    assert (exchange.status, exchange.headers, exchange.chunks) == (204, {}, [])
+
+
+async def test_what_the_app_raises_is_raised() -> None:
+    """An exception is not hidden behind an answer."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError("in the app")
+
+    with pytest.raises(LookupError, match="in the app"):
+        await Exchange("GET", "/").run(app)

@@ -1,0 +1,82 @@
+"""The learner's app on a loop of its own: what a checkpoint can see of it and do to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+from checks.harness.inprocess import InProcess
+from checks.harness.probe import Probe
+from checks.harness.workspace import LearnerError, open_workspace
+from tests.exercises import ROOT
+
+
+@pytest.fixture
+def gate() -> Probe:
+    """Where requests are held."""
+    return Probe()
+
+
+@pytest.fixture
+def app(gate: Probe, tmp_path: Path) -> Iterator[InProcess]:
+    """A running app with a held answer, a held stream, and a crash."""
+    theirs = FastAPI()
+
+    async def held() -> float:
+        return await gate.predict([1.0])
+
+    async def stream() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"first"
+            await gate.predict([1.0])
+            yield b"last"
+
+        return StreamingResponse(pieces())
+
+    async def crash() -> None:
+        raise LookupError("in a handler")
+
+    for path, handler in (("/held", held), ("/stream", stream), ("/crash", crash)):
+        theirs.add_api_route(path, handler, response_model=None)
+    running = InProcess(theirs, open_workspace(ROOT, ROOT / "solutions", tmp_path / "tree"))
+    running.progress = lambda: len(gate.calls)
+    running.start()
+    yield running
+    gate.open()
+    running.stop()
+
+
+def test_a_stream_is_watched_while_it_runs(app: InProcess, gate: Probe) -> None:
+    """Its first piece is there while the handler works on the next."""
+    call = app.drive("GET", "/stream")
+    app.until(lambda: gate.inside and call.exchange.chunks)
+    first = [body for _, body in call.exchange.chunks]
+    gate.open()
+
+    assert first == [b"first"]
+    assert call.answer() is call.exchange
+    assert [body for _, body in call.exchange.chunks] == [b"first", b"last"]
+    assert call.finished
+    assert call.finished >= call.exchange.finished
+
+
+def test_a_cancelled_request_is_cancelled_where_it_waits(app: InProcess, gate: Probe) -> None:
+    """It leaves the handler, and the others stay."""
+    one, other = app.get("/held"), app.get("/held")
+    app.until(lambda: gate.inside == 2)
+    one.cancel()
+    app.until(lambda: gate.inside == 1)
+    gate.open()
+
+    assert other.answer().json() == 1.0
+    assert one.done
+
+
+def test_what_a_driven_app_raises_is_raised(app: InProcess) -> None:
+    """As with any other request, in a learner's words where it is not a learner's line."""
+    with pytest.raises(LearnerError, match="GET /crash ended in LookupError: in a handler"):
+        app.drive("GET", "/crash").answer()

@@ -1,0 +1,38 @@
+"""What is read in answers and outputs."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from checks.harness.reading import close, content, is_number, json_lines, short, unrouted
+
+
+def answer(text: str, status: int = 200) -> httpx.Response:
+    """An answer with this body."""
+    return httpx.Response(status, text=text, request=httpx.Request("GET", "http://localhost/x"))
+
+
+def test_only_json_objects_are_lines() -> None:
+    """Banners, tracebacks, numbers and half a line are passed over."""
+    output = 'INFO: started\n{"event": "request"}\n3\n[1]\n{"event": \n  {"n": 2}\nTraceback'
+
+    assert json_lines(output) == [{"event": "request"}, {"n": 2}]
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", "3"])
+def test_an_answer_that_is_no_object_is_told(text: str) -> None:
+    """With what it was, and where."""
+    with pytest.raises(AssertionError, match=r"/x answered .*\nwanted: a JSON object"):
+        content(answer(text))
+
+
+def test_small_words() -> None:
+    """What a 404 means, what a number is, when two are the same, and many in short."""
+    assert "no such route" in unrouted(answer("", 404))
+    assert unrouted(answer("")) == ""
+    assert [is_number(value) for value in (1, 1.5, True, "1", None)] == [True, True, False, False, False]
+    assert close(0.1 + 0.2, 0.3)
+    assert not close(0.3001, 0.3)
+    assert short([1.0, 2.5, 3.0]) == "1, 2.5, 3"
+    assert short([1.0, 2.0, 3.0, 4.0]) == "1, 2, 3, ..."

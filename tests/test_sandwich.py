@@ -1,0 +1,69 @@
+"""The sandwich: model <= recorded <= client."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from checks.harness.report.evidence import Show
+from checks.harness.sandwich import Sandwich, judge, server_timing
+
+
+def row(took: float, recorded: float, client: float) -> Sandwich:
+    """One request of which only the times matter."""
+    nobody: Any = SimpleNamespace()
+    return Sandwich(nobody, nobody, took, recorded, client)
+
+
+def answer(header: str | None) -> httpx.Response:
+    """An answer with this Server-Timing."""
+    headers = {} if header is None else {"Server-Timing": header}
+    return httpx.Response(200, headers=headers, request=httpx.Request("GET", "http://localhost/health"))
+
+
+def test_what_lies_in_between_passes() -> None:
+    """The bounds themselves and what rounding does to them are fine."""
+    show = Show()
+    judge(show, "three requests", [row(10, 10, 10), row(10.04, 10.0, 12), row(8, 10.04, 10)])
+
+    assert [line[-1] for line in show.evidence[0]["rows"]] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("broken", "others", "hint"),
+    [
+        (row(100, 0.105, 110), 3, "looks like seconds"),
+        (row(100, 1, 110), 3, "process_time counts computing only"),
+        (row(100, 60, 110), 49, "kept on the middleware"),
+        (row(100, 300, 110), 3, "before there was a request"),
+    ],
+)
+def test_a_broken_one_is_shown_first_with_a_hint_that_fits(broken: Sandwich, others: int, hint: str) -> None:
+    """What was recorded tells which mistake it was."""
+    show = Show()
+    with pytest.raises(AssertionError, match=rf"wanted: model <= recorded <= client\ntry: .*{hint}"):
+        judge(show, "some requests", [row(10, 10, 10)] * others + [broken])
+
+    assert show.evidence[0]["rows"][0][-1] == "<- broken"
+    assert len(show.evidence[0]["rows"]) == 4
+
+
+@pytest.mark.parametrize("header", ["app;dur=12.3", "app;dur=12.3, model;dur=10.1", "model;dur=1.0,app;dur=12.30"])
+def test_server_timing_is_read(header: str) -> None:
+    """The app's part, wherever it stands."""
+    assert server_timing(answer(header)) == pytest.approx(12.3)
+
+
+@pytest.mark.parametrize("header", [None, "", "app;dur=12", "total;dur=12.3", "app;dur=1.2e-05", "myapp;dur=1.5e1"])
+def test_a_header_that_is_none_says_what_was_wanted(header: str | None) -> None:
+    """No header, whole milliseconds, another name, a float's own notation."""
+    with pytest.raises(AssertionError, match=r"Server-Timing.*\nwanted: .*app;dur=12.3"):
+        server_timing(answer(header))
+
+
+def test_times_below_zero_are_read() -> None:
+    """A clock that went back is for the judge to see."""
+    assert server_timing(cast("httpx.Response", answer("app;dur=-3.5"))) == pytest.approx(-3.5)
