@@ -29,7 +29,11 @@ def seconds(command: list[str]) -> float:
 
 @pytest.mark.parametrize(
     ("name", "arguments", "at_most"),
-    [("exercise 1", ["checks/test_ex1.py"], 6.0), ("1.4 alone", ["checks/test_ex1.py", "-k", "1.4"], 2.0)],
+    [
+        ("exercise 1", ["checks/test_ex1.py"], 6.0),
+        ("1.4 alone", ["checks/test_ex1.py", "-k", "1.4"], 2.0),
+        ("exercise 2", ["checks/test_ex2.py"], 8.0),
+    ],
 )
 def test_time_to_verdict(name: str, arguments: list[str], at_most: float) -> None:
     """The whole process against the imports, interleaved; the medians are compared."""
