@@ -199,8 +199,9 @@ def _main() -> None:
     name, args, plan = pickle.load(sys.stdin.buffer)
     threading.Thread(target=die_with_parent, daemon=True).start()
     load = closed_loop if name == closed_loop.__name__ else open_loop
-    pickle.dump(load(*args, **plan), sys.stdout.buffer)
-    sys.stdout.buffer.flush()
+    # Not sys.stdout.buffer: with PYTHONUNBUFFERED that is the bare file, and what a pipe does not take at once is lost.
+    with open(1, "wb", closefd=False) as answer:
+        pickle.dump(load(*args, **plan), answer)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Logs: one JSON line a request on stdout, and the request's id on every line that is written meanwhile."""
 
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 import structlog
 
@@ -56,12 +56,15 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = dict(scope["headers"]).get(b"x-request-id") or uuid4().hex.encode()
+        request_id = dict(scope["headers"]).get(b"x-request-id") or secrets.token_hex(16).encode()
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", request_id)]}
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id.decode("latin-1")):
+        tokens = structlog.contextvars.bind_contextvars(request_id=request_id.decode("latin-1"))
+        try:  # `bound_contextvars` says the same in a line, and takes three times as long
             await self.app(scope, receive, send_with_id)
+        finally:
+            structlog.contextvars.reset_contextvars(**tokens)

@@ -214,14 +214,14 @@ class TimingMiddleware:
 
 
 def _added_up(stages: Iterable[tuple[str, float]]) -> dict[str, float]:
-    total: defaultdict[str, float] = defaultdict(float)
+    total: dict[str, float] = {}
     for name, seconds in stages:
-        total[name] += seconds
-    return dict(total)
+        total[name] = total.get(name, 0.0) + seconds
+    return total
 
 
 def _server_timing(durations: dict[str, float]) -> bytes:
-    return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items()).encode()
+    return ", ".join([f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items()]).encode()
 
 
 @contextmanager
