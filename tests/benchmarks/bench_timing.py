@@ -4,8 +4,8 @@
 
 Where requests are sent, only ratios to the same app without middleware are judged, each taken within one round in which
 every app has its turn, and of CPU time, which other work on the machine hardly adds to. In process the service's own
-`POST /predict` is judged, with a model that takes no time; on uvicorn a route that computes for 1 ms. Where a request is nothing
-but framework a log line weighs more (about 0.65 of the bare requests/s): that is printed.
+`POST /predict` is judged, with a model that takes no time; on uvicorn a route that computes for 1 ms. Where a request
+is nothing but framework a log line weighs more (about 0.65 of the bare requests/s): that is printed.
 """
 
 from __future__ import annotations
