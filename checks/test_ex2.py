@@ -28,12 +28,15 @@ from checks.harness.costs import (
     recording_costs,
     timing_on_base_http_middleware,
 )
+from checks.harness.exchange import Exchange
 from checks.harness.fixtures import TALKER
-from checks.harness.judging import EARLY, blame_the_machine_unless
-from checks.harness.metrics import FIGURES, WIRED, metrics_of, series, statuses, table_of_stages
+from checks.harness.inprocess import Unanswered
+from checks.harness.judging import EARLY, blame_the_machine_if
+from checks.harness.metrics import FIGURES, UNROUTED, WIRED, figures_in, metrics_of, series, statuses, table_of_stages
+from checks.harness.probe import SECONDS as PROBE_SECONDS
 from checks.harness.probe import Probe
-from checks.harness.reading import is_number, json_lines, short
-from checks.harness.sandwich import ROUNDING, server_timing
+from checks.harness.reading import calling, is_number, json_lines, short
+from checks.harness.sandwich import ROUNDING, durations, server_timing
 from checks.harness.talker import SECONDS as TALK_SECONDS
 from checks.harness.talker import SPOKEN
 from checks.harness.trace import other_percentiles
@@ -76,24 +79,25 @@ def test_percentile(workspace, lab, rng, show):
     for samples, q, expected in cases:
         shuffled = rng.sample(samples, len(samples))
         given = list(shuffled)
-        got = percentile(given, q)
-        of = f"percentile({short(shuffled)}) of {len(samples)} samples for q={q}"
-        assert given == shuffled, f"{of} put its argument in order\nwanted: the list as it was\ntry: `sorted` copies."
-        assert is_number(got), f"{of} returned {got!r}\nwanted: one of the samples"
+        call = f"percentile([{short(shuffled)}], {q}) of {len(samples)} samples"
+        with calling(call, workspace):
+            got = percentile(given, q)
+        assert given == shuffled, f"{call} put its list in order\nwanted: the list as it was\ntry: `sorted` copies."
+        assert is_number(got), f"{call} returned {got!r}\nwanted: one of the samples"
         for idea, value in other_percentiles(shuffled, q).items():
             ideas[idea] = ideas.get(idea, True) and math.isclose(value, got)
         if got != expected:
-            rank = max(-(-q * len(samples) // 100), 1)
-            wrong.append((of, got, expected, rank))
+            wrong.append((call, got, expected, max(-(-q * len(samples) // 100), 1)))
     idea = next((f", {idea}" for idea, explains_all in ideas.items() if explains_all), "")
-    of, got, expected, rank = wrong[0] if wrong else ("", 0, 0, 0)
-    assert not wrong, f"{of} is {got:g}{idea}\nwanted: {expected:g}, of rank {rank} when they stand in order"
+    call, got, expected, rank = wrong[0] if wrong else ("", 0, 0, 0)
+    assert not wrong, f"{call} is {got:g}{idea}\nwanted: {expected:g}, of rank {rank} when they stand in order"
     for samples, q in (([], 50), ([1.0], -1), ([1.0], 101)):
         try:
-            got = percentile(samples, q)
+            got = f"returned {percentile(samples, q)!r}"
         except Exception as error:
             got = error
-        assert isinstance(got, ValueError), f"percentile({samples}, {q}) gave {got!r}\nwanted: a ValueError"
+        what = got if isinstance(got, str) else f"raised {type(got).__name__}"
+        assert isinstance(got, ValueError), f"percentile({samples}, {q}) {what}\nwanted: a ValueError, raised"
     show.number(f"{len(cases)} percentiles, each a sample", len(cases))
 
 
@@ -112,27 +116,35 @@ def test_summary(workspace, lab, rng, show):
     """
     window = lab.timing.LatencyWindow(1000)
     show.at(workspace.where_defined(lab.timing.LatencyWindow.summary))
-    nothing = window.summary()
-    assert nothing == {"count": 0, **dict.fromkeys(FIGURES)}, (
-        f"the summary of an empty window is {nothing}\nwanted: a count of 0, and None for {', '.join(FIGURES)}"
-    )
-    samples = [rng.lognormvariate(-3, 1) for _ in range(rng.randint(30, 90))]  # a tail, as latencies have
+    with calling("the summary of an empty window", workspace):
+        nothing = window.summary()
+    wanted = {"count": 0, **dict.fromkeys(FIGURES)}
+    assert isinstance(nothing, dict), f"the summary of an empty window is {nothing!r}\nwanted: {wanted}"
+    for name, value in wanted.items():
+        said = nothing.get(name, "missing")
+        assert said == value, (
+            f"in the summary of an empty window {name} is {said}\nwanted: {value}; all but the count None"
+        )
+    samples = [rng.lognormvariate(-3, 1) for _ in range(rng.randrange(102, 200, 2))]  # a tail, as latencies have
     for seconds in samples:
         window.record(seconds)
-    got = window.summary()
+    got = figures_in(window.summary(), f"the summary of {len(samples)} samples")
     mean = math.fsum(samples) / len(samples) * 1000
     wanted = {"count": len(samples), "min_ms": min(samples) * 1000, "avg_ms": mean, "max_ms": max(samples) * 1000}
     wanted |= {f"p{q}_ms": nearest_rank(samples, q) * 1000 for q in (50, 95, 99)}
-    rows = [(name, got.get(name), f"{expected:.3f}") for name, expected in wanted.items()]
-    show.table("seconds in, ms out", ("figure", "yours", "wanted"), rows)
+    show.table(
+        "seconds in, ms out",
+        ("figure", "yours", "wanted"),
+        [(name, f"{got[name]:.7g}", f"{wanted[name]:.7g}") for name in wanted],
+    )
     for name, expected in wanted.items():
-        value = got.get(name)
-        assert is_number(value), f"{name} is {value!r}\nwanted: {expected:.2f}"
-        own = lab.timing.percentile(samples, int(name[1:3])) * 1000 if name[0] == "p" else expected  # 2.1 judges that
+        value = got[name]
+        own = lab.timing.percentile(samples, int(name[1:3])) if name[0] == "p" else None  # 2.1 judges that
+        right = [expected] + ([own * 1000] if is_number(own) else [])
         others = {"the mean": mean, "right in seconds": expected / 1000, "in microseconds": expected * 1000}
         why = next((f", {what}" for what, other in others.items() if abs(value - other) < 0.005), "")
-        assert min(abs(value - expected), abs(value - own)) <= 0.01, (
-            f"{name} of {len(samples)} samples is {value:.4g}{why}\nwanted: {expected:.2f}"
+        assert min(abs(value - one) for one in right) <= 0.01, (
+            f"{name} of {len(samples)} samples is {value:.7g}{why}\nwanted: {expected:.7g}, to 0.01"
         )
     show.number(f"p50 {got['p50_ms']:.0f} ms, mean {got['avg_ms']:.0f} ms", got["p50_ms"])
 
@@ -168,17 +180,29 @@ def test_the_window_forgets(workspace, lab, rng, show, benchmark):
         "wanted: nothing, once it is full"
     )
 
-    for spike in (90.0, 0.00001):
+    show.at(workspace.where_defined(lab.timing.LatencyWindow.summary))
+    for spike, name in ((90.0, "max_ms"), (0.00001, "min_ms")):
         window.record(spike)
-        for _ in range(size - 1):
-            window.record(rng.uniform(0.1, 0.2))
-        before = window.summary()
-        window.record(0.15)
-        after, name = window.summary(), "max_ms" if spike > 1 else "min_ms"
-        assert before[name] != after[name], (
-            f"{name} is still {after[name]} when the sample that made it is {size} samples old, in a window of {size}\n"
-            "wanted: forgotten: all figures are those of the last `size` samples, but the count"
+        usual = [rng.uniform(0.1, 0.2) for _ in range(size)]
+        for seconds in usual[:-1]:
+            window.record(seconds)
+        before = figures_in(window.summary(), "a summary")
+        window.record(usual[-1])
+        after = figures_in(window.summary(), "a summary")
+        fresh = lab.timing.LatencyWindow(size)
+        for seconds in usual:
+            fresh.record(seconds)
+        alone = figures_in(fresh.summary(), "a summary")
+        kept = abs(before[name] - alone[name]) > abs(alone[name]) / 2  # in whatever unit: 2.2 judges that
+        assert kept, (
+            f"the sample of {spike:g} s is forgotten when {size - 1} others have come, in a window of {size}\n"
+            f"wanted: the last {size} samples, and that one is still among them"
         )
+        for figure in FIGURES:
+            assert math.isclose(after[figure], alone[figure], rel_tol=1e-6, abs_tol=1e-9), (
+                f"{figure} is still {after[figure]:.6g} when a sample of {spike:g} s is {size} samples old, in a "
+                f"window of {size}\nwanted: {alone[figure]:.6g}: all but the count is about the last {size} samples"
+            )
     records = 21 * size + 2 * (size + 1)
     count = after["count"]
     assert count == records, f"count is {count} after {records} records\nwanted: all of them, forgotten ones too"
@@ -192,7 +216,7 @@ def test_the_window_forgets(workspace, lab, rng, show, benchmark):
     ratio, control = costs
     show.number(f"1e5 costs {ratio:.1f} times what 1e2 does", ratio)
     if ratio > 8:
-        blame_the_machine_unless(lambda: 1 / control, 1 / 8, rounds=1)
+        blame_the_machine_if(control, 8)
     assert ratio <= 8, (
         f"recording into a full window of {LARGE:,} costs {ratio:.0f} times what it costs with {SMALL}\n"
         "wanted: about the same: every request pays it"
@@ -216,14 +240,20 @@ def test_every_duration_is_true(service, workspace, lab, rng, show):
     breaks this order is wrong, however plausible it looks and however busy the machine is. Waiting for a thread is
     latency, too: a caller does not care where a request waits.
     """
-    begun(lab)
-    show.at(workspace.where_defined(lab.timing.TimingMiddleware))
+    begun(lab, workspace, show)
     probe = Probe(held=False, seconds=rng.uniform(0.01, 0.02))
     app = service(model=probe)
+    show.at(workspace.where_defined(lab.service.create_app))
     for path in ("/health", "/nowhere"):
         server_timing(app.get(path).answer())
     server_timing(app.post("/predict", content=b"no JSON").answer())
-    ask(app, "/predict", rng)[1].answer()  # FastAPI puts its middleware together late: the first one is not judged
+    first = ask(app, "/predict", rng)[1].answer()  # FastAPI puts its middleware together late: it is not timed
+    begun(lab, workspace, show)
+    lost = [name for name in ("content-type", "content-length") if name not in first.headers]
+    assert not lost, (
+        f"the answer to /predict has lost its {' and '.join(lost)}\nwanted: the app's own headers, and one more\n"
+        "try: Append to the message's headers, do not replace them: `[*message['headers'], (b'server-timing', ...)]`."
+    )
     alone = []
     for _ in range(4):
         question, call = ask(app, "/predict", rng)
@@ -262,7 +292,7 @@ def test_every_duration_is_true(service, workspace, lab, rng, show):
         least = (row.model.left - settled) * 1000
         assert row.recorded >= least - ROUNDING, (
             f"a request that waited {(row.model.entered - settled) * 1000:.0f} ms for a thread and then "
-            f"{row.took:.0f} ms for the model was recorded as {row.recorded:.0f} ms\n"
+            f"{row.took:.0f} ms in the model has {row.recorded:.0f} ms in Server-Timing\n"
             f"wanted: at least {least:.0f} ms, the waiting included\n"
             "try: Measure around the whole app, in the middleware: at the handler's first line the wait is over."
         )
@@ -282,32 +312,34 @@ def test_the_wall_clock_may_jump(wall_clock, service, workspace, lab, show):
     """
     from fastapi import APIRouter
 
-    begun(lab)
-    show.at(workspace.where_defined(lab.timing.TimingMiddleware))
+    begun(lab, workspace, show)
     model, routes = Probe(), APIRouter()
 
     @routes.get("/held")
     async def held():
-        return await model.predict([1.0])
+        with lab.timing.stage("work"):
+            return await model.predict([1.0])
 
     app = service(routes=routes)
     call = app.get("/held")
     app.until(lambda: model.inside)
     wall_clock.set_back(3600)
     model.open()
-    call.answer()
-    client = call.finished - call.sent
+    answer = call.answer()
     figures = series(metrics_of(app), "GET /held")
     one_second = unit(lab)
-    for name in ("min_ms", "max_ms", "p50_ms"):
-        seconds = figures[name] / one_second
-        assert 0 < seconds <= client + 0.01, (
-            f"a request that took {client:.2f} s was recorded with {name} = {figures[name]:.6g}: meanwhile the clock "
-            "on the wall was set back an hour\nwanted: what the request took, whatever that clock shows"
+    recorded = {f"{name} of the route": figures[name] / one_second for name in ("min_ms", "max_ms", "p50_ms")}
+    recorded |= {f"the stage {name!r}": stage["min_ms"] / one_second for name, stage in figures["stages"].items()}
+    said = durations(answer.headers.get("server-timing", ""))
+    recorded |= {f"{name!r} in Server-Timing": ms / 1000 for name, ms in said.items()}
+    for name, seconds in recorded.items():
+        # 2.4 judges what it ought to be; here it need only be none of the hour.
+        assert 0 <= seconds < 3000, (
+            f"{name} says {seconds:.1f} s of a request that took {call.finished - call.sent:.2f} s: meanwhile the "
+            "clock on the wall was set back an hour\nwanted: what the request took, whatever that clock shows"
         )
-    header = re.search(r"app;dur=(-?[\d.]+)", call.answer().headers.get("server-timing", ""))
-    assert header is None or 0 <= float(header[1]) < 3600, (
-        f"Server-Timing says {header[0]}, while the wall clock was set back an hour\nwanted: what the request took"
+    assert figures["min_ms"] > 0, (
+        "a request was recorded with 0 ms\nwanted: what it took, however the wall clock is set"
     )
     show.number(f"an hour back: {figures['max_ms'] / one_second * 1000:.0f} ms", figures["max_ms"])
 
@@ -326,10 +358,10 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     Errors are often the fastest answers of all. Who leaves them out, or mixes them in unseen, praises an outage as a
     speed-up. And a gauge of requests in flight that leaks one at each error looks like growing load for ever.
     """
-    from fastapi import APIRouter
+    from fastapi import APIRouter, Response
+    from fastapi.responses import RedirectResponse, StreamingResponse
 
-    begun(lab)
-    show.at(workspace.where_defined(lab.timing.TimingMiddleware))
+    begun(lab, workspace, show)
     gate, routes = Probe(), APIRouter()
     works, typed, nowhere, crashes = (rng.randint(2, 6) for _ in range(4))
 
@@ -341,9 +373,25 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     async def type_(number: int):
         return number
 
+    @routes.get("/moved")
+    async def move():
+        return RedirectResponse("/works")
+
+    @routes.get("/busy")
+    async def refuse():
+        return Response(status_code=503)
+
     @routes.get("/crash")
     async def crash():
         raise Crash
+
+    @routes.get("/crash/later")
+    async def crash_later():
+        async def pieces():
+            yield b"the answer has begun"
+            raise Crash
+
+        return StreamingResponse(pieces())
 
     @routes.get("/held")
     async def hold():
@@ -355,20 +403,21 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
         f"in_flight is {idle} while nobody asks but GET /metrics itself\nwanted: 0\n"
         "try: What is in NOT_COUNTED is not in flight either."
     )
-    paths = ["/works"] * works + ["/typed/x"] * typed + ["/nowhere"] * nowhere
+    paths = ["/works"] * works + ["/typed/x"] * typed + ["/nowhere"] * nowhere + ["/moved", "/busy"]
     for path in rng.sample(paths, len(paths)):
         app.get(path).answer()
-    for _ in range(crashes):
-        assert crashed(app.get("/crash")), (
+    for path in ["/crash"] * (crashes - 1) + ["/crash/later"]:
+        assert crashed(app.get(path)), (
             "a handler raised an exception, and it did not come out of the middleware\n"
             "wanted: it travels on, so that the server can log it and the caller gets a 500\n"
             "try: `raise` without anything behind it, at the end of the `except`."
         )
-    wanted = {"2xx": works, "4xx": typed + nowhere, "5xx": crashes}
+    wanted = {"2xx": works, "3xx": 1, "4xx": typed + nowhere, "5xx": crashes + 1}
     told = metrics_of(app)
     counted = statuses(told)
-    what = f"{works} answers 200, {typed} 422, {nowhere} 404 and {crashes} crashes"
-    assert counted == wanted, f"{what} were counted as {dict(counted)}\nwanted: {wanted}\n{WIRED}"
+    what = f"{works} answers 200, one 307, {typed} 422, {nowhere} 404, one 503 and {crashes} crashes"
+    hint = f"\n{WIRED}" if not counted else "\ntry: A crash counts as 5xx, also when its answer had begun."
+    assert counted == wanted, f"{what} were counted as {dict(counted)}\nwanted: {wanted}{hint}"
     counts = sum(route["count"] for route in told["routes"].values())
     assert counts == sum(wanted.values()), (
         f"{what} make {counts} recorded latencies\nwanted: {sum(wanted.values())}: each of them took its time"
@@ -384,7 +433,11 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     )
     held[0].cancel()
     held[1].cancel()
-    app.until(lambda: gate.inside == 1)
+    app.until(lambda: gate.inside == 1 and held[0].swallowed is not None)
+    assert not held[0].swallowed, (
+        "a request was cancelled, and the middleware let it end as if nothing had happened\n"
+        "wanted: CancelledError travels on, as every exception does"
+    )
     gate.open()
     held[2].answer()
     told = metrics_of(app)
@@ -415,8 +468,7 @@ def test_streams_are_timed_to_their_end(service, workspace, lab, show):
     from fastapi.responses import StreamingResponse
     from starlette.background import BackgroundTask
 
-    begun(lab)
-    show.at(workspace.where_defined(lab.timing.TimingMiddleware))
+    begun(lab, workspace, show)
     gate, after, routes = Probe(), Probe(), APIRouter()
 
     @routes.get("/stream")
@@ -487,35 +539,41 @@ def test_one_series_a_route(service, workspace, lab, rng, show):
     than the service and says nothing. The template is what was called. And what only machines ask, once a second,
     would drown the latencies of those who wait.
     """
-    from fastapi import APIRouter
+    from fastapi import APIRouter, HTTPException
 
-    begun(lab)
-    show.at(workspace.where_defined(lab.timing.TimingMiddleware))
+    begun(lab, workspace, show)
     inner, outer = APIRouter(prefix="/users"), APIRouter(prefix="/v1")
 
     @inner.get("/{user_id}/items/{item_id}")
-    async def item(user_id: int, item_id: str):
+    async def item(user_id: int, item_id: int):
+        if item_id == 0:
+            raise HTTPException(404, "the route is there, the item is not")
         return f"{user_id} {item_id}"
+
+    @outer.get("/healthy")
+    async def healthy():
+        return "asked by people"
 
     outer.include_router(inner)
     app = service(routes=outer)
-    users = [f"/v1/users/{rng.randrange(10**6)}/items/{rng.randrange(10**6)}" for _ in range(500)]
+    users = [f"/v1/users/{rng.randrange(10**6)}/items/{rng.randrange(1, 10**6)}" for _ in range(498)]
+    users += ["/v1/users/1/items/0"] * 2  # a 404 of the handler's own is still its route's
     strangers = [f"/{rng.randrange(10**9)}.php" for _ in range(20)]
-    for call in [app.drive("GET", path) for path in [*users, *strangers, "/health", "/metrics"]]:
+    for call in [app.drive("GET", path) for path in [*users, *strangers, "/v1/healthy", "/health", "/metrics"]]:
         call.answer()
     template, unmatched = "GET /v1/users/{user_id}/items/{item_id}", "GET unmatched"
+    wanted = {template: len(users), unmatched: len(strangers), "GET /v1/healthy": 1}
     routes = {name: route["count"] for name, route in metrics_of(app)["routes"].items()}
     show.number(f"{len(users)} ids: {len(routes)} series in all", len(routes))
     machines = [name for name in routes if name.endswith(("/health", "/metrics"))]
     assert not machines, f"GET /metrics counts {', '.join(machines)}\nwanted: not what only machines ask"
-    assert len(routes) <= 2, (
+    assert len(routes) <= len(wanted), (
         f"{len(users)} requests to one route and {len(strangers)} to none made {len(routes)} series, "
-        f"such as {', '.join(map(repr, list(routes)[:2]))}\nwanted: 2: {template!r} and {unmatched!r}"
+        f"such as {', '.join(map(repr, list(routes)[:2]))}\n"
+        f"wanted: one for each route, as {template!r}, and {unmatched!r}"
     )
-    assert routes == {template: len(users), unmatched: len(strangers)}, (
-        f"GET /metrics counts {routes}\n"
-        f"wanted: {template!r} with {len(users)}, {unmatched!r} with {len(strangers)}\n{WIRED}"
-    )
+    hint = UNROUTED if [*routes] == [unmatched] else "" if routes else WIRED
+    assert routes == wanted, f"GET /metrics counts {routes}\nwanted: {wanted}\n{hint}".strip()
 
 
 @pytest.mark.checkpoint(
@@ -541,7 +599,10 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     with suppress(AttributeError, TypeError):  # named or written otherwise, which is theirs to do
         lab.logs.configure_logging()
     show.at(workspace.where_defined(lab.service.create_app))
-    service().get("/health").answer()  # what raises does so here first, where its line is seen
+    here = service()
+    for path in ("/nowhere", "/metrics"):  # what raises does so here first, where its line is seen
+        here.get(path).answer()
+    show.at(workspace.where_defined(lab.service.create_app))
     server = serve(app=TALKER, access_log=True)
     ids = {number: f"{rng.randrange(16**8):08x}" for number in range(50)}
 
@@ -570,10 +631,10 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     keys = {"method": str, "route": str, "status": int, "duration_ms": int | float, "request_id": str}
     for line in logged:
         missing = [key for key, kind in keys.items() if not isinstance(line.get(key), kind)]
-        inside = missing == ["request_id"] and any("request_id" in other for other in lines)
-        hint = "\ntry: Add the middleware that binds the id last: it has to be outermost, around the one that logs."
+        hint = "\ntry: The middleware that binds the id is added last: outermost, around the one that logs."
         assert not missing, (
-            f"a line has no {', '.join(missing)}: {json.dumps(line)}\nwanted: {', '.join(keys)} in each{hint * inside}"
+            f"a line has no {', '.join(missing)}: {json.dumps(line)}\n"
+            f"wanted: {', '.join(keys)} in each{hint * (missing == ['request_id'])}"
         )
         assert line["route"] not in ("/health", "/metrics"), (
             f"{line['route']} was logged\nwanted: no line for what machines ask all the time"
@@ -581,16 +642,23 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
 
     for number, name in ids.items():
         mine = [line for line in logged if line["request_id"] == name]
+        hints = {
+            0: f"the lines carry ids such as {logged[-1]['request_id']!r}. Header names and values are bytes, names in "
+            'lower case: `dict(scope["headers"]).get(b"x-request-id")`.',
+            2: "bind the id with contextvars, around the app: what is kept elsewhere belongs to whoever came last.",
+        }
         assert len(mine) == 1, (
-            f"{len(mine)} lines carry the id of one request among {len(ids)} concurrent ones\nwanted: exactly one\n"
-            "try: Bind the id with contextvars, around the app: what is kept elsewhere belongs to whoever came last."
+            f"{len(mine)} lines carry the X-Request-ID {name!r} of one request among {len(ids)} concurrent ones\n"
+            f"wanted: exactly one\ntry: {hints[min(len(mine), 2)]}"
         )
         route, seconds = ("/talk/{number}", TALK_SECONDS - EARLY) if number % 5 else ("/talk/threaded/{number}", 0)
         told = (mine[0]["method"], mine[0]["route"].replace(f"/{number}", "/{number}"), mine[0]["status"])
         assert told == ("GET", route, 200), f"GET {route} was logged as {told}\nwanted: {('GET', route, 200)}"
-        assert mine[0]["duration_ms"] >= seconds * 1000, (
-            f"a request of at least {seconds * 1000:g} ms was logged with {mine[0]['duration_ms']} as duration_ms\n"
-            "wanted: the time until its last byte: log when the answer leaves"
+        took = mine[0]["duration_ms"]
+        unit_hint = "\ntry: That looks like seconds: times 1000." if took * 1000 >= seconds * 1000 > took > 0.01 else ""
+        assert took >= seconds * 1000, (
+            f"a request of at least {seconds * 1000:g} ms was logged with {took} as duration_ms\n"
+            f"wanted: the time until its last byte: log when the answer leaves{unit_hint}"
         )
         echoed = asked[number].headers.get("x-request-id")
         assert echoed == name, f"X-Request-ID {name} came back as {echoed!r}\nwanted: the same, in the answer's headers"
@@ -626,34 +694,42 @@ def test_windows_are_merged(workspace, lab, rng, show):
     timing = lab.timing
     show.at(workspace.where_defined(timing.merged_summary))
     windows, kept, recorded = [], [], 0
-    for worker in range(4):  # one that has seen nothing, one little, one that has forgotten most; one is full and slow
-        size = rng.randint(20, 60)
-        samples = [0, rng.randint(5, 15), 3 * size, size][worker]
-        window = timing.LatencyWindow(size)
+    for worker, samples in enumerate((rng.randint(5, 15), 150, 50)):  # little; most of it forgotten; full, and slow
+        window = timing.LatencyWindow(50)
         latencies = [rng.lognormvariate(-3 + worker, 0.5) for _ in range(samples)]
         for seconds in latencies:
             window.record(seconds)
         windows.append(window)
-        kept += latencies[-size:]
+        kept += latencies[-50:]
         recorded += samples
     pooled = timing.LatencyWindow(len(kept))
     for seconds in kept:
         pooled.record(seconds)
-    used = windows[1:]  # 2.2 judges the summary of an empty one
-    before = [window.summary() for window in used]
-    got = timing.merged_summary(windows)
-    wanted = pooled.summary() | {"count": recorded}
-    assert isinstance(got, dict), f"merged_summary returned {got!r}\nwanted: a summary"
+    before = [figures_in(window.summary(), "the summary of a window") for window in windows]
+    wanted = figures_in(pooled.summary(), "the summary of a window") | {"count": recorded}
+    with calling("merged_summary of three windows", workspace):
+        got = figures_in(timing.merged_summary(windows), "merged_summary of three windows")
     p99s = [f"{one['p99_ms']:.0f}" for one in before]
-    for name, value in wanted.items():
-        theirs = got.get(name)
-        assert is_number(theirs), f"{name} of four windows is {theirs!r}\nwanted: {value:.6g}"
-        assert math.isclose(theirs, value, rel_tol=1e-6, abs_tol=0.01), (
-            f"{name} of four windows is {theirs:.6g} (their p99s are {', '.join(p99s)} ms)\n"
-            f"wanted: {value:.6g}, as if one window had seen all that they still hold"
+    for name in ("p99_ms", "p95_ms", "p50_ms", "avg_ms", "min_ms", "max_ms", "count"):
+        whose = f" (each has {', '.join(f'{one[name]:.0f}' for one in before)})"
+        ideas = {"their average": sum(one[name] for one in before) / 3, "the largest": max(one[name] for one in before)}
+        idea = next(
+            (f", {words}" for words, value in ideas.items() if math.isclose(got[name], value, rel_tol=1e-6)), ""
         )
-    after = [window.summary() for window in used]
+        all_time = "their sum" if name == "count" else "as if one window had seen all that the three still hold"
+        assert math.isclose(got[name], wanted[name], rel_tol=1e-6, abs_tol=0.01), (
+            f"{name} of three windows{whose} is {got[name]:.6g}{idea}\nwanted: {wanted[name]:.6g}, {all_time}"
+        )
+    after = [window.summary() for window in windows]
     assert after == before, "merging changed a window\nwanted: the windows as they were: their workers go on with them"
+    nothing, own = timing.LatencyWindow(5), None
+    with suppress(Exception):  # 2.2 judges that
+        own = nothing.summary()
+    if own is not None:
+        with calling("merged_summary with a window that has seen nothing", workspace):
+            same, none = timing.merged_summary([nothing, *windows]), timing.merged_summary([nothing])
+        assert same == got, f"with an empty window beside the three it is {same}\nwanted: as without it"
+        assert none == own, f"merged_summary of one empty window is {none}\nwanted: {own}"
     show.number(f"p99s {', '.join(p99s)}: {got['p99_ms']:.0f} ms", got["p99_ms"])
 
 
@@ -673,28 +749,34 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
 
     from checks.harness.traffic import closed_loop
 
-    begun(lab)
+    begun(lab, workspace, show)
     seconds = round(rng.uniform(0.005, 0.015), 3)
     model, routes = Probe(), APIRouter()
 
     @routes.get("/held")
     async def held():
-        return await model.predict([1.0])
+        with lab.timing.stage("work"):
+            return await model.predict([1.0])
 
-    here = service(routes=routes, latency_window=3)  # what raises does so here first, where its line is seen
+    here = service(routes=routes, latency_window=3, inference_seconds=0)
+    here.post("/predict", {"features": [1.0]}).answer()  # what raises does so here first, where its line is seen
     slow = here.get("/held")
     here.until(lambda: model.inside)
     time.sleep(HELD)  # this is the model's work
     model.open()
     slow.answer()
+    early = series(metrics_of(here), "GET /held")
     quick = [here.get("/held") for _ in range(3)]
     most = max(call.answer() and call.finished - call.sent for call in quick)
-    figure = series(metrics_of(here), "GET /held")["max_ms"] / unit(lab)
+    late = series(metrics_of(here), "GET /held")
     show.at(workspace.where_defined(lab.service.create_app))
-    assert figure <= most + ROUNDING / 1000, (
-        f"with a latency_window of 3, max_ms is still {figure * 1000:.0f} when three quicker requests have followed\n"
-        "wanted: forgotten: the setting must reach the windows"
-    )
+    stages = [(name, early["stages"][name], late["stages"][name]) for name in early["stages"]]
+    for whose, then, now in [("the route", early, late), *stages]:
+        known = then["max_ms"] >= HELD * unit(lab) > most * unit(lab)  # 2.4 judges whether the waiting is in it
+        assert now["max_ms"] < then["max_ms"] or not known, (
+            f"with a latency_window of 3, max_ms of {whose} is still {now['max_ms']:.0f} when three quicker requests "
+            "have followed\nwanted: forgotten: the setting must reach all windows"
+        )
     server = serve(inference_seconds=seconds)
     headers = [("content-type", "application/json")]
     load = {"connections": 16, "requests": 400, "body": b'{"features": [1.0, 2.0]}', "headers": headers, "timeout": 30}
@@ -704,20 +786,22 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     assert page.ok, f"GET /metrics: {page.error or page.status}\nwanted: 200"
     told = json.loads(page.body)
     own = series(told, "POST /predict")
-    client, model = (lab.timing.LatencyWindow(1000) for _ in range(2))
+    windows = [lab.timing.LatencyWindow(1000) for _ in range(2)]
     for latency in trace.latencies():
-        client.record(latency)
-        model.record(seconds - EARLY)
-    client, model = client.summary(), model.summary()
+        windows[0].record(seconds - EARLY)
+        windows[1].record(latency)
+    model, client = (figures_in(window.summary(), "the summary of a window") for window in windows)
     rows = [(name, *(f"{figures[name]:.1f}" for figures in (model, own, client))) for name in FIGURES]
     show.table(f"{len(trace.requests)} requests, in ms", ("", "model", "service says", "client saw"), rows)
     show.at(workspace.where_defined(lab.timing.TimingMiddleware))
     count = own["count"]
     assert count == len(trace.requests), f"{len(trace.requests)} requests were counted as {count}\nwanted: all of them"
     for name in FIGURES:
+        mixed = any(model[name] <= own[name] * factor <= client[name] * 1.01 for factor in (1000, 1 / 1000))
+        hint = "\ntry: Seconds and ms seem to be mixed up on the way to `record`." if mixed else ""
         assert model[name] <= own[name] <= client[name] * 1.000001 + 0.001, (
             f"the service says {name} = {own[name]:.6g}, the client saw {client[name]:.6g}, and the model alone took "
-            f"{model[name]:.6g}\nwanted: model <= service <= client, as it is for every single request"
+            f"{model[name]:.6g}\nwanted: model <= service <= client, as it is for every single request{hint}"
         )
 
     timing = lab.timing.TimingMiddleware
@@ -730,14 +814,14 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     show.number(f"{ratio:.2f} x bare; BaseHTTP {base:.2f} x", ratio)
     show.at(workspace.where_defined(timing))
     if ratio > 3:
-        blame_the_machine_unless(lambda: 1 / nothing, 1 / 3, rounds=1)
+        blame_the_machine_if(nothing, 3)
     assert ratio <= 3, (
         f"with your TimingMiddleware a request costs {ratio:.1f} times what it costs without ({base:.1f} with one "
         "built on BaseHTTPMiddleware)\nwanted: at most 3 times, and about 1.2 is possible"
     )
     growth = cost_of_a_full_window(timing)
     if growth > 2:
-        blame_the_machine_unless(lambda: 1 / cost_of_a_full_window(lambda app: app), 1 / 2)
+        blame_the_machine_if(cost_of_a_full_window(lambda app: app), 2)
     assert growth <= 2, (
         f"after {FILLED} requests your TimingMiddleware takes {growth:.1f} times as long for one as in the beginning\n"
         "wanted: the same: no request pays for sorting what others have left"
@@ -761,24 +845,24 @@ def test_the_bottleneck_shows(service, workspace, lab, rng, show):
     """
     from fastapi import APIRouter
 
-    begun(lab)
+    begun(lab, workspace, show)
     timing = lab.timing
-    with timing.stage("outside"):  # of any request: does nothing, and does not fail
-        pass
     show.at(workspace.where_defined(timing.stage))
+    with calling("`with stage(...)` outside of any request", workspace), timing.stage("outside"):
+        pass  # does nothing, and does not fail
     names = rng.sample(["decode", "lookup", "embed", "rank", "render"], 3)
     routes, numbers = APIRouter(), itertools.count()
-    truth = {"/async": defaultdict(dict), "/threaded": defaultdict(dict)}
+    truth = {"/async": defaultdict(Counter), "/threaded": defaultdict(Counter)}
     slow = dict(zip(truth, rng.sample(names, 2), strict=True))
     plan = {path: {name: rng.uniform(0.04, 0.06) if name == slow[path] else 0.008 for name in names} for path in truth}
 
     def leave(path, number, name, started):
-        truth[path][number][name] = (time.perf_counter() - started) * 1000
+        truth[path][number][name] += (time.perf_counter() - started) * 1000
 
     @routes.get("/async")
     async def in_coroutines():
         number = next(numbers)
-        for name in names:
+        for name in [*names, names[0]]:  # one is entered twice
             with timing.stage(name):
                 started = time.perf_counter()
                 await asyncio.sleep(plan["/async"][name] * (1 + number % 5 / 4))
@@ -788,79 +872,115 @@ def test_the_bottleneck_shows(service, workspace, lab, rng, show):
     @routes.get("/threaded")
     def on_threads():
         number = next(numbers)
-        for name in names:
+        for name in [*names, names[0]]:
             with timing.stage(name):
                 started = time.perf_counter()
                 time.sleep(plan["/threaded"][name] * (1 + number % 5 / 4))
                 leave("/threaded", number, name, started)
         return number
 
+    @routes.get("/refused")
+    async def refused():
+        with suppress(LookupError), timing.stage("refusal"):
+            raise LookupError
+
     app = service(routes=routes, model=Probe(held=False))
+    app.get("/refused").answer()
     for path, spent in truth.items():
         for call in [app.drive("GET", path) for _ in range(20)]:
-            answer = call.answer()
-            header = answer.headers.get("server-timing", "")
-            said = {name: float(ms) for name, ms in re.findall(r"([\w-]+);dur=([\d.]+)", header)}
-            missing = [name for name in names if name not in said]
-            assert not missing, (
-                f"Server-Timing of a request with three stages is {header!r}\n"
-                f"wanted: app;dur=..., and behind it {', '.join(f'{name};dur=...' for name in names)}"
-            )
-            for name, took in spent[int(answer.chunks[0][1])].items():
-                assert said[name] >= took - ROUNDING, (
-                    f"one of 20 concurrent requests says {said[name]:.1f} ms for its stage {name}, where it spent "
-                    f"{took:.1f} ms\nwanted: its own time: stages must not be mixed among requests"
-                )
-            total, whole = sum(said[name] for name in names), said.get("app", math.inf)
-            assert total <= whole + len(names) * ROUNDING, (
-                f"the stages of one of 20 concurrent requests add up to {total:.1f} ms, all of it took {whole:.1f} ms\n"
-                "wanted: no more than the whole: stages must not be mixed among requests"
-            )
+            stages_are_its_own(call.answer(), names, spent)
 
-    told = metrics_of(app)
+    page = metrics_of(app)
     for path, spent in truth.items():
         route = f"GET {path}"
-        stages = series(told, route)["stages"]
-        counts = {name: stage["count"] for name, stage in stages.items()}
+        stages = series(page, route)["stages"]
+        counts = {name: stages[name]["count"] if name in stages else 0 for name in names}
         assert counts == dict.fromkeys(names, len(spent)), (
             f"GET /metrics counts {counts} stages of {route}\nwanted: {len(spent)} of each, one a request"
         )
-        means = {name: stages[name]["avg_ms"] for name in names}
-        rows = [(name, f"{means[name]:.1f}", f"{means[name] / series(told, route)['avg_ms']:.0%}") for name in names]
+        whole = series(page, route)["avg_ms"] or 1
+        rows = [(name, f"{stages[name]['avg_ms']:.1f}", f"{stages[name]['avg_ms'] / whole:.0%}") for name in names]
         show.table(f"{route}, {len(spent)} at once", ("stage", "mean ms", "share"), rows)
         show.at(workspace.where_defined(timing.bottleneck))
-        found = timing.bottleneck(told, route)
-        assert found == slow[path], f"the bottleneck of {route} is {found!r}\nwanted: {slow[path]!r}"
+        with calling(f"bottleneck(page, {route!r})", workspace):
+            found = timing.bottleneck(page, route)
+        shares = {name: stage["avg_ms"] * stage["count"] for name, stage in stages.items()}
+        largest = max(shares.values())  # what it was to be is `slow`, but a busy machine may have made it another
+        assert shares.get(found, 0) >= 0.99 * largest, (
+            f"the bottleneck of {route} is {found!r}\nwanted: {max(shares, key=shares.get)!r}, with the largest share"
+        )
+    table_names_the_largest_share(timing.bottleneck, names, rng, show)
 
+    show.at(workspace.where_defined(timing.stage))
+    refusals = series(page, "GET /refused")["stages"]
+    assert "refusal" in refusals, (
+        "a stage that ended in an exception is not among its route's\nwanted: it took its time, too\n"
+        "try: `try: yield` and `finally:` in `stage`."
+    )
+    for path in ("/predict", "/predict/threaded", "/predict/blocking"):
+        show.at(workspace.where_defined(lab.service.create_app))
+        if app.post(path, {"features": [1.0]}).answer().status_code == 200:
+            stages = series(metrics_of(app), f"POST {path}")["stages"]
+            assert "model" in stages, (
+                f"POST {path} has the stages {list(stages)}\nwanted: its stage `model`\n"
+                'try: `with stage("model"):` around the call of the model, in all three prediction routes.'
+            )
+            least = PROBE_SECONDS * unit(lab) * 0.8
+            assert stages["model"]["max_ms"] >= least, (
+                f"the stage `model` of POST {path} has {stages['model']['max_ms']:.3g} ms, the model took {least:.3g}\n"
+                "wanted: the model's time\ntry: The `await` belongs into the `with` block: before it nothing has run."
+            )
+    show.number(f"{slow['/async']}, {slow['/threaded']}: named", 2)
+
+
+def stages_are_its_own(answer, names, spent):
+    """The stages in an answer's Server-Timing are those of its own request, and no more than the whole."""
+    header = answer.headers.get("server-timing", "")
+    said = durations(header)
+    missing = [name for name in names if name not in said]
+    assert not missing, (
+        f"Server-Timing of a request with three stages is {header!r}\n"
+        f"wanted: app;dur=..., and behind it {', '.join(f'{name};dur=...' for name in names)}"
+    )
+    for name, took in spent[int(b"".join(body for _, body in answer.chunks))].items():
+        assert said[name] >= took - ROUNDING, (
+            f"one of 20 concurrent requests says {said[name]:.1f} ms of its stage {name}, and spent {took:.1f} ms\n"
+            "wanted: its own time, all of it: stages must not be mixed among requests, and a second visit adds up"
+        )
+    total, whole = sum(said[name] for name in names), said.get("app", math.inf)
+    mixed = "\ntry: Seconds and ms seem to be mixed up." if total / 1000 <= whole < total / 100 else ""
+    assert total <= whole + len(names) * ROUNDING, (
+        f"the stages of one of 20 concurrent requests add up to {total:.1f} ms, all of it took {whole:.1f} ms\n"
+        f"wanted: no more than the whole: stages must not be mixed among requests{mixed}"
+    )
+
+
+def table_names_the_largest_share(bottleneck, names, rng, show):
+    """Of three stages, one with the largest maximum, one with the largest mean, the one with the largest share."""
     largest_max, largest_share, largest_mean = rng.sample(names, 3)
     scale = rng.uniform(0.5, 5)
-    times = {largest_max: (10, 900, 100), largest_share: (30, 45, 100), largest_mean: (200, 210, 3)}
-    stages = {name: (mean * scale, most * scale, count) for name, (mean, most, count) in times.items()}
-    found = timing.bottleneck(table_of_stages(stages, "GET /x"), "GET /x")
+    times = {largest_max: (5, 10, 900, 100), largest_share: (1, 30, 45, 100), largest_mean: (190, 200, 210, 3)}
+    stages = {name: (*(scale * ms for ms in figures[:3]), figures[3]) for name, figures in times.items()}
+    found = bottleneck(table_of_stages(stages, "GET /x"), "GET /x")
     if found != largest_share:
-        rows = [(name, f"{mean:.0f}", f"{most:.0f}", count) for name, (mean, most, count) in stages.items()]
+        rows = [(name, f"{mean:.0f}", f"{most:.0f}", count) for name, (_, mean, most, count) in stages.items()]
         show.table("and of these?", ("stage", "mean ms", "max ms", "count"), rows)
     assert found == largest_share, (
         f"of these three stages the bottleneck is {found!r}\n"
         f"wanted: {largest_share!r}: the largest total time, not the largest maximum or mean"
     )
-    found = timing.bottleneck(table_of_stages({}, "GET /x"), "GET /x")
+    found = bottleneck(table_of_stages({}, "GET /x"), "GET /x")
     assert found is None, f"the bottleneck of a route without stages is {found!r}\nwanted: None"
-    answer = app.post("/predict", {"features": [1.0]}).answer()
-    stages = series(metrics_of(app), "POST /predict")["stages"] if answer.status_code == 200 else {"model": None}
-    show.at(workspace.where_defined(lab.service.create_app))
-    assert "model" in stages, (
-        f"POST /predict has the stages {list(stages)}\nwanted: its stage `model`\n"
-        'try: `with stage("model"):` around the call of the model, in all three prediction routes.'
-    )
-    show.number(f"{slow['/async']}, {slow['/threaded']}: named", 2)
 
 
-def begun(lab):
-    """Go on only if the middleware is more than a stub."""
+def begun(lab, workspace, show):
+    """Go on only if the middleware is more than a stub, and stands before any app: it is where to look next."""
     from fastapi import FastAPI
 
-    lab.timing.TimingMiddleware(FastAPI())
+    for place in (lab.timing.TimingMiddleware, lab.timing.TimingMiddleware.__call__):
+        show.at(workspace.where_defined(place))
+    with calling("TimingMiddleware(app), with nothing else, before an app of one line", workspace):
+        asyncio.run(Exchange("GET", "/").run(lab.timing.TimingMiddleware(FastAPI())))
 
 
 def unit(lab):
@@ -881,6 +1001,8 @@ def crashed(call):
         call.answer()
     except (Crash, ExceptionGroup):
         return True
+    except Unanswered:
+        return False
     except LearnerError as error:
         if isinstance(error.__cause__, Crash):
             return True

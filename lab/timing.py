@@ -1,6 +1,6 @@
 """Latency, measured where the service answers: percentiles, windows, the middleware, and the stages of a request."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ NOT_COUNTED = ("/health", "/metrics")
 """Paths that are asked by machines, all the time: their latencies would hide those of the users' requests."""
 
 
-def percentile(samples: Iterable[float], q: float) -> float:
+def percentile(samples: Sequence[float], q: float) -> float:
     """The nearest-rank percentile: the sample of rank ceil(q * n / 100), counted from 1, when all n stand in order.
 
     It is always one of the samples: q = 0 is the minimum, q = 100 the maximum. Samples may come in any order and are
@@ -42,14 +42,14 @@ class LatencyWindow:
         raise NotImplementedError("2.2: LatencyWindow.record")
 
     def summary(self) -> Summary:
-        """`count` over all time, and in ms `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms` of the window.
+        """`count` over all time; `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms` of what the window holds.
 
-        While there is no sample all of them are None but the count, which is 0.
+        In ms, to 0.01 or finer. While there is no sample all of them are None but the count, which is 0.
         """
         raise NotImplementedError("2.2: LatencyWindow.summary")
 
 
-def merged_summary(windows: Iterable[LatencyWindow]) -> Summary:
+def merged_summary(windows: Sequence[LatencyWindow]) -> Summary:
     """The summary of several workers' windows together: counts added, samples pooled, the windows left as they are.
 
     Not the average of their summaries: an average of two p99s is the p99 of nothing.
@@ -94,9 +94,10 @@ class TimingMiddleware:
         metrics: Metrics | None = None,
         log: Callable[[str, str, int, float], None] | None = None,
     ) -> None:
-        """Stand before `app`, and collect into `metrics`.
+        """Stand before any ASGI app. Without `metrics` collect into some of its own, without `log` be silent.
 
-        `log("POST", "/predict", 200, 0.1023)` hears of each request: method and route apart, which are one key there.
+        `log("POST", "/predict", 200, 0.1023)` hears of each request that `metrics` records: method and route apart,
+        which are one key there.
         """
         raise NotImplementedError("2.4: TimingMiddleware")
 
@@ -114,7 +115,8 @@ class TimingMiddleware:
 def stage(name: str) -> Iterator[None]:
     """Time one part of the current request, in a coroutine or on a thread; outside of any request it does nothing.
 
-    A stage that a request enters more than once adds up. The name is one word, as `Server-Timing` wants it.
+    A stage that a request enters more than once adds up, and one that ends in an exception counts, too. The name is one
+    word, as `Server-Timing` wants it.
 
     >>> with stage("model"):
     ...     prediction = 3.0

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from checks.harness.exchange import Exchange
+from checks.harness.workspace import LearnerError
 
 
 async def test_each_piece_of_a_body_is_there_when_it_has_left() -> None:
@@ -65,3 +66,24 @@ async def test_what_the_app_raises_is_raised() -> None:
 
     with pytest.raises(LookupError, match="in the app"):
         await Exchange("GET", "/").run(app)
+
+
+async def test_a_header_of_str_is_no_header() -> None:
+    """A server would close the connection without a word."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [("x-name", "value")]})
+
+    with pytest.raises(LearnerError, match=r"sent as \('x-name', 'value'\)\nwanted: a pair of bytes"):
+        await Exchange("GET", "/").run(app)
+
+
+async def test_a_header_in_several_lines_is_a_list() -> None:
+    """As HTTP has it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-part", b"1"), (b"X-Part", b"2")]})
+
+    exchange = await Exchange("GET", "/").run(app)
+
+    assert exchange.headers == {"x-part": "1, 2"}

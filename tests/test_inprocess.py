@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from checks.harness.inprocess import InProcess
+from checks.harness.inprocess import InProcess, Unanswered
 from checks.harness.probe import Probe
 from checks.harness.workspace import LearnerError, open_workspace
 from tests.exercises import ROOT
@@ -73,7 +74,25 @@ def test_a_cancelled_request_is_cancelled_where_it_waits(app: InProcess, gate: P
     gate.open()
 
     assert other.answer().json() == 1.0
-    assert one.done
+    app.until(lambda: one.swallowed is not None)
+    assert one.swallowed is False
+
+
+def test_an_app_that_comes_back_without_an_answer_is_told_so(app: InProcess) -> None:
+    """A middleware that does not pass on what was sent, or does not wait for it."""
+
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    for theirs, words in ((silent, "an answer"), (half, "the end of its answer")):
+        app.app = theirs  # type: ignore[assignment]
+        with pytest.raises(Unanswered, match=f"GET /held: the app returned without {words}\nwanted: every message"):
+            app.get("/held").answer()
+        with pytest.raises(Unanswered):
+            app.drive("GET", "/held").answer()
 
 
 def test_what_a_driven_app_raises_is_raised(app: InProcess) -> None:

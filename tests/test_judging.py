@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from checks.harness.judging import Inconclusive, best_of, blame_the_machine_unless
+from checks.harness.judging import Inconclusive, best_of, blame_the_machine_if, blame_the_machine_unless
 
 
 def test_the_best_of_a_few_rounds_counts() -> None:
@@ -31,3 +31,10 @@ def test_a_control_that_misses_too_blames_the_machine() -> None:
 def test_a_control_that_reaches_it_does_not() -> None:
     """Where the lab's own service reaches it, the learner's could have, too."""
     assert blame_the_machine_unless(lambda: 5.0, 4.0) == 5.0
+
+
+def test_a_control_that_costs_too_much_blames_the_machine() -> None:
+    """One that costs the same, as it must, blames nobody."""
+    blame_the_machine_if(1.1, 3)
+    with pytest.raises(Inconclusive, match=r"too busy: .* 3\.5 times as much"):
+        blame_the_machine_if(3.5, 3)

@@ -33,7 +33,13 @@ def test_a_well_formed_page_is_read() -> None:
         ([], "a JSON object"),
         ({"routes": {}}, "GET /metrics answered"),
         ({"in_flight": 0, "routes": []}, "GET /metrics answered"),
-        ({"in_flight": 0, "routes": {"GET /a": ROUTE | {"p95_ms": None}}}, "says of 'GET /a' no p95_ms"),
+        ({"in_flight": 0, "routes": {"GET /a": 3}}, "GET /metrics of 'GET /a' is 3"),
+        ({"in_flight": 0, "routes": {"GET /a": ROUTE | {"p95_ms": None}}}, "a number each for p95_ms"),
+        (
+            {"in_flight": 0, "routes": {"GET /a": ROUTE | {"stages": {"model": 10.1}}}},
+            "stage 'model' of 'GET /a' is 10.1",
+        ),
+        ({"in_flight": 0, "routes": {"GET /a": ROUTE | {"status": {"2xx": "1"}}}}, "says of 'GET /a' 2xx: '1'"),
         ({"in_flight": 0, "routes": {"GET /a": ROUTE | {"stages": None}}}, "says of 'GET /a' no stages"),
     ],
 )
@@ -47,11 +53,13 @@ def test_a_route_that_nobody_counted_is_told_with_a_hint() -> None:
     """Most often the middleware collects into something that nobody reports."""
     with pytest.raises(AssertionError, match=r"knows 'GET /a'\nwanted: 'GET /b' among them\ntry: create_app adds"):
         series({"in_flight": 0, "routes": {"GET /a": ROUTE}}, "GET /b")
+    with pytest.raises(AssertionError, match=r"knows 'GET unmatched'\nwanted: .*\ntry: Ask `route_template"):
+        series({"in_flight": 0, "routes": {"GET unmatched": ROUTE}}, "GET /b")
 
 
 def test_a_table_of_stages_is_a_page_like_theirs() -> None:
     """Means, maxima and counts stand where a summary has them."""
-    page = table_of_stages({"slow": (30.0, 45.0, 100), "rare": (200.0, 210.0, 3)}, "GET /x")
+    page = table_of_stages({"slow": (1.0, 30.0, 45.0, 100), "rare": (190.0, 200.0, 210.0, 3)}, "GET /x")
 
     assert metrics_of(app(page)) == page
     assert series(page, "GET /x")["stages"]["rare"]["avg_ms"] == 200

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
-from checks.harness.reading import close, content, is_number, json_lines, short, unrouted
+from checks.harness.reading import calling, close, content, is_number, json_lines, short, unrouted
+from checks.harness.workspace import LearnerError, open_workspace
+from tests.exercises import ROOT
 
 
 def answer(text: str, status: int = 200) -> httpx.Response:
@@ -36,3 +40,20 @@ def test_small_words() -> None:
     assert not close(0.3001, 0.3)
     assert short([1.0, 2.5, 3.0]) == "1, 2.5, 3"
     assert short([1.0, 2.0, 3.0, 4.0]) == "1, 2, 3, ..."
+
+
+def test_what_a_call_raises_is_told_with_the_call(tmp_path: Path) -> None:
+    """In plain words where Python's are not; a stub stays a stub, an assertion what it is."""
+    workspace = open_workspace(ROOT, ROOT / "solutions", tmp_path / "tree")
+
+    def told(error: Exception) -> BaseException:
+        with pytest.raises(Exception) as caught, calling("thing(3)", workspace):  # noqa: PT011 - of any kind
+            raise error
+        return caught.value
+
+    assert str(told(ZeroDivisionError("division by zero"))).startswith("thing(3) raised ZeroDivisionError: division")
+    assert "is `@contextmanager` above it" in str(
+        told(TypeError("'list' object does not support the context manager protocol"))
+    )
+    for passed_on in (NotImplementedError("a stub"), AssertionError("a check"), LearnerError("told already")):
+        assert told(passed_on) is passed_on

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from checks.harness.report.evidence import Show
-from checks.harness.sandwich import Sandwich, judge, server_timing
+from checks.harness.sandwich import Sandwich, durations, judge, server_timing
 
 
 def row(took: float, recorded: float, client: float) -> Sandwich:
@@ -51,10 +51,20 @@ def test_a_broken_one_is_shown_first_with_a_hint_that_fits(broken: Sandwich, oth
     assert len(show.evidence[0]["rows"]) == 4
 
 
-@pytest.mark.parametrize("header", ["app;dur=12.3", "app;dur=12.3, model;dur=10.1", "model;dur=1.0,app;dur=12.30"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "app;dur=12.3",
+        "app;dur=12.3, model;dur=10.1",
+        "model;dur=1.0,app;dur=12.30",
+        'model;desc="of, all"; dur=1.0, app; desc="the app; all of it" ; dur=12.3',
+        "app;dur=12.3;desc=whole",
+    ],
+)
 def test_server_timing_is_read(header: str) -> None:
-    """The app's part, wherever it stands."""
+    """The app's part, wherever it stands, and with whatever words."""
     assert server_timing(answer(header)) == pytest.approx(12.3)
+    assert {*durations(header)} <= {"app", "model"}
 
 
 @pytest.mark.parametrize("header", [None, "", "app;dur=12", "total;dur=12.3", "app;dur=1.2e-05", "myapp;dur=1.5e1"])

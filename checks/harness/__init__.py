@@ -12,5 +12,6 @@ connections    one HTTP connection of the generator
 report         results, and how they are told: card, JSON, Gradescope
 probe          the model that the harness puts into the learner's service
 costs          CPU time of code, as a ratio
-servers judging watch isolation workspace trace virtual exchange wallclock reading guard control talker warm
+reading exchange what came back, in words; one request, message by message
+servers judging watch isolation workspace trace virtual wallclock guard control talker warm
 """

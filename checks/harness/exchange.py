@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from checks.harness.workspace import LearnerError
+
 Message = MutableMapping[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -16,7 +18,7 @@ class Exchange:
 
     Attributes:
         status: of the answer, None before it began.
-        headers: of the answer, names in lower case.
+        headers: of the answer, names in lower case; the values of one that comes several times with commas between.
         chunks: each piece of the body that is not empty, with the time at which it left the app.
         finished: when the last message of the body left, None before.
     """
@@ -57,13 +59,25 @@ class Exchange:
 
     async def _send(self, message: Message) -> None:
         now = time.perf_counter()
+        assert_bytes(message)
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            fields = message.get("headers", ())
-            self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields}
+            for name, value in message.get("headers", ()):
+                field = name.decode("latin-1").lower()
+                self.headers[field] = ", ".join(filter(None, [self.headers.get(field), value.decode("latin-1")]))
         elif message["type"] == "http.response.body":
             if body := message.get("body"):
                 self.chunks.append((now, bytes(body)))
             if not message.get("more_body"):
                 self.finished = now
         self.moved()
+
+
+def assert_bytes(message: Message) -> None:
+    """Headers are pairs of bytes, which a server insists on and httpx's transport does not."""
+    for field in message.get("headers", ()):
+        if not all(isinstance(part, bytes) for part in field):
+            raise LearnerError(
+                f"a header was sent as {field!r}\nwanted: a pair of bytes, as ASGI has it\n"
+                'try: `(b"server-timing", value.encode())`.'
+            )

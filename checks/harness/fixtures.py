@@ -57,7 +57,10 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
         app = lab.service.create_app(lab.settings.Settings(**settings))
         if not isinstance(app, FastAPI):
             defined = workspace.where_defined(lab.service.create_app)
-            raise LearnerError(f"create_app() returned {app!r}\nwanted: a FastAPI app", defined)
+            hint = (
+                "" if app is None else "\ntry: `app.add_middleware(...)` puts a middleware around it; return the app."
+            )
+            raise LearnerError(f"create_app() returned {app!r}\nwanted: a FastAPI app{hint}", defined)
         running = InProcess(app, workspace)
         if routes is not None:
             app.include_router(routes)

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from checks.harness.exchange import App, Exchange
+from checks.harness.exchange import App, Exchange, assert_bytes
 from checks.harness.judging import Inconclusive
 from checks.harness.watch import SLEEPS, TIMER_HORIZON, Standstill, Watch, WatchedLoop, stacks
 from checks.harness.workspace import LearnerError, describe
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 START_SECONDS = 20.0
 ANSWER_SECONDS = 30.0
+
+
+class Unanswered(LearnerError):
+    """The app came back, and had not answered."""
 
 
 class NoAnswer(Exception):
@@ -47,6 +51,8 @@ class Pending:
         self.sent = time.perf_counter()
         self.finished: float | None = None
         self.given_up = False
+        self.swallowed: bool | None = None
+        """Whether a cancellation did not come out of the app; None until it ended."""
         self._app = app
         self._future = app.submit(app.request(self, send))
         self._future.add_done_callback(self._done)
@@ -54,6 +60,11 @@ class Pending:
     def _done(self, _: object) -> None:
         self.finished = time.perf_counter()
         self._app.watch.changed.set()
+
+    def ends(self, *, cancelled: bool) -> None:
+        """The app has come back from a request that was given up."""
+        self.swallowed = not cancelled
+        self._app.moved()
 
     @property
     def endpoint(self) -> object:
@@ -232,7 +243,9 @@ class InProcess:
         except (Exception, asyncio.CancelledError) as error:
             if pending and pending.given_up:
                 raise
-            if isinstance(error, BaseExceptionGroup) or self._workspace.where_raised(error.__traceback__):
+            if isinstance(error, BaseExceptionGroup | LearnerError) or self._workspace.where_raised(
+                error.__traceback__
+            ):
                 raise
             where = self._workspace.where_defined(pending and pending.endpoint)
             raise LearnerError(f"{what} ended in {describe(error)}\nwanted: no exception", where) from error
@@ -256,14 +269,16 @@ class InProcess:
         """Call the app as a server does: the answer is there with its last byte, though background tasks go on."""
         REQUEST.get().scope = scope
         scope["state"] = self._state.copy()
-        answered, status = asyncio.Event(), 0
+        answered, status, sent = asyncio.Event(), 0, list[str]()
 
         async def sending(message: MutableMapping[str, Any]) -> None:
             nonlocal status
+            assert_bytes(message)
+            sent.append("end" if _is_last(message) else message["type"])
             await send(message)
             status = message.get("status", status)
             # A 500 is sent before its exception is raised: that is what the learner wants to see.
-            if message["type"] == "http.response.body" and not message.get("more_body") and status < 500:
+            if _is_last(message) and status < 500:
                 answered.set()
 
         serving = asyncio.ensure_future(self.app(scope, receive, sending))
@@ -271,12 +286,21 @@ class InProcess:
         try:
             await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
+            pending = REQUEST.get()
+            serving.add_done_callback(lambda task: pending.ends(cancelled=task.cancelled()))
             serving.cancel()
             raise
         finally:
             waiting.cancel()
         if serving.done():
             serving.result()
+            if "end" not in sent:
+                what = "the end of its answer" if sent else "an answer"
+                raise Unanswered(
+                    f"{REQUEST.get().asked}: the app returned without {what}\nwanted: every message passed on\n"
+                    "try: In a middleware `await self.app(scope, receive, send)`, perhaps with a `send` of your own, "
+                    "and in that one `await send(message)` for each message, whatever its type."
+                )
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -285,3 +309,8 @@ class InProcess:
         except BaseException as error:  # sys.exit in a handler ends the loop: the waiting test must hear of it
             self._fatal = error
             self.watch.changed.set()
+
+
+def _is_last(message: MutableMapping[str, Any]) -> bool:
+    """Whether an answer ends with this message."""
+    return message["type"] == "http.response.body" and not message.get("more_body")

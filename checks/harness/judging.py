@@ -37,3 +37,11 @@ def blame_the_machine_unless(control: Callable[[], float], wanted: float, *, rou
             f"wanted {wanted:.1f} in the same seconds"
         )
     return reached
+
+
+def blame_the_machine_if(control: float, limit: float) -> None:
+    """After a cost ratio above `limit`: raise `Inconclusive` where a control's, which is 1 for certain, is so, too."""
+    if control > limit:
+        raise Inconclusive(
+            f"this machine is too busy: what is known to cost the same measured {control:.1f} times as much"
+        )

@@ -13,6 +13,8 @@ from types import CodeType
 
 from checks.harness.workspace import LearnerError
 
+SECONDS = 0.005
+"""How long a call stays that is not held, if nothing else is said."""
 LONGEST_HOLD = 60.0
 """Seconds after which a held call goes on by itself: a gate that nobody opens must not hold a process for ever."""
 
@@ -42,7 +44,7 @@ class Probe:
     """
 
     def __init__(
-        self, *, held: bool = True, seconds: float = 0.005, answer: Callable[[Sequence[float]], float] = fmean
+        self, *, held: bool = True, seconds: float = SECONDS, answer: Callable[[Sequence[float]], float] = fmean
     ) -> None:
         self.calls: list[Call] = []
         self.peak = 0

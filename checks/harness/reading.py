@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from checks.harness.workspace import LearnerError, Workspace, describe
 
 if TYPE_CHECKING:
     import httpx
@@ -39,6 +42,18 @@ def close(value: float, expected: float) -> bool:
 def short(numbers: Sequence[float]) -> str:
     """The first few of many numbers."""
     return ", ".join(f"{number:.6g}" for number in numbers[:3]) + (", ..." if len(numbers) > 3 else "")
+
+
+@contextmanager
+def calling(what: str, workspace: Workspace) -> Iterator[None]:
+    """Around a call of the learner's code: what it raises is told with what was asked of it."""
+    try:
+        yield
+    except (NotImplementedError, LearnerError, AssertionError):
+        raise
+    except Exception as error:
+        where = workspace.where_raised(error.__traceback__)
+        raise LearnerError(f"{what} raised {describe(error)}\nwanted: no exception", where) from error
 
 
 def json_lines(output: str) -> list[dict[str, Any]]:

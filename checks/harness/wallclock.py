@@ -6,6 +6,8 @@ import datetime
 import time
 from collections.abc import Callable
 
+from pydantic_core import core_schema
+
 
 class WallClock:
     """Stands in for `time.time` and `datetime.now`. `time.monotonic` and `time.perf_counter` never jump."""
@@ -26,6 +28,10 @@ class WallClock:
             @classmethod
             def now(cls, tz: datetime.tzinfo | None = None) -> SettableDatetime:
                 return super().now(tz) + datetime.timedelta(seconds=clock._off)
+
+            @classmethod
+            def __get_pydantic_core_schema__(cls, *_: object) -> core_schema.DatetimeSchema:
+                return core_schema.datetime_schema()  # a field of a model means the type, not this stand-in
 
             @classmethod
             def utcnow(cls) -> SettableDatetime:

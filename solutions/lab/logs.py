@@ -43,8 +43,8 @@ def log_request(method: str, route: str, status: int, seconds: float) -> None:
 class RequestIdMiddleware:
     """Gives every request an id: its own `X-Request-ID`, or a fresh one where it brings none.
 
-    Pure ASGI. The id is bound with structlog's contextvars while the app below runs, so that every line carries it, and
-    is echoed in the answer's `X-Request-ID`. It has to stand outside of the middleware that writes the request's line.
+    The id is bound with structlog's contextvars while the app below runs, so that every line carries it, and is echoed
+    in the answer's `X-Request-ID`. It has to stand outside of the middleware that writes the request's line.
     """
 
     def __init__(self, app: Callable[..., Any]) -> None:
@@ -52,7 +52,7 @@ class RequestIdMiddleware:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Bind the id, and unbind it in the end: the next request on this connection is another one."""
+        """Bind the id, and unbind it in the end: what this task does afterwards is another matter."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

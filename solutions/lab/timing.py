@@ -20,7 +20,7 @@ _stages: ContextVar[list[tuple[str, float]] | None] = ContextVar("stages", defau
 """Name and seconds of each stage of the current request, so far. A list: appending to it is safe in a thread, too."""
 
 
-def percentile(samples: Iterable[float], q: float) -> float:
+def percentile(samples: Sequence[float], q: float) -> float:
     """The nearest-rank percentile: the sample of rank ceil(q * n / 100), counted from 1, when all n stand in order.
 
     It is always one of the samples: q = 0 is the minimum, q = 100 the maximum. Samples may come in any order and are
@@ -66,9 +66,9 @@ class LatencyWindow:
         self._count += 1
 
     def summary(self) -> Summary:
-        """`count` over all time, and in ms `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms` of the window.
+        """`count` over all time; `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms` of what the window holds.
 
-        While there is no sample all of them are None but the count, which is 0.
+        In ms, to 0.01 or finer. While there is no sample all of them are None but the count, which is 0.
         """
         return _summary(self._samples, self._count)
 
@@ -88,12 +88,11 @@ def _summary(samples: Iterable[float], count: int) -> Summary:
     return {"count": count} | {name: round(value * 1000, 3) for name, value in seconds.items()}
 
 
-def merged_summary(windows: Iterable[LatencyWindow]) -> Summary:
+def merged_summary(windows: Sequence[LatencyWindow]) -> Summary:
     """The summary of several workers' windows together: counts added, samples pooled, the windows left as they are.
 
     Not the average of their summaries: an average of two p99s is the p99 of nothing.
     """
-    windows = list(windows)
     return _summary((sample for window in windows for sample in window._samples), sum(w._count for w in windows))
 
 
@@ -152,9 +151,10 @@ class TimingMiddleware:
         metrics: Metrics | None = None,
         log: Callable[[str, str, int, float], None] | None = None,
     ) -> None:
-        """Stand before `app`, and collect into `metrics`.
+        """Stand before any ASGI app. Without `metrics` collect into some of its own, without `log` be silent.
 
-        `log("POST", "/predict", 200, 0.1023)` hears of each request: method and route apart, which are one key there.
+        `log("POST", "/predict", 200, 0.1023)` hears of each request that `metrics` records: method and route apart,
+        which are one key there.
         """
         self.app = app
         self.metrics = metrics or Metrics()
@@ -228,7 +228,8 @@ def _server_timing(durations: dict[str, float]) -> bytes:
 def stage(name: str) -> Iterator[None]:
     """Time one part of the current request, in a coroutine or on a thread; outside of any request it does nothing.
 
-    A stage that a request enters more than once adds up. The name is one word, as `Server-Timing` wants it.
+    A stage that a request enters more than once adds up, and one that ends in an exception counts, too. The name is one
+    word, as `Server-Timing` wants it.
 
     >>> with stage("model"):
     ...     prediction = 3.0
