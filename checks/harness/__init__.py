@@ -5,6 +5,11 @@ fixtures apart the ways to the learner's work; one checkpoint in a process of it
 checkpoints    what a pytest item says of itself as a checkpoint
 verdicts       from an exception to a verdict
 inprocess      the learner's app on an event loop in a thread of its own
+locustfile     where the parts of the learner's load test are, without importing it
+loadtest       runs of Locust with what the learner wrote for it
+recording      what a run of Locust left
+targets        servers of known capacity, which count what arrives
+recorder       what runs inside Locust and records it
 traffic        load on a real server: plans
 loops          the closed and the open loop
 connections    one HTTP connection of the generator

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from checks.harness.checkpoints import SHOWN
+from checks.harness.checkpoints import CHECKPOINT, SHOWN
 from checks.harness.inprocess import InProcess
 from checks.harness.judging import Inconclusive
+from checks.harness.loadtest import LoadTests
 from checks.harness.report.evidence import Show
 from checks.harness.servers import Server, ServerError, server, uvicorn_command
 from checks.harness.watch import SLEEPS
@@ -88,6 +89,15 @@ def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
                 raise
 
         yield start
+
+
+@pytest.fixture
+def load_test(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> Iterator[LoadTests]:
+    """`load_test(plan, ...)` runs Locust with the learner's locustfile, or takes what another checkpoint has run."""
+    tests = LoadTests(workspace, shared)
+    yield tests
+    if request.node.stash[CHECKPOINT].verdict == "inconclusive":
+        tests.forget()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType, TracebackType
 
-GIVEN = ("lab/__init__.py", "lab/settings.py", "lab/errors.py")
+GIVEN = ("lab/__init__.py", "lab/settings.py", "lab/errors.py", "lab/records.py")
 """Files that a learner does not edit: they come from the lab, whatever the workspace holds in their place."""
 
 LEARNERS = ("lab", "loadtests", "Dockerfile", "compose.yaml", ".dockerignore")
@@ -33,6 +33,10 @@ class LearnerError(Exception):
         super().__init__(sentence)
         self.where = where
         self.explains_itself = explains_itself
+
+
+class StubError(LearnerError):
+    """A stub that another process came upon: what it says it waits for, and where."""
 
 
 @dataclass
@@ -59,6 +63,10 @@ class Workspace:
         """`lab/service.py:41 in predict` when the line is the learner's, else `None`."""
         function = "" if code.co_name == "<module>" else f" in {code.co_name}"
         return self._line(Path(code.co_filename), line, function)
+
+    def where_line(self, path: Path, line: int, function: str = "<module>") -> str | None:
+        """The same for a line that another process told of."""
+        return self._line(path, line, "" if function == "<module>" else f" in {function}")
 
     def _line(self, path: Path, line: int, function: str) -> str | None:
         if not path.is_relative_to(self.tree):
