@@ -16,7 +16,7 @@ import pytest
 from checks.harness.judging import Inconclusive
 from checks.harness.locustfile import where_part
 from checks.harness.recording import Plan, hockey_stick
-from checks.harness.targets import Answer, Service, target
+from checks.harness.targets import Answer, Service
 from checks.harness.trace import percentile
 
 NEAR = 0.2
@@ -359,7 +359,7 @@ def test_the_breaking_point(workspace, lab, rng, show):
         "A request that was never answered is no good one: longer than any (`math.inf`), and still in the list.",
     ),
 )
-def test_coordinated_omission(workspace, lab, rng, show):
+def test_coordinated_omission(serve_target, workspace, lab, rng, show):
     """Corrected latencies show the stall.
 
     When a service stands still, a generator with a few connections stands still with it: it sends one request per
@@ -371,11 +371,9 @@ def test_coordinated_omission(workspace, lab, rng, show):
     corrected, request = lab.breaking_point.corrected_latencies, lab.records.Request
     show.at(workspace.where_defined(corrected))
     start, stall = rng.uniform(0.4, 0.8), rng.uniform(0.5, 0.7)
-    with target(Service((Answer(0.004),), stall=(start, start + stall))) as running:
-        body = b'{"features": [1.0, 2.0, 6.0]}'
-        trace = open_loop(
-            f"{running.url}/predict", rate=150, seconds=2, seed=rng.randrange(10**6), body=body, connections=2
-        )
+    service = serve_target(Service((Answer(0.004),), stall=(start, start + stall)))
+    load = {"rate": 150, "seconds": 2, "seed": rng.randrange(10**6), "connections": 2}
+    trace = open_loop(f"{service.url}/predict", body=b'{"features": [1.0, 2.0, 6.0]}', **load)
     real = [request(r.scheduled, r.sent, r.finished) for r in trace.requests if r.sent is not None]
     made = [request(t, t + rng.random(), rng.choice([None, t + rng.uniform(1, 2)])) for t in range(20)]
     for requests in (real, rng.sample(made, len(made)), []):

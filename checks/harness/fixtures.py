@@ -17,6 +17,8 @@ from checks.harness.judging import Inconclusive
 from checks.harness.loadtest import LoadTests
 from checks.harness.report.evidence import Show
 from checks.harness.servers import Server, ServerError, server, uvicorn_command
+from checks.harness.targets import Service as TargetService
+from checks.harness.targets import Target, target
 from checks.harness.watch import SLEEPS
 from checks.harness.workspace import LearnerError, LearnerModules, Workspace
 
@@ -98,6 +100,13 @@ def load_test(request: pytest.FixtureRequest, workspace: Workspace, shared: Path
     yield tests
     if request.node.stash[CHECKPOINT].verdict == "inconclusive":
         tests.forget()
+
+
+@pytest.fixture
+def serve_target() -> Iterator[Callable[[TargetService], Target]]:
+    """`serve_target(service)` starts a server of known capacity, for a load of the harness's own generator."""
+    with ExitStack() as running:
+        yield lambda service: running.enter_context(target(service))
 
 
 @pytest.fixture

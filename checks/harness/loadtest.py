@@ -110,7 +110,7 @@ def _usable(ran: Recording | NoRun) -> Recording:
     if fault and fault.stub:
         raise StubError(fault.words, fault.where)
     if fault and not ran.requests:
-        raise LearnerError(f"no request was sent: {fault.words}\nwanted: a task that sends one", fault.where)
+        raise LearnerError(f"Locust counted no request: {fault.words}\nwanted: a task that runs", fault.where)
     return ran
 
 
@@ -122,8 +122,11 @@ def locust_command(*arguments: str, locustfiles: Sequence[Path]) -> list[str]:
 
 def locust_environment(tree: Path) -> dict[str, str]:
     """This process's environment without what a shell happens to export for Locust, and without proxies."""
-    ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(("LOAD_", "LOCUST_"))}
-    return ours | {"PYTHONPATH": str(tree), "NO_PROXY": "*", "no_proxy": "*", "PYTHONDONTWRITEBYTECODE": "1"}
+    foreign = ("LOAD_", "LOCUST_", "PYTEST_")
+    ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
+    # Without a user class Locust looks for tests in the locustfile, with pytest and all its plugins.
+    quiet = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return ours | quiet | {"PYTHONPATH": str(tree), "NO_PROXY": "*", "no_proxy": "*"}
 
 
 def _locust(plan: Plan, running: Target, record: Path, tree: Path) -> tuple[int | None, str]:

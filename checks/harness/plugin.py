@@ -26,14 +26,14 @@ from rich.console import Console
 from checks.harness import checkpoints
 from checks.harness.apart import Apart, told, unsent
 from checks.harness.checkpoints import CHECKPOINT, SHOWN
-from checks.harness.fixtures import lab, load_test, rng, serve, service, show
+from checks.harness.fixtures import lab, load_test, rng, serve, serve_target, service, show
 from checks.harness.loadtest import doing
 from checks.harness.report import results
 from checks.harness.report.card import WIDTH, Card
 from checks.harness.verdicts import judge
 from checks.harness.workspace import LearnerError, Workspace, open_workspace
 
-__all__ = ["lab", "load_test", "rng", "serve", "service", "show"]
+__all__ = ["lab", "load_test", "rng", "serve", "serve_target", "service", "show"]
 
 LAB = pytest.StashKey["Lab"]()
 ORDER = pytest.StashKey[int]()

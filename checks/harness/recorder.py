@@ -54,7 +54,8 @@ def record(request_type: str, name: str, response_time: float, exception: object
     """Keep one request: when it ended, how long it took, what Locust was told of it, and which one it was there."""
     headers = getattr(response, "headers", None) or {}
     number = int(headers.get("x-request-number") or NO_ANSWER)
-    said = str(exception)[:200] if exception else ""
+    reason = getattr(response, "error", None)  # why there was no answer at all, whatever the task made of it
+    said = " ".join(str(words) for words in (exception, reason) if words)[:200] if exception else ""
     user = id(gevent.getcurrent())
     RECORD["requests"].append(
         [time.perf_counter(), response_time, bool(exception), said, request_type, name, number, user]
