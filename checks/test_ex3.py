@@ -102,7 +102,7 @@ def test_failures_are_counted(load_test, workspace, seed, show):
     kinds = {arrival.number: arrival.answer.kind for arrival in run.arrivals if arrival.answer}
     dealt = Counter(kinds.values())
     if len(dealt) < 4:
-        run.require("task")
+        must_have_asked(run)
         raise Inconclusive(f"only {len(run.arrivals)} requests were sent in {run.plan.seconds:g} s: too few to judge")
 
     counted, missed, innocent = Counter(), Counter(), []
@@ -166,7 +166,7 @@ def test_users_keep_their_pace(load_test, workspace, seed, show):
     for place, answer in enumerate(run.plan.service.answers):
         gaps = run.gaps(number for number in connections if number % 2 == place)
         if not gaps:
-            run.require("task")
+            must_have_asked(run)
             raise Inconclusive(f"{len(run.arrivals)} requests in {run.plan.seconds:g} s: too few to see a pace")
         rows.append((answer, median(gaps)))
     columns = ("an answer takes", "from request to request", "wanted")
@@ -251,21 +251,20 @@ def test_the_gate_decides(load_test, workspace, seed, show):
         rows.append((run.plan.what, *times, f"{failure_ratio(run):.1%}", run.exit_code, code))
     columns = ("against", "mean", "p95", "SLO", "failed", "exit", "wanted")
     show.table("exit codes (times in ms)", columns, rows)
-    for run, code in zip(runs, wanted.values(), strict=True):
+    for run in runs:
         run.require("listener")
-        if run.plan == faulty(seed) and failure_ratio(run) <= 0.01:
-            continue  # the failures were not counted: 3.2 tells of that
-        if gate(run) != code or (run.requests and abs(p95_ms(run) / run.plan.slo_ms - 1) < NEAR):
-            run.require("task")
-            raise Inconclusive(
-                f"against {run.plan.what} the p95 was {p95_ms(run):.0f} ms and {failure_ratio(run):.1%} failed: "
-                "this machine is too busy for that"
-            )
-        assert run.exit_code == code, (
+        near = run.requests and abs(p95_ms(run) / run.plan.slo_ms - 1) < NEAR
+        assert near or run.exit_code == gate(run), (
             f"{run.plan.what}: {len(run.requests)} requests, mean {mean_ms(run):.0f} ms, p95 {p95_ms(run):.0f} ms, "
             f"{failure_ratio(run):.1%} failed, and the exit code was {run.exit_code}\n"
-            f"wanted: {code}, with an SLO of {run.plan.slo_ms:.0f} ms for the p95 and at most 1 % failures"
+            f"wanted: {gate(run)}, with an SLO of {run.plan.slo_ms:.0f} ms for the p95 and at most 1 % failures"
         )
+    for run, code in zip(runs, wanted.values(), strict=True):
+        if gate(run) != code:  # it was right about these numbers, but they were to be others
+            failed = f"against {run.plan.what} {failure_ratio(run):.1%} failed, and the p95 was {p95_ms(run):.0f} ms"
+            if p95_ms(run) > run.plan.slo_ms or run.plan.what == FEW:
+                raise Inconclusive(f"{failed}: this machine is too busy for that")
+            assert run.plan.what == FAULTY, f"{failed}: nothing to try a gate on\nwanted: what 3.1 asks for"
     show.number("exit codes " + " ".join(str(run.exit_code) for run in runs), len(runs))
 
 
@@ -467,7 +466,7 @@ def test_two_services_to_their_breaking_point(load_test, workspace, lab, seed, s
 
 # What the load tests run against. A plan is the same for all checkpoints of a run, which so share one run of Locust.
 
-HEALTHY = "a healthy service"
+HEALTHY, FAULTY, FEW = "a healthy service", "10 % bad answers", "0.5 % failures"
 GOOD, REFUSED, WRONG, LATE = "right", "a 503", "a wrong mean", "late"
 
 EXPLAINED = {
@@ -492,8 +491,8 @@ def faulty(seed):
     draw = random.Random(f"{seed} faulty")
     deadline = draw.randint(250, 400)
     bad = (Answer(0.02, 503, kind=REFUSED), Answer(0.02, right=False, kind=WRONG), Answer(deadline / 500, kind=LATE))
-    service = Service((*[Answer(0.02)] * 27, *bad), seed=draw.randrange(10**6))
-    return Plan("10 % bad answers", service, 8, step_seconds=3, slo_ms=2000, deadline_ms=deadline)
+    service = Service((*[Answer(0.02)] * 27, *bad), seed=draw.randrange(10**6), exact=False)
+    return Plan(FAULTY, service, 8, step_seconds=3, slo_ms=2000, deadline_ms=deadline)
 
 
 def slow_for_some(seed):
@@ -510,7 +509,7 @@ def few_failures(seed):
     slo = draw.randint(400, 600)
     good, slow, refused = [Answer(0.005)] * 49, Answer(slo / 400), Answer(0.005, 503, kind=REFUSED)
     service = Service((*good, slow, *good, slow, *good, slow, refused, *good))
-    return Plan("0.5 % failures", service, 4, pace_seconds=0.03, slo_ms=slo)
+    return Plan(FEW, service, 4, pace_seconds=0.03, slo_ms=slo)
 
 
 def silent(seed):  # noqa: ARG001 - the same for every seed
@@ -529,6 +528,13 @@ def unknown(seed, number):
     slo = (breaks_at - 0.2) * seconds / 2 * 1000
     service = Service((Answer(seconds),), slots=slots)
     return Plan(f"unknown service {number}", service, slots // 2, steps=6, pace_seconds=0, slo_ms=slo)
+
+
+def must_have_asked(run):
+    """Go on only where the service was asked for predictions; what keeps a task from that, 3.1 tells."""
+    run.require("task")
+    problems = [a.problem for a in run.arrivals] or [r.said for r in run.requests if r.failed]
+    assert not any(problems), f"the service was asked for no prediction: {max(problems)}\nwanted: what 3.1 asks for"
 
 
 def planned_users(plan, seconds):

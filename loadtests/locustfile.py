@@ -59,6 +59,7 @@ def slo_gate(environment: Environment, **_: object) -> None:
     """Set `environment.process_exit_code`, which a pipeline reads: 1 when the run has failed, else 0.
 
     It has failed when the p95 of all requests is above `SLO_MS`, when more than 1 % of them failed, or when there were
-    none. Locust's own exit code is 1 at any failure, and knows no SLO. `environment.stats.total` has the numbers.
+    none. Locust's own exit code is 1 at any failure, and knows no SLO. `environment.stats.total` has the numbers; in a
+    distributed run only the master's does (a worker's `environment.runner` is a `WorkerRunner`, and decides nothing).
     """
     raise NotImplementedError("3.5: slo_gate")

@@ -15,6 +15,7 @@ from statistics import fmean
 
 from locust import FastHttpUser, LoadTestShape, constant_pacing, events, task
 from locust.env import Environment
+from locust.runners import WorkerRunner
 
 PATH = os.environ.get("LOAD_PATH", "/predict")
 PACE_SECONDS = float(os.environ.get("LOAD_PACE_SECONDS", "1.0"))
@@ -78,8 +79,11 @@ def slo_gate(environment: Environment, **_: object) -> None:
     """Set `environment.process_exit_code`, which a pipeline reads: 1 when the run has failed, else 0.
 
     It has failed when the p95 of all requests is above `SLO_MS`, when more than 1 % of them failed, or when there were
-    none. Locust's own exit code is 1 at any failure, and knows no SLO. `environment.stats.total` has the numbers.
+    none. Locust's own exit code is 1 at any failure, and knows no SLO. `environment.stats.total` has the numbers; in a
+    distributed run only the master's does (a worker's `environment.runner` is a `WorkerRunner`, and decides nothing).
     """
+    if isinstance(environment.runner, WorkerRunner):
+        return
     total = environment.stats.total
     slow = total.get_response_time_percentile(0.95) > SLO_MS if total.num_requests else True
     environment.process_exit_code = 1 if slow or total.fail_ratio > MAX_FAILURE_RATIO else 0
