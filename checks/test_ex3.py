@@ -508,8 +508,8 @@ def few_failures(seed):
     draw = random.Random(f"{seed} few")
     slo = draw.randint(400, 600)
     good, slow, refused = [Answer(0.005)] * 49, Answer(slo / 400), Answer(0.005, 503, kind=REFUSED)
-    service = Service((*good, slow, *good, slow, *good, slow, refused, *good))
-    return Plan(FEW, service, 4, pace_seconds=0.03, slo_ms=slo)
+    service = Service((*good, slow, *good, slow, refused, *good, slow, *good))  # the 101st, so that 1 % it is at most
+    return Plan(FEW, service, 6, pace_seconds=0.03, slo_ms=slo)
 
 
 def silent(seed):  # noqa: ARG001 - the same for every seed

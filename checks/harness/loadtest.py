@@ -105,7 +105,7 @@ def _usable(ran: Recording | NoRun) -> Recording:
     if isinstance(ran, NoRun):
         if ran.starved:
             raise Inconclusive(ran.words)
-        raise (StubError if ran.stub else LearnerError)(ran.words, ran.where)
+        raise (StubError if ran.stub else LearnerError)(ran.words, ran.where, explains_itself=not ran.stub)
     fault = ran.fault("task")
     if fault and fault.stub:
         raise StubError(fault.words, fault.where)
