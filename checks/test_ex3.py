@@ -86,6 +86,8 @@ def test_locust_and_the_service_agree(load_test, workspace, seed, show):
     hints=(
         "Inside the `with` block: `response.failure(...)` for a status that is not 200, for a prediction that is not "
         "the mean of what you sent, and for an answer that took longer than `DEADLINE_MS`.",
+        "How long it took: `time.perf_counter()` before and after the call, or `response.request_meta['response_time']`, "
+        "ms. What the answer says: `response.json()`, which raises where there is no JSON.",
         "`math.isclose` compares floating point as it must be compared: another order of additions gives other digits.",
     ),
 )
@@ -258,6 +260,7 @@ def test_the_gate_decides(load_test, workspace, seed, show):
             f"{run.plan.what}: {len(run.requests)} requests, mean {mean_ms(run):.0f} ms, p95 {p95_ms(run):.0f} ms, "
             f"{failure_ratio(run):.1%} failed, and the exit code was {run.exit_code}\n"
             f"wanted: {gate(run)}, with an SLO of {run.plan.slo_ms:.0f} ms for the p95 and at most 1 % failures"
+            f"{'' if run.requests else ': of a run without answers nobody knows whether it held'}"
         )
     for run, code in zip(runs, wanted.values(), strict=True):
         if gate(run) != code:  # it was right about these numbers, but they were to be others

@@ -105,7 +105,7 @@ def test_what_keeps_locust_from_running_is_one_line(
     code: int | None, log: str, words: str, workspace: Workspace
 ) -> None:
     """In words for a learner, with their own line where there is one."""
-    said = loadtest._no_run(code, log.format(tree=workspace.tree), Target(PLAN.service), workspace)
+    said = loadtest._no_run(PLAN, code, log.format(tree=workspace.tree), Target(PLAN.service), workspace)
 
     assert words in said.words
     assert "\nwanted: " in said.words
@@ -116,7 +116,7 @@ def test_a_stub_at_import_is_not_started(workspace: Workspace) -> None:
     """It says what it waits for."""
     log = f'File "{workspace.tree}/loadtests/locustfile.py", line 3, in x\nNotImplementedError: 3.1: the task\n'
 
-    said = loadtest._no_run(1, log, Target(PLAN.service), workspace)
+    said = loadtest._no_run(PLAN, 1, log, Target(PLAN.service), workspace)
 
     assert NoRun("3.1: the task", said.where, stub=True) == said
     with pytest.raises(StubError):
@@ -133,7 +133,7 @@ def test_a_missing_locustfile_is_told(load_tests: LoadTests, workspace: Workspac
 
 def test_a_starved_machine_is_not_the_learners_fault(workspace: Workspace) -> None:
     """Killed at the deadline, while the target, too, hardly got to run."""
-    said = loadtest._no_run(None, "", Target(PLAN.service, lags=[0.5] * 20), workspace)
+    said = loadtest._no_run(PLAN, None, "", Target(PLAN.service, lags=[0.5] * 20), workspace)
 
     with pytest.raises(Inconclusive):
         loadtest._usable(said)

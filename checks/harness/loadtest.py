@@ -88,7 +88,7 @@ class LoadTests:
             if record.exists():
                 told = json.loads(record.read_text())
                 return recording(plan, told, running.arrivals, running.lags, self._workspace)
-            return _no_run(ended, log, running, self._workspace)
+            return _no_run(plan, ended, log, running, self._workspace)
 
 
 def doing(folder: Path) -> tuple[str, float]:
@@ -191,7 +191,7 @@ _TRACEBACK_LINE = re.compile(r'^\s*File "([^"]+)", line (\d+)(?:, in (\S+))?', r
 _LAST_WORDS = re.compile(r"^(\w[\w.]*(?:Error|Exception|Exit|Interrupt|Warning)\b.*)$", re.MULTILINE)
 
 
-def _no_run(code: int | None, log: str, running: Target, workspace: Workspace) -> NoRun:
+def _no_run(plan: Plan, code: int | None, log: str, running: Target, workspace: Workspace) -> NoRun:
     """Locust left no record: in one line why not."""
     if not (workspace.tree / LOCUSTFILE).exists():
         return NoRun(f"there is no {LOCUSTFILE} in {workspace.name}\nwanted: the file of the stub", LOCUSTFILE)
@@ -212,7 +212,10 @@ def _no_run(code: int | None, log: str, running: Target, workspace: Workspace) -
         )
     if where and raised:
         stub = raised[-1].startswith("NotImplementedError")
-        words = raised[-1].removeprefix("NotImplementedError: ") if stub else f"Locust cannot run it: {raised[-1]}"
+        when = "" if plan.pace_seconds else " with LOAD_PACE_SECONDS=0"
+        words = (
+            raised[-1].removeprefix("NotImplementedError: ") if stub else f"Locust cannot run it{when}: {raised[-1]}"
+        )
         return NoRun(words if stub else f"{words}\nwanted: a locustfile that can be imported", where, stub=stub)
     last = next((line for line in reversed(log.splitlines()) if line.strip()), "it printed nothing")
     return NoRun(f"Locust ended with exit code {code}: {last.strip()[:200]}\nwanted: a load test that runs", where)
