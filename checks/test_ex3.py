@@ -72,6 +72,8 @@ def test_locust_and_the_service_agree(load_test, workspace, seed, show):
         f"{len(run.failed)} of {len(sent)} good answers were counted as failures: {run.failed[0].said}\nwanted: none"
     )
     show.at(where_part(workspace, "gate"))
+    if run.p95_ms > (1 - NEAR) * run.plan.slo_ms:
+        raise Inconclusive(f"this machine is too busy: the p95 was {run.p95_ms:.0f} ms where an answer takes few")
     assert run.exit_code == 0 or run.fault("listener"), (
         f"the exit code was {run.exit_code}, though nothing failed and the p95 was {run.p95_ms:.0f} ms\n"
         f"wanted: 0, with an SLO of {run.plan.slo_ms:.0f} ms"
@@ -86,8 +88,8 @@ def test_locust_and_the_service_agree(load_test, workspace, seed, show):
     hints=(
         "Inside the `with` block: `response.failure(...)` for a status that is not 200, for a prediction that is not "
         "the mean of what you sent, and for an answer that took longer than `DEADLINE_MS`.",
-        "How long it took: `time.perf_counter()` before and after the call, or `response.request_meta['response_time']`, "
-        "ms. What the answer says: `response.json()`, which raises where there is no JSON.",
+        "How long it took: `time.perf_counter()` before and after, or `response.request_meta['response_time']` in ms. "
+        "What the answer says: `response.json()`, which raises where there is no JSON.",
         "`math.isclose` compares floating point as it must be compared: another order of additions gives other digits.",
     ),
 )
@@ -263,11 +265,13 @@ def test_the_gate_decides(load_test, workspace, seed, show):
             f"{'' if run.requests else ': of a run without answers nobody knows whether it held'}"
         )
     for run, code in zip(runs, wanted.values(), strict=True):
-        if gate(run) != code:  # it was right about these numbers, but they were to be others
-            failed = f"against {run.plan.what} {failure_ratio(run):.1%} failed, and the p95 was {p95_ms(run):.0f} ms"
-            if p95_ms(run) > run.plan.slo_ms or run.plan.what == FEW:
-                raise Inconclusive(f"{failed}: this machine is too busy for that")
-            assert run.plan.what == FAULTY, f"{failed}: nothing to try a gate on\nwanted: what 3.1 asks for"
+        if gate(run) == code or run.plan.what == FAULTY:  # what of those is not counted is told by 3.2
+            continue
+        # It was right about these numbers, but they were to be others.
+        seen = f"against {run.plan.what} {failure_ratio(run):.1%} failed, and the p95 was {p95_ms(run):.0f} ms"
+        many = failure_ratio(run) > 0.1
+        assert not many, f"{seen}: nothing to try a gate on\nwanted: what 3.1 asks for"
+        raise Inconclusive(f"{seen}: this machine is too busy for that")
     show.number("exit codes " + " ".join(str(run.exit_code) for run in runs), len(runs))
 
 

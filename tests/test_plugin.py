@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from checks.harness.workspace import GIVEN
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
@@ -99,8 +101,8 @@ def lab(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
     shutil.copy(ROOT / "conftest.py", pytester.path)
     for folder in ("lab", "checks"):
         pytester.mkdir(folder)
-    for given in ("__init__.py", "settings.py", "errors.py"):
-        shutil.copy(ROOT / "lab" / given, pytester.path / "lab")
+    for given in GIVEN:
+        shutil.copy(ROOT / given, pytester.path / given)
     (pytester.path / "lab" / "thing.py").write_text(THING)
     (pytester.path / "checks" / "test_ex9.py").write_text(VERDICTS)
     return lambda *arguments: pytester.runpytest_subprocess(*arguments, timeout=60)

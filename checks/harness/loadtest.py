@@ -28,6 +28,8 @@ START_SECONDS = 30.0
 """What Locust may take to start and to end beside its load, on a very busy machine."""
 OVERDUE_SECONDS = 2.5
 """How long after its last step a shape may go on: it is asked once a second."""
+STALE_SECONDS = 60.0
+"""How long word of a run is believed after it should have ended: its checkpoint may have been killed."""
 LOG_KEPT = 64 * 1024
 
 _HERE = Path(__file__).parent
@@ -95,9 +97,10 @@ def doing(folder: Path) -> tuple[str, float]:
     """What a checkpoint measures right now, and for how many more seconds; no words when it does not say."""
     try:
         told = json.loads((folder / "doing").read_text())
-        return told["what"], told["until"] - time.time()
     except (OSError, ValueError):
         return "", 0.0
+    left = told["until"] - time.time()
+    return (told["what"], left) if left > -STALE_SECONDS else ("", 0.0)
 
 
 def _usable(ran: Recording | NoRun) -> Recording:
