@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -77,6 +78,14 @@ def test_a_run_is_recorded_and_not_repeated(
     load_tests.forget()
     with pytest.raises(LearnerError, match="not again"):
         load_tests(PLAN)
+
+
+def test_locust_stays_out_of_the_judge() -> None:
+    """It would patch sockets and sleeps of everything that comes after it."""
+    code = "import sys, checks.harness.plugin; print(sorted({'locust', 'gevent'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert "[]" == done.stdout.strip(), done.stderr
 
 
 def test_progress_is_told(load_tests: LoadTests, tmp_path: Path) -> None:

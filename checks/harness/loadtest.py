@@ -87,8 +87,8 @@ class LoadTests:
         with target(plan.service) as running, tempfile.TemporaryDirectory(dir=self._folder) as folder:
             record = Path(folder, "record.json")
             ended, log = _locust(plan, running, record, self._workspace.tree)
-            if record.exists():
-                told = json.loads(record.read_text())
+            if record.exists() and ended is not None:
+                told = json.loads(record.read_text()) | {"exit_code": ended}
                 return recording(plan, told, running.arrivals, running.lags, self._workspace)
             return _no_run(plan, ended, log, running, self._workspace)
 

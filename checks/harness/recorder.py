@@ -45,7 +45,7 @@ def begin(environment: Environment, **_: object) -> None:
     environment.shape_class.runner = environment.runner
     for user in environment.user_classes:
         guard_wait(user)
-    RECORD["began"], RECORD["cpu_seconds"] = time.perf_counter(), -time.process_time()
+    RECORD["began"], RECORD["cpu_before"] = time.perf_counter(), time.process_time()
     gevent.spawn(look, environment.runner)
 
 
@@ -72,14 +72,14 @@ def fault(user_instance: Any, exception: BaseException, **_: object) -> None:
         gevent.spawn(user.environment.runner.quit)
 
 
-@events.quit.add_listener
-def end(exit_code: int, **_: object) -> None:
+@events.quitting.add_listener  # before the learner's own gate, which may end the program,
+@events.quit.add_listener  # and after it, with what it raised
+def end(**_: object) -> None:
     """Write the record: at once or not at all."""
     path = Path(PLAN["path"])
     partial = path.with_suffix(".partial")
-    RECORD["ended"] = time.perf_counter()
-    RECORD["cpu_seconds"] += time.process_time()
-    partial.write_text(json.dumps({**RECORD, "exit_code": exit_code}))
+    spent = {"ended": time.perf_counter(), "cpu_seconds": time.process_time() - RECORD["cpu_before"]}
+    partial.write_text(json.dumps(RECORD | spent))
     partial.replace(path)
 
 
