@@ -435,15 +435,7 @@ def test_two_services_to_their_breaking_point(load_test, workspace, lab, seed, s
         run.require("wait_time")
         if len(plateaus) < plan.steps:
             raise Inconclusive(f"only {len(plateaus)} of {plan.steps} plateaus could be measured")
-        for plateau in plateaus:
-            busy = plateau.requests_per_second * plateau.mean_ms / 1000
-            if busy < 0.7 * plateau.users and run.starved:
-                raise Inconclusive(f"this machine is too busy: Locust itself woke {run.late:.1f} s late")
-            assert busy >= 0.7 * plateau.users, (
-                f"of {plateau.users} users {busy:.1f} were in flight ({plateau.requests_per_second:.1f} requests/s x "
-                f"{plateau.mean_ms:.0f} ms)\n"
-                "wanted: all of them: with LOAD_PACE_SECONDS=0 nobody waits between requests"
-            )
+        all_are_in_flight(run, plateaus)
         by_law = [step * plan.users for step in range(1, plan.steps + 1)]
         true = next(count for count in by_law if count * seconds / slots * 1000 > plan.slo_ms)
         record = lab.records.Step
@@ -453,10 +445,8 @@ def test_two_services_to_their_breaking_point(load_test, workspace, lab, seed, s
         assert got is None or got in steps, f"find_breaking_point returned {got!r}\nwanted: one of the steps, or None"
         outcome.append((run, plateaus, got, true))
         title = f"{slots} slots of {ms(seconds)}: {plan.steps} steps, nobody waits between requests"
-        broken_at = got.users if got else None
-        show.picture(
-            hockey_stick(title, plateaus, slo_ms=plan.slo_ms, capacity=slots / seconds, found=broken_at, true=true)
-        )
+        marks = {"capacity": slots / seconds, "found": got.users if got else None, "true": true}
+        show.picture(hockey_stick(title, plateaus, slo_ms=plan.slo_ms, **marks))
     breaks = [got.users if got else "none" for _, _, got, _ in outcome]
     show.number(f"break at {breaks[0]} and {breaks[1]} users", len(breaks))
     for run, plateaus, got, true in outcome:
@@ -484,13 +474,11 @@ EXPLAINED = {
 
 
 def healthy(seed):
-    """All is well; every second connection gets its answers late, but long before the next request is due."""
+    """All is well; every second connection gets its answers slowly, but long before its next request is due."""
     draw = random.Random(f"{seed} healthy")
     pace = round(draw.uniform(0.3, 0.4), 3)
     service = Service((Answer(0.05 * pace), Answer(0.5 * pace)), by_connection=True)
-    return Plan(
-        "a healthy service", service, draw.randint(2, 3), steps=3, pace_seconds=pace, slo_ms=2000, deadline_ms=10000
-    )
+    return Plan(HEALTHY, service, draw.randint(2, 3), steps=3, pace_seconds=pace, slo_ms=2000, deadline_ms=10000)
 
 
 def faulty(seed):
@@ -542,6 +530,19 @@ def must_have_asked(run):
     run.require("task")
     problems = [a.problem for a in run.arrivals] or [r.said for r in run.requests if r.failed]
     assert not any(problems), f"the service was asked for no prediction: {max(problems)}\nwanted: what 3.1 asks for"
+
+
+def all_are_in_flight(run, plateaus):
+    """In a closed loop Little's law finds every user in a request; a good part has to be."""
+    for plateau in plateaus:
+        busy = plateau.requests_per_second * plateau.mean_ms / 1000
+        if busy < 0.7 * plateau.users and run.starved:
+            raise Inconclusive(f"this machine is too busy: Locust itself woke {run.late:.1f} s late")
+        assert busy >= 0.7 * plateau.users, (
+            f"of {plateau.users} users {busy:.1f} were in flight ({plateau.requests_per_second:.1f} requests/s x "
+            f"{plateau.mean_ms:.0f} ms)\n"
+            "wanted: all of them: with LOAD_PACE_SECONDS=0 nobody waits between requests"
+        )
 
 
 def planned_users(plan, seconds):

@@ -287,3 +287,26 @@ def test_exported_settings_do_not_reach_a_verdict(lab, pytester, monkeypatch):
     ran = lab()
 
     assert ran.ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_an_inconclusive_load_test_is_run_anew(lab, pytester, way):
+    """What was measured on too busy a machine is not shared; another checkpoint's good run is."""
+    (pytester.path / "checks" / "test_ex9.py").write_text(
+        "import pytest\nfrom checks.harness.judging import Inconclusive\n"
+        '@pytest.mark.checkpoint("9.1", points=1)\n'
+        "def test_unsure(load_test, shared):\n"
+        '    kept, tries = shared / "x.run", shared / "tries"\n'
+        "    load_test._used.add(kept)\n"
+        '    assert not kept.exists(), "an old run\\nwanted: none"\n'
+        '    kept.write_text("run")\n'
+        '    tries.write_text(tries.read_text() + "i" if tries.exists() else "i")\n'
+        "    if len(tries.read_text()) < 3:\n"
+        '        raise Inconclusive("busy")\n'
+        '@pytest.mark.checkpoint("9.2", points=1)\n'
+        "def test_shared(shared):\n"
+        '    assert (shared / "x.run").exists(), "nothing\\nwanted: what 9.1 ran"\n'
+    )
+    lab(f"--isolation={way}")
+
+    assert {"9.1": "passed", "9.2": "passed"} == verdicts(pytester.path)
