@@ -56,10 +56,7 @@ def record(request_type: str, name: str, response_time: float, exception: object
     number = int(headers.get("x-request-number") or NO_ANSWER)
     reason = getattr(response, "error", None)  # why there was no answer at all, whatever the task made of it
     said = " ".join(str(words) for words in (exception, reason) if words)[:200] if exception else ""
-    user = id(gevent.getcurrent())
-    RECORD["requests"].append(
-        [time.perf_counter(), response_time, bool(exception), said, request_type, name, number, user]
-    )
+    RECORD["requests"].append([time.perf_counter(), response_time, bool(exception), said, request_type, name, number])
 
 
 @events.user_error.add_listener

@@ -53,7 +53,6 @@ class Sent:
     method: str
     name: str
     number: int
-    user: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,6 @@ class Plateau:
     mean_ms: float
     p95_ms: float
     failure_ratio: float
-    served_p95_ms: float
-    """As the target saw it: from arrival to answer."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +141,7 @@ class Recording:
         for (start, users), (end, _) in pairwise([*changes, (self.users[-1][0] if self.users else 0.0, -1)]):
             start += (end - start) * SETTLING
             sent = [r for r in self.requests if start <= r.finished < end]
-            served = [
-                (a.finished - a.arrived) * 1000 for a in self.arrivals if a.finished and start <= a.finished < end
-            ]
-            if users and sent and served and end - start >= self.plan.step_seconds * SETTLING:
+            if users and sent and end - start >= self.plan.step_seconds * SETTLING:
                 latencies = [request.latency_ms for request in sent]
                 found.append(
                     Plateau(
@@ -156,7 +150,6 @@ class Recording:
                         fmean(latencies),
                         percentile(latencies, 95),
                         sum(request.failed for request in sent) / len(sent),
-                        percentile(served, 95),
                     )
                 )
         return found
