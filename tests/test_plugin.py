@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from checks.harness.workspace import GIVEN
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
@@ -99,8 +101,8 @@ def lab(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
     shutil.copy(ROOT / "conftest.py", pytester.path)
     for folder in ("lab", "checks"):
         pytester.mkdir(folder)
-    for given in ("__init__.py", "settings.py", "errors.py"):
-        shutil.copy(ROOT / "lab" / given, pytester.path / "lab")
+    for given in GIVEN:
+        shutil.copy(ROOT / given, pytester.path / given)
     (pytester.path / "lab" / "thing.py").write_text(THING)
     (pytester.path / "checks" / "test_ex9.py").write_text(VERDICTS)
     return lambda *arguments: pytester.runpytest_subprocess(*arguments, timeout=60)
@@ -285,3 +287,26 @@ def test_exported_settings_do_not_reach_a_verdict(lab, pytester, monkeypatch):
     ran = lab()
 
     assert ran.ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_an_inconclusive_load_test_is_run_anew(lab, pytester, way):
+    """What was measured on too busy a machine is not shared; another checkpoint's good run is."""
+    (pytester.path / "checks" / "test_ex9.py").write_text(
+        "import pytest\nfrom checks.harness.judging import Inconclusive\n"
+        '@pytest.mark.checkpoint("9.1", points=1)\n'
+        "def test_unsure(load_test, shared):\n"
+        '    kept, tries = shared / "x.run", shared / "tries"\n'
+        "    load_test._used.add(kept)\n"
+        '    assert not kept.exists(), "an old run\\nwanted: none"\n'
+        '    kept.write_text("run")\n'
+        '    tries.write_text(tries.read_text() + "i" if tries.exists() else "i")\n'
+        "    if len(tries.read_text()) < 3:\n"
+        '        raise Inconclusive("busy")\n'
+        '@pytest.mark.checkpoint("9.2", points=1)\n'
+        "def test_shared(shared):\n"
+        '    assert (shared / "x.run").exists(), "nothing\\nwanted: what 9.1 ran"\n'
+    )
+    lab(f"--isolation={way}")
+
+    assert {"9.1": "passed", "9.2": "passed"} == verdicts(pytester.path)

@@ -47,7 +47,7 @@ def test_what_a_call_raises_is_told_with_the_call(tmp_path: Path) -> None:
     workspace = open_workspace(ROOT, ROOT / "solutions", tmp_path / "tree")
 
     def told(error: Exception) -> BaseException:
-        with pytest.raises(Exception) as caught, calling("thing(3)", workspace):  # noqa: PT011 - of any kind
+        with pytest.raises(Exception) as caught, calling("thing(3)", workspace):
             raise error
         return caught.value
 

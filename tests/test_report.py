@@ -38,6 +38,20 @@ HISTOGRAM = {
     "p99": 2.9,
     "count": 10,
 }
+CURVE = {
+    "kind": "curve",
+    "title": "4 slots of 50 ms",
+    "points": [
+        {"users": 2, "requests_per_second": 38.9, "p95_ms": 51.0},
+        {"users": 4, "requests_per_second": 79.1, "p95_ms": 52.0},
+        {"users": 120, "requests_per_second": 79.6, "p95_ms": 1501.0},
+        {"users": 140, "requests_per_second": 79.9, "p95_ms": 1749.0},
+    ],
+    "slo_ms": 300.0,
+    "capacity": 80.0,
+    "found": 140,
+    "true": 120,
+}
 TABLE = {"kind": "table", "title": "numbers", "columns": ["name", "value"], "rows": [["a", "1"], ["bb", "22"]]}
 
 
@@ -50,7 +64,7 @@ def run() -> Run:
         checkpoint.judge(verdict, "seen µ\n  wanted: wanted →" if verdict not in ("passed", "not_run") else "")
         checkpoint.why = "It matters " * 20
         checkpoint.where = "lab/service.py:41 in predict\n    " + "return " * 30
-        checkpoint.evidence = [{"kind": "number", "text": "7 of 7", "value": 7}, TIMELINE, HISTOGRAM, TABLE]
+        checkpoint.evidence = [{"kind": "number", "text": "7 of 7", "value": 7}, TIMELINE, HISTOGRAM, CURVE, TABLE]
         checkpoints.append(checkpoint)
     exercise = Exercise(1, "a title", "what it is about", checkpoints)
     return Run("your own files", "0123456789ab", 42, "2020-01-01T00:00:00+00:00", {"cores": 2}, [exercise])

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from checks.harness.workspace import open_workspace
-from tests.conftest import Judge
-from tests.exercises import EXERCISES, ROOT, Checkpoint
+from tests.exercises import EXERCISES, ROOT, Checkpoint, Exercise
+from tests.runs import Judged, judge
 
 POINTS = {1: 20, 2: 25, 3: 20, 4: 25, 5: 10}
 SOLUTIONS = ROOT / "solutions"
@@ -90,23 +91,33 @@ def test_a_stub_names_the_checkpoint_that_waits_for_it(path: str) -> None:
         assert what, f"{path}:{stub.lineno}"
 
 
-@pytest.mark.parametrize("number", EXERCISES)
-def test_untouched_stubs_earn_nothing(number: int, judge: Judge) -> None:
+@dataclass(frozen=True)
+class Whole:
+    """A whole exercise, to be run ahead of the test that asks about it."""
+
+    exercise: Exercise
+    workspace: Path | None
+
+    def run(self, folder: Path) -> Judged:
+        """Judge it."""
+        return judge(folder, self.workspace, self.exercise.path)
+
+
+@pytest.mark.parametrize("case", [Whole(e, None) for e in EXERCISES.values()], ids=EXERCISES)
+def test_untouched_stubs_earn_nothing(case: Whole, run: Judged) -> None:
     """Before the first line is written every checkpoint is open, and none is failed."""
-    run = judge(None, EXERCISES[number].path)
-
     assert {"not_started", "locked"} >= set(run.verdicts.values()), run.card
-    assert [c.id for c in EXERCISES[number].checkpoints] == list(run.verdicts)
+    assert [c.id for c in case.exercise.checkpoints] == list(run.verdicts)
 
 
-@pytest.mark.parametrize("number", EXERCISES)
-def test_the_solution_earns_every_point(number: int, judge: Judge) -> None:
+@pytest.mark.parametrize("case", [Whole(e, SOLUTIONS) for e in EXERCISES.values()], ids=EXERCISES)
+def test_the_solution_earns_every_point(case: Whole, run: Judged) -> None:
     """The solution passes every checkpoint, and the points are those of the curriculum."""
-    run = judge(SOLUTIONS, EXERCISES[number].path)
+    points = POINTS[case.exercise.number]
 
     assert dict.fromkeys(run.verdicts, "passed") == run.verdicts, run.card
-    assert POINTS[number] == sum(c["points"] for c in run.checkpoints.values())
-    assert POINTS[number] == sum(c.points for c in EXERCISES[number].checkpoints)
+    assert points == sum(c["points"] for c in run.checkpoints.values())
+    assert points == sum(c.points for c in case.exercise.checkpoints)
 
 
 @pytest.mark.parametrize("path", SOLVED)
@@ -118,7 +129,7 @@ def test_the_examples_in_docstrings_hold(path: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, judge: Judge) -> None:
+def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, tmp_path: Path) -> None:
     """Who has finished exercise 1 has all its points, and nothing of exercise 2 is called wrong."""
     for untouched in ("lab/timing.py", "lab/logs.py"):
         shutil.copy(ROOT / untouched, solution / untouched)
@@ -129,7 +140,7 @@ def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, judge: 
     text = re.sub(r"    configure_logging\(\)\n.*?(?=    return app)", "", text, flags=re.DOTALL)
     service.write_text(text)
 
-    first, second = judge(solution, "checks/test_ex1.py"), judge(solution, "checks/test_ex2.py")
+    first, second = (judge(tmp_path, solution, f"checks/test_ex{number}.py") for number in (1, 2))
 
     assert set(first.verdicts.values()) == {"passed"}, first.card
     assert {"not_started", "locked"} >= set(second.verdicts.values()), second.card

@@ -12,8 +12,8 @@
     locked = ["1.9"]                              # and these are locked by them
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
 
-A checkpoint that starts real servers takes longer than all others together: it runs only for the answers that name it,
-and for those with `real = true`.
+A checkpoint that starts real servers, or Locust, takes longer than all others together: it runs only for the answers
+that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with `real = true`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ import pytest
 from tests.exercises import EXERCISES, ROOT
 from tests.runs import Judged, judge
 
-REAL = frozenset({"serve"})
-"""Fixtures of checkpoints that start real servers."""
+REAL = frozenset({"serve", "serve_target", "load_test"})
+"""Fixtures of checkpoints that start real servers, or Locust."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Answer:
     fails: list[str]
     locked: list[str] = field(default_factory=list)
     says: list[str] = field(default_factory=list)
-    real: bool = False
+    real: bool | list[str] = False
 
     def write(self, workspace: Path) -> None:
         """Put the solution there, with this answer's changes."""
@@ -65,8 +65,8 @@ class Answer:
         """Judge this answer, as `pytest checks/test_exN.py --workspace DIR` does."""
         self.write(folder / "workspace")
         exercise = EXERCISES[self.exercise]
-        named = {*self.fails, *self.locked}
-        spared = [c for c in exercise.checkpoints if c.fixtures & REAL and c.id not in named and not self.real]
+        named = {*self.fails, *self.locked, *(self.real if isinstance(self.real, list) else ())}
+        spared = [c for c in exercise.checkpoints if c.fixtures & REAL and c.id not in named and self.real is not True]
         deselected = [f"--deselect={exercise.path}::{checkpoint.function}" for checkpoint in spared]
         return judge(folder, folder / "workspace", exercise.path, *deselected)
 

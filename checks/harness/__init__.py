@@ -6,6 +6,11 @@ checkpoints    what a pytest item says of itself as a checkpoint
 verdicts       from an exception to a verdict
 metrics sandwich what their service says of itself; that it lies between model and client
 inprocess      the learner's app on an event loop in a thread of its own
+locustfile     where the parts of the learner's load test are, without importing it
+loadtest       runs of Locust with what the learner wrote for it
+recording      what a run of Locust left
+targets        servers of known capacity, which count what arrives
+recorder       what runs inside Locust and records it
 traffic        load on a real server: plans
 loops          the closed and the open loop
 connections    one HTTP connection of the generator

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checks.harness.checkpoints import SHOWN
+from checks.harness.checkpoints import CHECKPOINT, SHOWN
 from checks.harness.inprocess import InProcess
 from checks.harness.judging import Inconclusive
+from checks.harness.loadtest import LoadTests
 from checks.harness.report.evidence import Show
 from checks.harness.servers import Server, ServerError, server, uvicorn_command
+from checks.harness.targets import Service as TargetService
+from checks.harness.targets import Target, target
 from checks.harness.wallclock import WallClock
 from checks.harness.watch import SLEEPS
 from checks.harness.workspace import LearnerError, LearnerModules, Workspace
@@ -112,6 +115,22 @@ def wall_clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
     clock = WallClock()
     clock.install(monkeypatch.setattr)
     return clock
+
+
+@pytest.fixture
+def load_test(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> Iterator[LoadTests]:
+    """`load_test(plan, ...)` runs Locust with the learner's locustfile, or takes what another checkpoint has run."""
+    tests = LoadTests(workspace, shared)
+    yield tests
+    if request.node.stash[CHECKPOINT].verdict == "inconclusive":
+        tests.forget()
+
+
+@pytest.fixture
+def serve_target() -> Iterator[Callable[[TargetService], Target]]:
+    """`serve_target(service)` starts a server of known capacity, for a load of the harness's own generator."""
+    with ExitStack() as running:
+        yield lambda service: running.enter_context(target(service))
 
 
 @pytest.fixture

@@ -26,13 +26,14 @@ from rich.console import Console
 from checks.harness import checkpoints
 from checks.harness.apart import Apart, told, unsent
 from checks.harness.checkpoints import CHECKPOINT, SHOWN
-from checks.harness.fixtures import lab, rng, serve, service, show, wall_clock
+from checks.harness.fixtures import lab, load_test, rng, serve, serve_target, service, show, wall_clock
+from checks.harness.loadtest import doing
 from checks.harness.report import results
 from checks.harness.report.card import WIDTH, Card
 from checks.harness.verdicts import judge
 from checks.harness.workspace import LearnerError, Workspace, open_workspace
 
-__all__ = ["lab", "rng", "serve", "service", "show", "wall_clock"]
+__all__ = ["lab", "load_test", "rng", "serve", "serve_target", "service", "show", "wall_clock"]
 
 LAB = pytest.StashKey["Lab"]()
 ORDER = pytest.StashKey[int]()
@@ -96,6 +97,7 @@ class Lab:
         self.config = config
         self.workspace = workspace
         self.scratch = scratch
+        self.shared: Path = config.option.isolated.parent if config.option.isolated else scratch
         self.seed: int = config.option.seed if config.option.seed is not None else random.randrange(10**6)
         self.path = results_path(config)
         self.apart = Apart(config, workspace, scratch, self.seed)
@@ -226,7 +228,9 @@ class Lab:
         """What runs right now, and for how long, on a line that the next one replaces."""
         if self.card and self.console.is_terminal and self.config.option.capture != "no":
             checkpoint, since = self._running
-            text = f"   {checkpoint.id:<5}{checkpoint.title[:40]:<41}{time.monotonic() - since:.0f} s"
+            what, left = doing(self.shared)
+            text = f"   {checkpoint.id:<5}{(what or checkpoint.title)[:40]:<41}{time.monotonic() - since:.0f} s"
+            text += f", about {max(left, 1):.0f} s left" if what else ""
             self.console.file.write(f"\r{text}\x1b[K")
             self.console.file.flush()
 
@@ -268,6 +272,12 @@ class Lab:
 def workspace(request: pytest.FixtureRequest) -> Workspace:
     """Whose files are judged."""
     return request.config.stash[LAB].workspace
+
+
+@pytest.fixture
+def shared(request: pytest.FixtureRequest) -> Path:
+    """A folder that all checkpoints of this run share."""
+    return request.config.stash[LAB].shared
 
 
 @pytest.fixture

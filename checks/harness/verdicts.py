@@ -14,7 +14,7 @@ from checks.harness.inprocess import NoAnswer
 from checks.harness.judging import Inconclusive
 from checks.harness.report.results import Verdict
 from checks.harness.servers import ServerDied, ServerNotReady
-from checks.harness.workspace import LearnerError, Workspace, describe
+from checks.harness.workspace import LearnerError, StubError, Workspace, describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ def judge(error: BaseException, workspace: Workspace) -> Judged:
         match cause:
             case NotImplementedError() if where:
                 return Judged("not_started", str(cause) or "a stub that is still to be filled in", where)
+            case StubError():
+                return Judged("not_started", str(cause), cause.where)
             case Inconclusive():
                 return Judged("inconclusive", str(cause))
             case LearnerError():

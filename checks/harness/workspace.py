@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType, TracebackType
 
-GIVEN = ("lab/__init__.py", "lab/settings.py", "lab/errors.py", "lab/routes.py", "lab/recommender.py")
+GIVEN = tuple(f"lab/{name}.py" for name in ("__init__", "settings", "errors", "routes", "recommender", "records"))
 """Files that a learner does not edit: they come from the lab, whatever the workspace holds in their place."""
 
 FRAMEWORK = (
@@ -44,6 +44,10 @@ class LearnerError(Exception):
         self.explains_itself = explains_itself
 
 
+class StubError(LearnerError):
+    """A stub that another process came upon: what it says it waits for, and where."""
+
+
 @dataclass
 class Workspace:
     """The files under judgement: `source` is the learner's folder, `tree` is where they run from, complete."""
@@ -68,6 +72,10 @@ class Workspace:
         """`lab/service.py:41 in predict` when the line is the learner's, else `None`."""
         function = "" if code.co_name == "<module>" else f" in {code.co_name}"
         return self._line(Path(code.co_filename), line, function)
+
+    def where_line(self, path: Path, line: int, function: str = "<module>") -> str | None:
+        """The same for a line that another process told of."""
+        return self._line(path, line, "" if function == "<module>" else f" in {function}")
 
     def _line(self, path: Path, line: int, function: str) -> str | None:
         if not path.is_relative_to(self.tree):

@@ -1,4 +1,4 @@
-"""Draws evidence in characters: a row per request, a histogram, a table. 80 columns, with or without Unicode."""
+"""Draws evidence in characters: rows of requests, histogram, table, curve. 80 columns, with or without Unicode."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from rich.text import Text
 LABEL = 8
 BAR = 48
 """Columns of a row's name, and of its bar."""
+
+CURVE = 24
+"""Columns of each of the two bars of a curve."""
 
 
 def draw(evidence: dict[str, Any], *, ascii_only: bool) -> list[Text]:
@@ -72,8 +75,42 @@ def _table(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:  # noqa: A
     return lines
 
 
+def _curve(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:
+    """Throughput and p95 over users, side by side: a hockey stick lies on its side."""
+    full, limit = ("#", "|") if ascii_only else ("█", "┊")
+    points, slo, capacity = evidence["points"], evidence["slo_ms"], evidence["capacity"]
+    fastest = max([capacity, *(point["requests_per_second"] for point in points)])
+    slowest = max([slo, *(point["p95_ms"] for point in points)])
+    lines = [Text(evidence["title"], style="bold")]
+    lines.append(Text(f"{'users':>5}  {'requests/s':<{CURVE + 6}}  p95 in ms", style="dim"))
+    for point in points:
+        throughput = _bar(point["requests_per_second"], capacity, fastest, full, limit, "cyan")
+        latency = _bar(point["p95_ms"], slo, slowest, full, limit, "yellow" if point["p95_ms"] > slo else "cyan")
+        line = Text(f"{point['users']:>5}  ").append_text(throughput)
+        line.append(f"{point['requests_per_second']:>6.0f}  ").append_text(latency)
+        line.append(f"{point['p95_ms']:>6.0f}").append(_marks(evidence, point["users"]), style="bold")
+        lines.append(line)
+    words = f"{limit} capacity {capacity:.0f} requests/s"
+    lines.append(Text(f"{'':>7}{words:<{CURVE + 6}}  {limit} SLO {slo:.0f} ms", style="dim"))
+    return lines
+
+
+def _marks(evidence: dict[str, Any], users: int) -> str:
+    """Whether the breaking point is here: as it was found, as it truly is, or both."""
+    marks = [name for name in ("found", "true") if evidence[name] == users]
+    return {0: "", 1: f" {''.join(marks)}", 2: " breaks"}[len(marks)]
+
+
+def _bar(value: float, mark: float, most: float, full: str, limit: str, style: str) -> Text:
+    """A bar with a line across it where the limit is."""
+    length, at = round(value / most * (CURVE - 1)), round(mark / most * (CURVE - 1))
+    bar = Text((full * length).ljust(CURVE), style=style)
+    return Text.assemble(bar[:at], (limit, "bold"), bar[at + 1 :])
+
+
 _DRAWINGS: dict[str, Callable[[dict[str, Any], bool], list[Text]]] = {
     "timeline": _timeline,
     "histogram": _histogram,
     "table": _table,
+    "curve": _curve,
 }

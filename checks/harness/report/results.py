@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 Verdict = Literal["not_run", "passed", "failed", "not_started", "locked", "inconclusive", "lab_error"]
 Evidence = dict[str, Any]
-"""`{"kind": "number" | "timeline" | "histogram" | "table", ...}`, as `evidence.Show` collects it."""
+"""`{"kind": "number" | "timeline" | "histogram" | "table" | "curve", ...}`, as `evidence.Show` collects it."""
 
 SCHEMA = "lab-results/v1"
 

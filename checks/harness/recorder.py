@@ -1,0 +1,166 @@
+"""A second locustfile, beside the learner's: records what Locust does, and minds the parts that are still stubs.
+
+Runs inside Locust (`locust -f theirs.py,recorder.py`) and is imported nowhere else. `LOAD_RECORDER` is a JSON object:
+`path` (where the record goes), `users`, `steps`, `step_seconds`, `pace_seconds` (what was asked for) and `grace`
+(seconds after the last step until a shape that does not end is ended). The record is one JSON object, see `recording`.
+
+A part that raises `NotImplementedError` must not keep the others from being judged: the shape and the wait are then the
+recorder's own, and the record says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import gevent  # type: ignore[import-untyped]
+from locust import LoadTestShape, User, constant_pacing, events
+from locust.env import Environment
+from locust.runners import Runner
+
+PLAN: dict[str, Any] = json.loads(os.environ["LOAD_RECORDER"])
+LOOK_SECONDS = 0.05
+FAULTS_KEPT = 5
+HOPELESS = 3
+"""So many faults and not one request: the run is ended."""
+
+RECORD: dict[str, Any] = {"requests": [], "users": [], "ticks": [], "faults": [], "lags": [], "overdue": False}
+FAULTS = 0
+NO_ANSWER = -1
+
+
+@events.init.add_listener
+def begin(environment: Environment, **_: object) -> None:
+    """Put the guards around the learner's parts, now that Locust has them."""
+    logging.getLogger().addHandler(Uncaught())
+    shape = environment.shape_class
+    RECORD["shape"] = type(shape).__name__ if shape else None
+    environment.shape_class = Guarded(shape)
+    environment.shape_class.runner = environment.runner
+    for user in environment.user_classes:
+        guard_wait(user)
+    RECORD["began"], RECORD["cpu_before"] = time.perf_counter(), time.process_time()
+    gevent.spawn(look, environment.runner)
+
+
+@events.request.add_listener
+def record(request_type: str, name: str, response_time: float, exception: object, response: Any, **_: object) -> None:
+    """Keep one request: when it ended, how long it took, what Locust was told of it, and which one it was there."""
+    headers = getattr(response, "headers", None) or {}
+    number = int(headers.get("x-request-number") or NO_ANSWER)
+    reason = getattr(response, "error", None)  # why there was no answer at all, whatever the task made of it
+    said = " ".join(str(words) for words in (exception, reason) if words)[:200] if exception else ""
+    RECORD["requests"].append([time.perf_counter(), response_time, bool(exception), said, request_type, name, number])
+
+
+@events.user_error.add_listener
+def fault(user_instance: Any, exception: BaseException, **_: object) -> None:
+    """Keep what a task raised; go no further where nothing can come of it."""
+    note("task", exception)
+    stub = isinstance(exception, NotImplementedError)
+    if stub or (not RECORD["requests"] and FAULTS >= HOPELESS):
+        user = getattr(user_instance, "user", user_instance)
+        gevent.spawn(user.environment.runner.quit)
+
+
+@events.quitting.add_listener  # before the learner's own gate, which may end the program,
+@events.quit.add_listener  # and after it, with what it raised
+def end(**_: object) -> None:
+    """Write the record: at once or not at all."""
+    path = Path(PLAN["path"])
+    partial = path.with_suffix(".partial")
+    spent = {"ended": time.perf_counter(), "cpu_seconds": time.process_time() - RECORD["cpu_before"]}
+    partial.write_text(json.dumps(RECORD | spent))
+    partial.replace(path)
+
+
+class Guarded(LoadTestShape):
+    """The learner's shape, with its answers written down; where it cannot answer, one that climbs as was asked."""
+
+    abstract = True  # Locust must not take it for a second shape of its own
+
+    def __init__(self, theirs: LoadTestShape | None) -> None:
+        super().__init__()
+        self.theirs = theirs
+
+    def reset_time(self) -> None:
+        """Start both clocks."""
+        super().reset_time()
+        if self.theirs:
+            self.theirs.reset_time()
+
+    def tick(self) -> Any:
+        """What the learner's shape says now."""
+        at = self.get_run_time()
+        step = int(at // PLAN["step_seconds"]) + 1
+        told: Any = None if step > PLAN["steps"] else (step * PLAN["users"], step * PLAN["users"])
+        if self.theirs:
+            self.theirs.runner = self.runner
+            try:
+                told = self.theirs.tick()
+                if told is not None:
+                    users, rate = told[:2]
+                    told = (int(users), float(rate), *told[2:])
+            except Exception as error:
+                note("tick", error)
+        RECORD["ticks"].append([at, None if told is None else list(told[:2]), self.get_current_user_count()])
+        if at > PLAN["steps"] * PLAN["step_seconds"] + PLAN["grace"]:
+            RECORD["overdue"] = told is not None
+            return None
+        return told
+
+
+def guard_wait(user: type[User]) -> None:
+    """Wait as was asked where the learner's wait is still a stub."""
+    theirs = user.wait_time
+
+    def wait_time(self: User) -> float:
+        try:
+            seconds: float = theirs(self)
+        except NotImplementedError as error:
+            note("wait_time", error)
+            seconds = constant_pacing(PLAN["pace_seconds"])(self)
+        return seconds
+
+    user.wait_time = wait_time
+
+
+class Uncaught(logging.Handler):
+    """Keeps what a listener raised, such as the gate: Locust logs that, and goes on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See whether this line was logged for an exception."""
+        if "event handler" in str(record.msg) and (error := sys.exc_info()[1]):
+            note("listener", error)
+
+
+def look(runner: Runner) -> None:
+    """Write down how many users there are, and how late this program gets to run."""
+    while True:
+        due = time.perf_counter() + LOOK_SECONDS
+        gevent.sleep(LOOK_SECONDS)
+        now = time.perf_counter()
+        RECORD["lags"].append(now - due)
+        RECORD["users"].append([now, runner.user_count])
+
+
+def note(part: str, error: BaseException) -> None:
+    """Keep an exception: in which part, what, and where."""
+    global FAULTS
+    FAULTS += 1
+    frames = [[frame.filename, frame.lineno, frame.name] for frame in traceback.extract_tb(error.__traceback__)]
+    told = {
+        "part": part,
+        "type": type(error).__name__,
+        "words": str(error)[:300],
+        "frames": frames,
+        "stub": isinstance(error, NotImplementedError),
+    }
+    if len(RECORD["faults"]) < FAULTS_KEPT and told not in RECORD["faults"]:
+        RECORD["faults"].append(told)

@@ -1,0 +1,223 @@
+"""Locust in processes of its own: what it leaves, what it is told to be, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from checks.harness import loadtest
+from checks.harness.judging import Inconclusive
+from checks.harness.loadtest import LoadTests, NoRun, doing, locust_command, locust_environment, run_guarded
+from checks.harness.locustfile import where_part
+from checks.harness.recording import Plan
+from checks.harness.targets import Answer, Service, Target, target
+from checks.harness.workspace import LearnerError, StubError, Workspace, open_workspace
+from tests.exercises import ROOT
+
+PLAN = Plan("a small one", Service((Answer(0.01),)), users=2)
+
+COUNTER = """
+import os, pathlib
+from locust import events
+
+requests = 0
+
+@events.request.add_listener
+def count(**_):
+    global requests
+    requests += 1
+
+@events.quit.add_listener
+def write(exit_code, **_):
+    pathlib.Path(__file__).with_name(f"{os.getpid()}.count").write_text(f"{requests} {exit_code}")
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """The solution's."""
+    return open_workspace(ROOT, ROOT / "solutions", tmp_path / "tree")
+
+
+@pytest.fixture
+def load_tests(workspace: Workspace, tmp_path: Path) -> LoadTests:
+    """A session without results."""
+    (tmp_path / "shared").mkdir()
+    return LoadTests(workspace, tmp_path / "shared")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_run_is_recorded_and_not_repeated(
+    load_tests: LoadTests, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Target and Locust agree; the same plan is then answered from what was kept, until that is forgotten."""
+    [run] = load_tests(PLAN)
+    monkeypatch.setattr(loadtest, "_locust", lambda *_: (1, "not again"))
+    [again] = load_tests(PLAN)
+
+    assert 0 == run.exit_code
+    assert len(run.requests) == len(run.arrivals) > 10
+    assert {request.number for request in run.requests} == {arrival.number for arrival in run.arrivals}
+    assert "StepLoad" == run.shape
+    assert run == again
+    load_tests.forget()
+    with pytest.raises(LearnerError, match="not again"):
+        load_tests(PLAN)
+
+
+def test_locust_stays_out_of_the_judge() -> None:
+    """It would patch sockets and sleeps of everything that comes after it."""
+    code = "import sys, checks.harness.plugin; print(sorted({'locust', 'gevent'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert "[]" == done.stdout.strip(), done.stderr
+
+
+def test_progress_is_told(load_tests: LoadTests, tmp_path: Path) -> None:
+    """The card reads what is being measured and for how long; nothing before and after."""
+    assert ("", 0.0) == doing(tmp_path / "shared")
+
+    load_tests._say("a small one", 7)
+    what, left = doing(tmp_path / "shared")
+
+    assert "a small one" == what
+    assert 6 < left <= 7
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "words"),
+    [
+        (1, "INFO Starting\nERROR/locust.main: No User class found!\n", "found no user class"),
+        (1, 'File "{tree}/loadtests/locustfile.py", line 3, in <module>\nValueError: no\n', "run it: ValueError: no\n"),
+        (1, 'File "{tree}/loadtests/locustfile.py", line 3\nSyntaxError: invalid syntax\n', "run it: SyntaxError"),
+        (7, "some noise\n", "ended with exit code 7: some noise"),
+        (0, "", "ended with exit code 0: it printed nothing"),
+        (None, "", "did not come to its end, and was killed"),
+    ],
+)
+def test_what_keeps_locust_from_running_is_one_line(
+    code: int | None, log: str, words: str, workspace: Workspace
+) -> None:
+    """In words for a learner, with their own line where there is one."""
+    said = loadtest._no_run(PLAN, code, log.format(tree=workspace.tree), Target(PLAN.service), workspace)
+
+    assert words in said.words
+    assert "\nwanted: " in said.words
+    assert ("line 3" in log) == ((said.where or "").startswith("loadtests/locustfile.py:3"))
+
+
+def test_a_stub_at_import_is_not_started(workspace: Workspace) -> None:
+    """It says what it waits for."""
+    log = f'File "{workspace.tree}/loadtests/locustfile.py", line 3, in x\nNotImplementedError: 3.1: the task\n'
+
+    said = loadtest._no_run(PLAN, 1, log, Target(PLAN.service), workspace)
+
+    assert NoRun("3.1: the task", said.where, stub=True) == said
+    with pytest.raises(StubError):
+        loadtest._usable(said)
+
+
+def test_a_missing_locustfile_is_told(load_tests: LoadTests, workspace: Workspace) -> None:
+    """No Locust can say it better."""
+    (workspace.tree / "loadtests" / "locustfile.py").unlink()
+
+    with pytest.raises(LearnerError, match=r"there is no loadtests/locustfile\.py"):
+        load_tests(PLAN)
+
+
+def test_a_starved_machine_is_not_the_learners_fault(workspace: Workspace) -> None:
+    """Killed at the deadline, while the target, too, hardly got to run."""
+    said = loadtest._no_run(PLAN, None, "", Target(PLAN.service, lags=[0.5] * 20), workspace)
+
+    with pytest.raises(Inconclusive):
+        loadtest._usable(said)
+
+
+def test_locust_that_does_not_end_is_killed_with_its_workers(tmp_path: Path) -> None:
+    """Neither the process nor the workers it forked are left after the deadline."""
+    endless = tmp_path / "endless.py"
+    endless.write_text(
+        "import os, pathlib\nfrom locust import User, constant, events, task\n"
+        "class Endless(User):\n    wait_time = constant(0.1)\n    @task\n    def nothing(self): pass\n"
+        "@events.test_start.add_listener\n"
+        "def note(**_): pathlib.Path(__file__).with_name(f'{os.getpid()}.pid').touch()\n"
+    )
+    command = locust_command("--processes=2", "--host=http://127.0.0.1:9", locustfiles=[endless])
+    code, log = run_guarded(command, locust_environment(tmp_path), tmp_path, seconds=8)
+    pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    deadline = time.monotonic() + 5
+    while any(map(psutil.pid_exists, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert code is None
+    assert 3 == len(pids), log
+    assert [] == [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+def test_a_master_and_two_workers_are_one_load_test(workspace: Workspace, tmp_path: Path) -> None:
+    """The master reports the sum of what its workers sent, and the target saw as much; the gate is the master's."""
+    counter, port = tmp_path / "counter.py", free_port()
+    counter.write_text(COUNTER)
+    files = [workspace.tree / "loadtests" / "locustfile.py", counter]
+    env = locust_environment(workspace.tree) | {
+        "LOAD_STEPS": "2",
+        "LOAD_STEP_USERS": "4",
+        "LOAD_STEP_SECONDS": "2",
+        "LOAD_PACE_SECONDS": "0.1",
+    }
+    with target(Service((Answer(0.01),))) as running, ExitStack() as processes:
+
+        def start(*arguments: str) -> subprocess.Popen[bytes]:
+            command = locust_command(f"--host={running.url}", "--stop-timeout=5", *arguments, locustfiles=files)
+            process = processes.enter_context(
+                subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
+            )
+            processes.callback(process.kill)
+            return process
+
+        report = tmp_path / "report"
+        where = f"--master-bind-host=127.0.0.1 --master-bind-port={port}".split()
+        master = start("--master", "--expect-workers=2", *where, f"--json-file={report}")
+        workers = [start("--worker", f"--master-port={port}") for _ in range(2)]
+        codes = [process.wait(60) for process in (master, *workers)]
+    counts = {int(path.stem): [*map(int, path.read_text().split())] for path in tmp_path.glob("*.count")}
+    sent = [counts[worker.pid][0] for worker in workers]
+    [row] = json.loads(report.with_suffix(".json").read_text())
+
+    assert [0, 0, 0] == codes
+    assert 0 == counts[master.pid][0]
+    assert min(sent) > 0
+    assert sum(sent) == row["num_requests"] == len(running.arrivals)
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [("task", "def predict"), ("wait_time", "def wait_time"), ("tick", "def tick"), ("gate", "def slo_gate")],
+)
+def test_the_parts_of_a_locustfile_are_found_without_importing_it(part: str, line: str, workspace: Workspace) -> None:
+    """By what makes them what they are, not by their names where those are free."""
+    assert line in (where_part(workspace, part) or "")
+
+
+def test_what_a_shell_exports_does_not_reach_locust(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Settings of Locust or of a load test made by hand must not change a verdict."""
+    monkeypatch.setenv("LOAD_STEPS", "99")
+    monkeypatch.setenv("LOCUST_HOST", "http://127.0.0.1:9")
+
+    assert not {"LOAD_STEPS", "LOCUST_HOST"} & set(locust_environment(tmp_path))
+    assert os.environ["LOAD_STEPS"] == "99"

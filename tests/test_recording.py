@@ -1,0 +1,106 @@
+"""Recordings: plateaus and paces cut from what Locust and its target wrote down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from checks.harness.recording import Fault, Plan, Recording, Sent, hockey_stick
+from checks.harness.targets import Answer, Arrival, Service
+from checks.harness.workspace import LearnerError, StubError
+
+PLAN = Plan("two steps", Service((Answer(0.01),)), users=2, steps=2, step_seconds=3.0)
+
+
+def arrival(number: int, arrived: float, connection: int = 0, seconds: float = 0.01) -> Arrival:
+    """A valid request, answered after `seconds`."""
+    return Arrival(number, connection, "POST", "/predict", "", b"{}", Answer(0.01), 1, arrived, arrived + seconds)
+
+
+def sent(finished: float, latency_ms: float = 10.0, *, failed: bool = False) -> Sent:
+    """A request as Locust told of it."""
+    return Sent(finished, latency_ms, failed, "", "POST", "/predict", -1)
+
+
+@pytest.fixture
+def recording() -> Recording:
+    """3 s of 2 users at 10 requests/s and 10 ms, then 3 s of 4 users at 20 requests/s and 40 ms, a tenth failed."""
+    slow = [sent(103 + i / 20, 10 if i < 20 else 40, failed=i % 10 == 0) for i in range(60)]
+    return Recording(
+        plan=PLAN,
+        exit_code=0,
+        shape="StepLoad",
+        overdue=False,
+        requests=(*(sent(100 + i / 10) for i in range(30)), *slow),
+        users=tuple((99.9 + i / 10, 0 if i < 1 else 2 if i < 31 else 4 if i < 61 else 0) for i in range(63)),
+        ticks=(),
+        faults=(),
+        arrivals=tuple(arrival(i, 100 + i / 15) for i in range(90)),
+        late=0.0,
+        target_late=0.0,
+        busy=0.1,
+    )
+
+
+def test_plateaus_are_cut_where_the_users_change(recording: Recording) -> None:
+    """Each without its first third, in which it has not settled."""
+    first, second = recording.plateaus()
+
+    assert (2, 4) == (first.users, second.users)
+    assert 10 == pytest.approx(first.requests_per_second, rel=0.05)
+    assert 20 == pytest.approx(second.requests_per_second, rel=0.05)
+    assert (10, 40) == (first.p95_ms, second.mean_ms)
+    assert 0.1 == pytest.approx(second.failure_ratio, abs=0.01)
+
+
+def test_users_on_their_way_are_no_plateau(recording: Recording) -> None:
+    """A number of users that was there for a moment is not judged."""
+    users = [*recording.users]
+    users[31] = (users[31][0], 3)
+
+    assert [2, 4] == [plateau.users for plateau in replace(recording, users=tuple(users)).plateaus()]
+
+
+def test_gaps_are_those_of_a_connection(recording: Recording) -> None:
+    """The median from start to start, by connection; one request alone has none."""
+    arrivals = [*(arrival(i, i * 0.5, connection=1) for i in range(5)), arrival(9, 0.1, connection=2)]
+
+    assert [0.5] == replace(recording, arrivals=tuple(arrivals)).gaps([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("late", "target_late", "busy", "starved"),
+    [
+        (0.01, 0.01, 0.1, False),
+        (0.5, 0.01, 0.1, True),  # the machine did not let it run
+        (0.5, 0.01, 0.9, False),  # it kept itself busy: a locustfile that computes
+        (0.01, 0.5, 0.9, True),
+    ],
+)
+def test_a_run_is_starved_when_the_machine_kept_it_waiting(
+    late: float, target_late: float, busy: float, starved: bool, recording: Recording
+) -> None:
+    """Late because of others, not because of itself."""
+    assert replace(recording, late=late, target_late=target_late, busy=busy).starved is starved
+
+
+def test_a_part_that_raised_is_told_and_a_stub_is_not_started(recording: Recording) -> None:
+    """Only for who asks for that part."""
+    run = replace(
+        recording, faults=(Fault("tick", "KeyError: 1", "x:1", False), Fault("wait_time", "3.3: w", "x:2", True))
+    )
+
+    run.require("task")
+    with pytest.raises(LearnerError, match="KeyError"):
+        run.require("tick")
+    with pytest.raises(StubError, match=r"3\.3"):
+        run.require("wait_time")
+
+
+def test_a_hockey_stick_holds_every_plateau(recording: Recording) -> None:
+    """As plain data for JSON."""
+    curve = hockey_stick("t", recording.plateaus(), slo_ms=30, capacity=20, found=4, true=None)
+
+    assert [2, 4] == [point["users"] for point in curve["points"]]
+    assert ("curve", 4, None) == (curve["kind"], curve["found"], curve["true"])
