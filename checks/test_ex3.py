@@ -15,7 +15,7 @@ import pytest
 
 from checks.harness.judging import Inconclusive
 from checks.harness.locustfile import where_part
-from checks.harness.reading import is_number
+from checks.harness.reading import calling, is_number
 from checks.harness.recording import Plan, hockey_stick
 from checks.harness.targets import Answer, Service
 from checks.harness.trace import percentile
@@ -56,7 +56,7 @@ def test_locust_and_the_service_agree(load_test, workspace, seed, show):
     )
     different = len({arrival.body for arrival in arrived})
     assert different > len(arrived) / 2, (
-        f"{len(arrived)} requests asked {different} different questions\n"
+        f"{len(arrived)} requests asked {different} different question{'s' * (different != 1)}\n"
         "wanted: each its own: a cache, in the service or on the way, would answer all others"
     )
     rows = Counter((request.method, request.name) for request in sent)
@@ -120,13 +120,22 @@ def test_failures_are_counted(load_test, workspace, seed, show):
             missed[kind] += not request.failed
         elif request.failed and late < 1 - NEAR:
             innocent.append(request)
-    rows = [(kind, counted[kind] + missed[kind], counted[kind]) for kind in (REFUSED, WRONG, LATE)]
-    show.table("what the service did", ("answers", "given", "counted as failures"), rows)
-    for kind, number in missed.most_common():
-        assert not number, (
-            f"{number} of {number + counted[kind]} answers that were {kind} were counted as good\n"
-            f"wanted: a failure each{EXPLAINED[kind].format(deadline=deadline)}"
+    rows = [(kind, dealt[kind], counted[kind], missed[kind]) for kind in (REFUSED, WRONG, LATE)]
+    show.table("what the service did", ("answers", "given", "counted as failures", "as good"), rows)
+    fault = run.fault("task")
+    show.at(fault and fault.where)
+    raised = f", and your code raised {fault.words}" if fault else ""
+    for kind in (REFUSED, WRONG, LATE):
+        assert not missed[kind], (
+            f"{missed[kind]} of {missed[kind] + counted[kind]} answers that were {kind} were counted as good{raised}\n"
+            f"wanted: a failure each{EXPLAINED[kind].format(deadline=deadline)}\ntry: {TRY[kind]}"
         )
+    unheard = len(run.arrivals) - len(run.requests)
+    assert unheard <= 0, (
+        f"{unheard} of {len(run.arrivals)} requests were not counted at all{raised}\n"
+        "wanted: every request counts, and a bad answer is a failure, not an exception\n"
+        "try: Look at the status first: what is no good answer may hold no JSON, and no prediction."
+    )
     if innocent:
         answer = json.loads(run.arrivals[innocent[0].number].body)
         raise AssertionError(
@@ -134,12 +143,6 @@ def test_failures_are_counted(load_test, workspace, seed, show):
             f"wanted: only bad ones. The mean of {str(answer)[:40]}... may differ in its last digits\n"
             "try: `math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6)`"
         )
-    fault = run.fault("task")
-    unheard = len(run.arrivals) - len(run.requests)
-    assert unheard <= 0, (
-        f"{unheard} of {len(run.arrivals)} requests were not counted at all{f': {fault.words}' if fault else ''}\n"
-        "wanted: every request counts, and a bad answer is a failure, not an exception"
-    )
     show.number(f"{sum(counted.values())} of {len(run.requests)} failed", sum(counted.values()))
 
 
@@ -172,6 +175,10 @@ def test_users_keep_their_pace(load_test, workspace, seed, show):
         gaps = run.gaps(number for number in connections if number % 2 == place)
         if not gaps:
             must_have_asked(run)
+            assert run.starved or len(run.arrivals) > 2 * most, (
+                f"{most} users sent {len(run.arrivals)} requests in {run.plan.seconds:g} s\n"
+                f"wanted: each of them one every {ms(pace)}\ntry: Locust waits for seconds: no need to convert."
+            )
             raise Inconclusive(f"{len(run.arrivals)} requests in {run.plan.seconds:g} s: too few to see a pace")
         rows.append((answer, median(gaps)))
     columns = ("an answer takes", "from request to request", "wanted")
@@ -258,12 +265,14 @@ def test_the_gate_decides(load_test, workspace, seed, show):
     show.table("exit codes (times in ms)", columns, rows)
     for run in runs:
         run.require("listener")
+        locusts = all(one.exit_code == int(bool(one.failed)) for one in runs)
+        hint = "\ntry: These are Locust's own exit codes: set `environment.process_exit_code`." if locusts else ""
         near = run.requests and abs(p95_ms(run) / run.plan.slo_ms - 1) < NEAR
         assert near or run.exit_code == gate(run), (
             f"{run.plan.what}: {len(run.requests)} requests, mean {mean_ms(run):.0f} ms, p95 {p95_ms(run):.0f} ms, "
             f"{failure_ratio(run):.1%} failed, and the exit code was {run.exit_code}\n"
             f"wanted: {gate(run)}, with an SLO of {run.plan.slo_ms:.0f} ms for the p95 and at most 1 % failures"
-            f"{'' if run.requests else ': of a run without answers nobody knows whether it held'}"
+            f"{'' if run.requests else ': of a run without answers nobody knows whether it held'}{hint}"
         )
     for run, code in zip(runs, wanted.values(), strict=True):
         if gate(run) == code or run.plan.what == FAULTY:  # what of those is not counted is told by 3.2
@@ -348,7 +357,9 @@ def test_the_breaking_point(workspace, lab, rng, show):
         got = find(steps, slo)
         assert got is None or got in before, f"find_breaking_point returned {got!r}\nwanted: one of the steps, or None"
         if got != wanted:
-            show.table(f"{trap}, SLO {slo:.0f} ms", ("users", "requests/s", "p95 ms", "failed"), [*map(row, before)])
+            show.table(
+                f"{trap}, SLO {slo:.0f} ms", ("users", "requests/s", "mean ms", "p95 ms", "failed"), [*map(row, before)]
+            )
         assert got == wanted, (
             f"{trap}: find_breaking_point found {found(got)}\n"
             f"wanted: {found(wanted)}, {'from which on none is good' if wanted else 'since the last step is good'}"
@@ -386,7 +397,8 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
     for requests in (real, rng.sample(made, len(made)), []):
         wanted = [math.inf if r.finished is None else r.finished - r.scheduled for r in requests]
         naive = [math.inf if r.finished is None else r.finished - r.sent for r in requests]
-        got = corrected(requests)
+        with calling("corrected_latencies, with requests of which some were never answered,", workspace):
+            got = corrected(requests)
         assert isinstance(got, list), f"corrected_latencies returned {got!r}\nwanted: a list of seconds"
         assert len(got) == len(wanted), (
             f"{len(wanted)} requests gave {len(got)} latencies\n"
@@ -398,11 +410,12 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
             rows = [(name, *(f"{percentile(of, q) * 1000:.0f}" for q in (50, 95, 99, 100))) for name, of in quantiles]
             show.table(f"a stall of {ms(stall)}, latencies in ms", ("counted", "p50", "p95", "p99", "max"), rows)
             show.number(f"p99 {ms(p99['scheduled'])}, naive {ms(p99['sent'])}", p99["scheduled"])
+        began = min((r.scheduled for r in requests), default=0)
         for one, seconds, right in zip(requests, got, wanted, strict=True):
             assert is_number(seconds), f"{one} got {seconds!r}\nwanted: seconds, or `math.inf`"
             assert math.isclose(seconds, right, rel_tol=1e-9, abs_tol=1e-9), (
-                f"due at {one.scheduled:.3f} s, sent at {one.sent:.3f} s, "
-                f"{'never answered' if one.finished is None else f'answered at {one.finished:.3f} s'}: "
+                f"due at {one.scheduled - began:.3f} s, sent at {one.sent - began:.3f} s, "
+                f"{'never answered' if one.finished is None else f'answered at {one.finished - began:.3f} s'}: "
                 f"corrected_latencies says {seconds:.3f} s\nwanted: {right:.3f} s, in the order of the requests"
             )
 
@@ -471,6 +484,13 @@ EXPLAINED = {
     REFUSED: ": a refusal is no prediction, however fast it came",
     WRONG: ": a 200 says that the service is content, not that it is right",
     LATE: ": LOAD_DEADLINE_MS={deadline:.0f} was over",
+}
+
+
+TRY = {
+    REFUSED: "`response.failure(...)` for every status but 200; without `catch_response=True` it changes nothing.",
+    WRONG: "`math.isclose` with the mean of what you sent; without `catch_response=True` `failure` changes nothing.",
+    LATE: "`response.request_meta['response_time']` is in ms, as `DEADLINE_MS` is; `time.perf_counter()` in seconds.",
 }
 
 
@@ -601,7 +621,8 @@ def measured(rng, state, slo):
 
 def row(step):
     """A step as a row of a table."""
-    return step.users, f"{step.requests_per_second:.0f}", f"{step.p95_ms:.0f}", f"{step.failure_ratio:.1%}"
+    rate, mean, p95 = (f"{number:.0f}" for number in (step.requests_per_second, step.mean_ms, step.p95_ms))
+    return step.users, rate, mean, p95, f"{step.failure_ratio:.1%}"
 
 
 def found(step):

@@ -55,7 +55,7 @@ def record(request_type: str, name: str, response_time: float, exception: object
     headers = getattr(response, "headers", None) or {}
     number = int(headers.get("x-request-number") or NO_ANSWER)
     reason = getattr(response, "error", None)  # why there was no answer at all, whatever the task made of it
-    said = " ".join(str(words) for words in (exception, reason) if words)[:200] if exception else ""
+    said = " ".join(dict.fromkeys(str(words) for words in (exception, reason) if words))[:200] if exception else ""
     RECORD["requests"].append([time.perf_counter(), response_time, bool(exception), said, request_type, name, number])
 
 
@@ -104,6 +104,8 @@ class Guarded(LoadTestShape):
             self.theirs.runner = self.runner
             try:
                 told = self.theirs.tick()
+                if not (told is None or (isinstance(told, tuple) and len(told) >= 2)):
+                    raise TypeError(f"tick returned {told!r}, not (users, users per second) or None")
                 if told is not None:
                     users, rate = told[:2]
                     told = (int(users), float(rate), *told[2:])
@@ -123,7 +125,10 @@ def guard_wait(user: type[User]) -> None:
     def wait_time(self: User) -> float:
         try:
             seconds: float = theirs(self)
-        except NotImplementedError as error:
+            if not isinstance(seconds, int | float):
+                kind = "a function" if callable(seconds) else repr(seconds)
+                raise TypeError(f"wait_time returned {kind}, not a number of seconds")
+        except (NotImplementedError, TypeError) as error:
             note("wait_time", error)
             seconds = constant_pacing(PLAN["pace_seconds"])(self)
         return seconds

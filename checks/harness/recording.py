@@ -122,7 +122,9 @@ class Recording:
         if fault and fault.stub:
             raise StubError(fault.words, fault.where)
         if fault:
-            raise LearnerError(f"{self.plan.what}: your code raised {fault.words}\nwanted: no exception", fault.where)
+            raise LearnerError(
+                f"against {self.plan.what} your code raised {fault.words}\nwanted: no exception", fault.where
+            )
 
     @property
     def failed(self) -> tuple[Sent, ...]:

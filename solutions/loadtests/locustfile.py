@@ -35,7 +35,7 @@ class InferenceUser(FastHttpUser):
         """Seconds to wait after an answer, so that requests start `PACE_SECONDS` apart (0: at once, a closed loop).
 
         The answer took some of that time already. A user who waits the whole pace on top of it slows down just when the
-        service does, and spares it.
+        service does, and spares it. One of Locust's functions may take this method's place: `wait_time = ...`.
         """
         return constant_pacing(PACE_SECONDS)(self)
 
