@@ -417,7 +417,7 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     counted = statuses(told)
     what = f"{works} answers 200, one 307, {typed} 422, {nowhere} 404, one 503 and {crashes} crashes"
     hint = f"\n{WIRED}" if not counted else "\ntry: A crash counts as 5xx, also when its answer had begun."
-    assert counted == wanted, f"{what} were counted as {dict(counted)}\nwanted: {wanted}{hint}"
+    assert counted == wanted, f"{what} were counted as {dict(sorted(counted.items()))}\nwanted: {wanted}{hint}"
     counts = sum(route["count"] for route in told["routes"].values())
     assert counts == sum(wanted.values()), (
         f"{what} make {counts} recorded latencies\nwanted: {sum(wanted.values())}: each of them took its time"
@@ -444,7 +444,7 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     in_flight, extra = told["in_flight"], statuses(told) - Counter(wanted)
     assert in_flight == 0, f"in_flight is {in_flight} after 2 of 3 requests were cancelled and 1 answered\nwanted: 0"
     assert extra == {"2xx": 1}, (
-        f"2 cancelled requests and 1 answered were counted as {dict(extra)}\n"
+        f"2 cancelled requests and 1 answered were counted as {dict(sorted(extra.items()))}\n"
         "wanted: one 2xx: a request that was cancelled has no answer to count"
     )
     show.number(f"{sum(wanted.values())} counted, 0 in flight", sum(wanted.values()))
