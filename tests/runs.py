@@ -10,7 +10,9 @@ import multiprocessing
 import os
 import sys
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -21,6 +23,9 @@ SECONDS = 180
 
 WARM = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 WARM.set_forkserver_preload(["checks.harness.warm", "psutil", "pydantic_settings", "pytest", "rich.console"])
+
+ASKING = Lock()
+"""A start of one process asks after all the others, and of two that ask after one at once the second hears 255."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,17 @@ def judge(folder: Path, workspace: Path | None, *arguments: str) -> Judged:
     every = ["-p", "no:cacheprovider", "-Wignore:Module already imported", f"--results={results}"]
     chosen = [f"--workspace={workspace}"] if workspace else []
     process = WARM.Process(target=_pytest, args=([*every, *chosen, *arguments], output))
-    process.start()
-    process.join(SECONDS)
-    if process.is_alive():
-        process.kill()
+    with ASKING:
+        process.start()
+    ended = wait([process.sentinel], SECONDS)
+    with ASKING:
+        if not ended:
+            process.kill()
+        code = process.exitcode
+    if not ended:
         pytest.fail(f"not judged within {SECONDS} s\n{output.read_text()}")
     assert results.exists(), output.read_text()
-    return Judged(process.exitcode or 0, output.read_text(errors="replace"), json.loads(results.read_text()))
+    return Judged(code or 0, output.read_text(errors="replace"), json.loads(results.read_text()))
 
 
 def _pytest(arguments: list[str], output: Path) -> None:
