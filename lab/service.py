@@ -1,5 +1,7 @@
 """The inference service: one prediction, asked for in three ways."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -15,6 +17,12 @@ class PredictRequest(BaseModel):
     """What a caller sends: `{"features": [1.0, 2.0, 6.0]}`, at least one, each a finite JSON number."""
 
     features: list[float]  # TODO(1.2): this lets an empty list, "2", true and NaN through
+
+
+class EnrichedRequest(BaseModel):
+    """What a caller sends who leaves the features to the feature store: `{"user_id": 7}`, an integer."""
+
+    user_id: int
 
 
 class PredictResponse(BaseModel):
@@ -68,6 +76,24 @@ async def predict_blocking(body: PredictRequest, model: Model) -> PredictRespons
     raise NotImplementedError("1.6: POST /predict/blocking")
 
 
+@router.post("/predict/enriched")
+async def predict_enriched(body: EnrichedRequest, request: Request, model: Model) -> PredictResponse:
+    """One prediction, awaited, of the features that the feature store (`app.state.feature_store`) holds of a user."""
+    raise NotImplementedError("4.4: POST /predict/enriched")
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """What a worker does before its first request and after its last: `FastAPI(..., lifespan=lifespan)`.
+
+    The settings are at `app.state.settings`, where create_app puts them. `def` endpoints get `thread_pool_size`
+    threads: the limiter of `anyio.to_thread` belongs to the event loop, which runs only now. The feature store is open
+    at `app.state.feature_store`, from here to the end.
+    """
+    raise NotImplementedError("4.3: lifespan")
+    yield  # here the service runs; what comes behind it runs at its end
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """A new service with a title of its own, all routes above, and one model that waits `settings.inference_seconds`.
 
@@ -77,3 +103,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     raise NotImplementedError("1.1: create_app")
     # TODO(2.4): `app.state.metrics = Metrics(settings.latency_window)`, and a TimingMiddleware that collects into it
     # TODO(2.9): configure_logging(), log_request for the TimingMiddleware, and the RequestIdMiddleware around it
+    # TODO(4.3): `app.state.settings = settings`, and the app is made with `FastAPI(..., lifespan=lifespan)`
+    # TODO(4.5): AdmissionControl with the settings' max_in_flight, max_queue and queue_seconds, inside of the timing

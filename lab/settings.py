@@ -1,6 +1,6 @@
 """Given: the settings of the service, read from the environment (`LAB_INFERENCE_SECONDS=0.2`)."""
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 THREAD_POOL_SIZE = 40
@@ -15,3 +15,13 @@ class Settings(BaseSettings):
     inference_seconds: NonNegativeFloat = 0.1
     thread_pool_size: PositiveInt = THREAD_POOL_SIZE
     latency_window: PositiveInt = 1000
+
+    max_in_flight: PositiveInt = 8
+    max_queue: NonNegativeInt = 16
+    queue_seconds: NonNegativeFloat = 1.0
+
+    feature_store_url: str = "http://127.0.0.1:9000"
+    feature_store_connections: PositiveInt = 10
+    feature_store_seconds: PositiveFloat = 1.0
+
+    drain_seconds: NonNegativeInt = 10

@@ -146,6 +146,32 @@ def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, tmp_pat
     assert {"not_started", "locked"} >= set(second.verdicts.values()), second.card
 
 
+def test_exercises_1_and_2_stand_while_exercise_4_is_untouched(solution: Path, tmp_path: Path) -> None:
+    """Who has finished exercises 1 and 2 has all their points, and nothing of exercise 4 is called wrong."""
+    for untouched in ("admission", "feature_store", "predictions", "serve", "tuning"):
+        shutil.copy(ROOT / f"lab/{untouched}.py", solution / f"lab/{untouched}.py")
+    burst_seconds = (SOLUTIONS / "lab/predictions.py").read_text().partition("\n\n\ndef max_throughput")[0]
+    stubs = (ROOT / "lab/predictions.py").read_text().partition("\n\n\ndef max_throughput")
+    (solution / "lab/predictions.py").write_text(burst_seconds + "".join(stubs[1:]))
+    service = solution / "lab/service.py"
+    text = re.sub(r"^from lab\.(admission|feature_store) .*\n", "", service.read_text(), flags=re.MULTILINE)
+    text = text.replace(", lifespan=lifespan)", ")").replace("    app.state.settings = settings\n", "")
+    text = re.sub(r"    app.add_middleware\(\n        AdmissionControl.*?    \)\n", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r'    with stage\("features"\):.*?(?=\n\n\n)', '    raise NotImplementedError("4.4: it")', text, flags=re.DOTALL
+    )
+    stub = '    raise NotImplementedError("4.3: lifespan")\n    yield'
+    text = re.sub(r"    settings: Settings = app.state.settings.*?yield", stub, text, flags=re.DOTALL)
+    service.write_text(text)
+
+    first, second = judge(tmp_path, solution, "checks/test_ex1.py"), judge(tmp_path, solution, "checks/test_ex2.py")
+    fourth = judge(tmp_path, solution, "checks/test_ex4.py")
+
+    assert set(first.verdicts.values()) == {"passed"}, first.card
+    assert set(second.verdicts.values()) == {"passed"}, second.card
+    assert {"not_started", "locked"} >= set(fourth.verdicts.values()), fourth.card
+
+
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS.values(), ids=CHECKPOINTS)
 def test_a_checkpoint_says_what_why_and_how(checkpoint: Checkpoint) -> None:
     """It has a title that fits the card, a reason why it matters, and at least one hint."""

@@ -31,7 +31,7 @@ import pytest
 from tests.exercises import EXERCISES, ROOT
 from tests.runs import Judged, judge
 
-REAL = frozenset({"serve", "serve_target", "load_test"})
+REAL = frozenset({"serve", "serve_target", "load_test", "feature_store"})
 """Fixtures of checkpoints that start real servers, or Locust."""
 
 

@@ -5,6 +5,9 @@ fixtures apart the ways to the learner's work; one checkpoint in a process of it
 checkpoints    what a pytest item says of itself as a checkpoint
 verdicts       from an exception to a verdict
 metrics sandwich what their service says of itself; that it lies between model and client
+overload       more load than a service can serve, and what of it is answered well
+walk           a random walk through what can happen to an admission control
+spread         connections spread evenly over workers
 inprocess      the learner's app on an event loop in a thread of its own
 locustfile     where the parts of the learner's load test are, without importing it
 loadtest       runs of Locust with what the learner wrote for it
@@ -17,6 +20,7 @@ connections    one HTTP connection of the generator
 report         results, and how they are told: card, JSON, Gradescope
 probe          the model that the harness puts into the learner's service
 costs          CPU time of code, as a ratio
+kinds          a service of the lab's own that is quick to start
 reading exchange what came back, in words; one request, message by message
-servers judging watch isolation workspace trace virtual wallclock guard control talker warm
+servers judging watch isolation workspace trace virtual wallclock guard control talker warm slots store
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,12 +18,13 @@ from checks.harness.inprocess import InProcess
 from checks.harness.judging import Inconclusive
 from checks.harness.loadtest import LoadTests
 from checks.harness.report.evidence import Show
-from checks.harness.servers import Server, ServerError, server, uvicorn_command
+from checks.harness.servers import Server, ServerDied, ServerError, server, uvicorn_command
+from checks.harness.store import Store, running_store
 from checks.harness.targets import Service as TargetService
 from checks.harness.targets import Target, target
 from checks.harness.wallclock import WallClock
 from checks.harness.watch import SLEEPS
-from checks.harness.workspace import LearnerError, LearnerModules, Workspace
+from checks.harness.workspace import LearnerError, LearnerModules, StubError, Workspace
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -33,9 +36,19 @@ CONTROL = "checks.harness.control:create_app"
 """A service of the lab's own, which fails only on too busy a machine."""
 TALKER = "checks.harness.talker:create_app"
 """Theirs, with routes whose handlers write log lines of their own."""
+KINDS = "checks.harness.kinds:create_app"
+"""A service of the lab's own that blocks, awaits or computes."""
+OVERLOADED = "checks.harness.slots:create_app"
+"""Theirs, around a model of known capacity."""
+OVERLOADED_CONTROL = "checks.harness.slots:create_control"
+"""The lab's own service around the same model."""
+
+LIFTED = {"max_in_flight": 10_000, "max_queue": 10_000, "queue_seconds": 60}
+"""Settings under which admission control refuses nobody: other checkpoints measure what they are about."""
 
 Service = Callable[..., InProcess]
 Serve = Callable[..., Server]
+Launch = Callable[..., Server]
 
 
 @pytest.fixture
@@ -48,7 +61,7 @@ def lab(workspace: Workspace) -> LearnerModules:
 def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[Service]:
     """`service(model=..., **settings)` starts the learner's app in process; a `model` takes the place of its own.
 
-    `routes` is a router of the checkpoint's own that their app serves, too.
+    `routes` is a router of the checkpoint's own that their app serves, too. Admission control is `LIFTED` unless set.
     """
     started: list[InProcess] = []
 
@@ -57,7 +70,7 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
     SLEEPS.install()
 
     def start(model: Any = None, routes: APIRouter | None = None, **settings: Any) -> InProcess:
-        app = lab.service.create_app(lab.settings.Settings(**settings))
+        app = lab.service.create_app(lab.settings.Settings(**LIFTED | settings))
         if not isinstance(app, FastAPI):
             defined = workspace.where_defined(lab.service.create_app)
             hint = (
@@ -89,24 +102,57 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
 def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
     """`serve(workers=1, **settings)` starts the learner's app under a real uvicorn, in processes of its own.
 
-    `app` names another factory in the place of theirs: `CONTROL`, or `TALKER`.
+    `app` names another factory in the place of theirs: `CONTROL`, `TALKER`, `OVERLOADED`. Admission control is `LIFTED`
+    unless set.
     """
     with ExitStack() as running:
 
         def start(workers: int = 1, app: str = THEIRS, access_log: bool = False, **settings: Any) -> Server:
             lab.service.create_app()  # in here its errors have a line; out there, only a log
-            env = {f"LAB_{name.upper()}": str(value) for name, value in settings.items()}
+            env = {f"LAB_{name.upper()}": str(value) for name, value in (LIFTED | settings).items()}
             # The root comes after the workspace's own tree, which `server` puts first.
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
             command = uvicorn_command(app, factory=True, workers=workers, access_log=access_log)
             try:
                 return running.enter_context(server(command, env=env, cwd=workspace.tree, workers=workers))
             except ServerError as error:
-                if app == CONTROL:
+                if app in (CONTROL, KINDS, OVERLOADED_CONTROL):
                     raise Inconclusive(f"too busy a machine for the lab's own service: {error}") from error
                 raise
 
         yield start
+
+
+@pytest.fixture
+def launch(workspace: Workspace, lab: LearnerModules, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launch]:
+    """`launch(PORT="0", LAB_INFERENCE_SECONDS="0.1")` runs `python -m lab.serve` in that environment, as deployments.
+
+    It is ready when one worker answers. A stub raises `StubError`.
+    """
+    for name in ("HOST", "PORT", "WEB_CONCURRENCY"):
+        monkeypatch.delenv(name, raising=False)
+    with ExitStack() as running:
+
+        def start(**env: str) -> Server:
+            lab.service.create_app()  # in here its errors have a line; out there, only a log
+            try:
+                return running.enter_context(
+                    server([sys.executable, "-m", "lab.serve"], env=env, cwd=workspace.tree, ready_path="/health")
+                )
+            except ServerDied as died:
+                if stub := re.search(r"NotImplementedError: (\d+\.\d+: .*)", died.output):
+                    raise StubError(stub[1], workspace.where_defined(lab.serve.main)) from died
+                raise
+
+        yield start
+
+
+@pytest.fixture
+def feature_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A feature store for the learner's service to ask, over real connections."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # a proxy of this shell has no business between the two
+    with running_store() as store:
+        yield store
 
 
 @pytest.fixture

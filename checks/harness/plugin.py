@@ -26,14 +26,36 @@ from rich.console import Console
 from checks.harness import checkpoints
 from checks.harness.apart import Apart, told, unsent
 from checks.harness.checkpoints import CHECKPOINT, SHOWN
-from checks.harness.fixtures import lab, load_test, rng, serve, serve_target, service, show, wall_clock
+from checks.harness.fixtures import (
+    feature_store,
+    lab,
+    launch,
+    load_test,
+    rng,
+    serve,
+    serve_target,
+    service,
+    show,
+    wall_clock,
+)
 from checks.harness.loadtest import doing
 from checks.harness.report import results
 from checks.harness.report.card import WIDTH, Card
 from checks.harness.verdicts import judge
 from checks.harness.workspace import LearnerError, Workspace, open_workspace
 
-__all__ = ["lab", "load_test", "rng", "serve", "serve_target", "service", "show", "wall_clock"]
+__all__ = [
+    "feature_store",
+    "lab",
+    "launch",
+    "load_test",
+    "rng",
+    "serve",
+    "serve_target",
+    "service",
+    "show",
+    "wall_clock",
+]
 
 LAB = pytest.StashKey["Lab"]()
 ORDER = pytest.StashKey[int]()

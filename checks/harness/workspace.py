@@ -110,7 +110,7 @@ class Workspace:
         """The `def` or `class` line of something of the learner's, below its decorators."""
         try:
             lines, first = inspect.getsourcelines(thing)  # type: ignore[arg-type]  # what has no source raises
-            path = Path(inspect.getsourcefile(thing) or "")  # type: ignore[arg-type]
+            path = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")  # type: ignore[arg-type]
         except (OSError, TypeError):
             return None
         starts = ("def ", "async def ", "class ")

@@ -20,3 +20,29 @@ def burst_seconds(kind: str, requests: int, seconds: float, threads: int = THREA
     if requests == 0:
         return 0.0
     return math.ceil(requests / together[kind]) * seconds
+
+
+def max_throughput(kind: str, workers: int, seconds: float, threads: int = THREAD_POOL_SIZE) -> float:
+    """Requests per second that a service cannot exceed, when its model needs `seconds` for each.
+
+    `kind` is as in `burst_seconds`; each of the `workers` is a process with an event loop, and a pool of `threads`, of
+    its own. Waiting sets no limit to "async": `math.inf`. Any other kind is a ValueError.
+
+    >>> max_throughput("threaded", workers=2, seconds=0.5, threads=40)
+    160.0
+    """
+    together = {"async": math.inf, "threaded": workers * threads, "blocking": workers}
+    if kind not in together:
+        raise ValueError(f"kind is one of {', '.join(together)}, not {kind!r}")
+    return together[kind] / seconds
+
+
+def threads_needed(rate: float, seconds: float) -> int:
+    """The fewest threads that can serve `rate` requests per second, when each keeps a thread for `seconds`.
+
+    Little's law (1961): busy threads = requests per second x seconds, rounded up to whole ones.
+
+    >>> threads_needed(100, 0.07)  # in floats 100 * 0.07 is 7.000000000000001, and that is no eighth thread
+    7
+    """
+    return math.ceil(round(rate * seconds, 9))

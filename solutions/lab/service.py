@@ -1,13 +1,18 @@
 """The inference service: one prediction, asked for in three ways."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
+from lab.admission import AdmissionControl
 from lab.errors import invalid_request
+from lab.feature_store import fetch_features, open_feature_store
 from lab.logs import RequestIdMiddleware, configure_logging, log_request
 from lab.model import SimulatedModel
 from lab.settings import Settings
@@ -22,6 +27,12 @@ class PredictRequest(BaseModel):
     """What a caller sends: `{"features": [1.0, 2.0, 6.0]}`, at least one, each a finite JSON number."""
 
     features: Annotated[list[Feature], Field(min_length=1)]
+
+
+class EnrichedRequest(BaseModel):
+    """What a caller sends who leaves the features to the feature store: `{"user_id": 7}`, an integer."""
+
+    user_id: Annotated[int, Field(strict=True)]
 
 
 class PredictResponse(BaseModel):
@@ -80,6 +91,31 @@ async def predict_blocking(body: PredictRequest, model: Model) -> PredictRespons
     return PredictResponse(prediction=answer)
 
 
+@router.post("/predict/enriched")
+async def predict_enriched(body: EnrichedRequest, request: Request, model: Model) -> PredictResponse:
+    """One prediction, awaited, of the features that the feature store (`app.state.feature_store`) holds of a user."""
+    with stage("features"):
+        features = await fetch_features(request.app.state.feature_store, body.user_id)
+    with stage("model"):
+        answer = await model.predict(features)
+    return PredictResponse(prediction=answer)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """What a worker does before its first request and after its last: `FastAPI(..., lifespan=lifespan)`.
+
+    The settings are at `app.state.settings`, where create_app puts them. `def` endpoints get `thread_pool_size`
+    threads: the limiter of `anyio.to_thread` belongs to the event loop, which runs only now. The feature store is open
+    at `app.state.feature_store`, from here to the end.
+    """
+    settings: Settings = app.state.settings
+    current_default_thread_limiter().total_tokens = settings.thread_pool_size
+    async with open_feature_store(settings) as store:
+        app.state.feature_store = store
+        yield
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """A new service with a title of its own, all routes above, and one model that waits `settings.inference_seconds`.
 
@@ -87,12 +123,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     `lab.errors.invalid_request` answers every `RequestValidationError`.
     """
     settings = settings or Settings()
-    app = FastAPI(title="Inference latency lab")
+    app = FastAPI(title="Inference latency lab", lifespan=lifespan)
+    app.state.settings = settings
     app.state.model = SimulatedModel(settings.inference_seconds)
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.include_router(router)
     configure_logging()
     app.state.metrics = Metrics(settings.latency_window)
+    app.add_middleware(
+        AdmissionControl,
+        max_in_flight=settings.max_in_flight,
+        max_queue=settings.max_queue,
+        queue_seconds=settings.queue_seconds,
+    )
     app.add_middleware(TimingMiddleware, metrics=app.state.metrics, log=log_request)
     app.add_middleware(RequestIdMiddleware)  # the last one added is the outermost
     return app

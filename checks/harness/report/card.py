@@ -101,8 +101,8 @@ class Card:
         self._field("again", f"uv run pytest checks/test_ex{exercise}.py -k {checkpoint.id}{run.options}")
 
     def _celebrate(self, run: Run) -> None:
-        """All green: what the last checkpoint measured, which is what the exercise was for."""
-        last = list(run.checkpoints)[-1:]
+        """All green: what the last checkpoint with a picture measured, which is what the exercise was for."""
+        last = [c for c in run.checkpoints if any(e["kind"] != "number" for e in c.evidence)][-1:]
         for checkpoint in last:
             for evidence in checkpoint.evidence:
                 for drawn in draw(evidence, ascii_only=self._ascii):

@@ -1,0 +1,102 @@
+"""A feature store for the learner's service to ask: a real server that counts connections, and can be slow or wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+STATUS = {200: "OK", 204: "No Content", 302: "Found", 404: "Not Found", 500: "Internal Server Error"}
+START_SECONDS = 20.0
+
+
+class Store:
+    """Answers `GET /features/{user_id}` on 127.0.0.1, each after `seconds`, over connections that it keeps open.
+
+    Attributes:
+        url: where it listens.
+        users: features by user id; 404 for all others.
+        replies: status and body by user id, sent as they are; None for an answer that never comes.
+        seconds: how long an answer takes.
+        accepted: connections so far.
+        open: connections that are open now.
+        asked: the paths of all requests so far.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.users: dict[int, list[float]] = {}
+        self.replies: dict[int, tuple[int, str] | None] = {}
+        self.seconds = 0.0
+        self.accepted = self.open = 0
+        self.asked: list[str] = []
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until its client closes it."""
+        self.accepted += 1
+        self.open += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                path = head.split()[1].decode("latin-1")
+                self.asked.append(path)
+                await asyncio.sleep(self.seconds)
+                if (reply := self.reply(path)) is None:
+                    await reader.read()  # nothing comes from here any more, until the client has had enough
+                    return
+                status, body = reply
+                lines = [f"HTTP/1.1 {status} {STATUS[status]}"]
+                lines += [f"location: {path}"] if status == 302 else []
+                lines += ["content-type: application/json", f"content-length: {len(body)}"] if status != 204 else []
+                writer.write("\r\n".join([*lines, "", body if status != 204 else ""]).encode())
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client closed it
+        finally:
+            self.open -= 1
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    def reply(self, path: str) -> tuple[int, str] | None:
+        """Status and body for a path."""
+        name = path.removeprefix("/features/")
+        user = int(name) if name.isdecimal() else -1
+        if user in self.replies:
+            return self.replies[user]
+        if user in self.users:
+            return 200, json.dumps({"features": self.users[user]})
+        return 404, '{"detail": "Not Found"}'
+
+
+@contextmanager
+def running_store() -> Iterator[Store]:
+    """A store that runs on a thread of its own."""
+    store, loop = Store(), asyncio.new_event_loop()
+    ready, over = threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(store.talk, "127.0.0.1", 0)
+        store.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ready.set()
+        await over.wait()
+        server.close()
+        talking = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in talking:
+            task.cancel()
+        await asyncio.gather(*talking, return_exceptions=True)
+
+    def run() -> None:
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(serve())
+        loop.close()
+
+    thread = threading.Thread(target=run, name="feature store", daemon=True)
+    thread.start()
+    if not ready.wait(START_SECONDS):
+        raise RuntimeError("the feature store of the checks did not start")
+    try:
+        yield store
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(START_SECONDS)
