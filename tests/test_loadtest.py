@@ -16,7 +16,7 @@ import pytest
 
 from checks.harness import loadtest
 from checks.harness.judging import Inconclusive
-from checks.harness.loadtest import LoadTests, NoRun, doing, locust_command, locust_environment, run_guarded
+from checks.harness.loadtest import LoadTests, NoRun, locust_command, locust_environment, run_guarded
 from checks.harness.locustfile import where_part
 from checks.harness.recording import Plan
 from checks.harness.targets import Answer, Service, Target, target
@@ -86,17 +86,6 @@ def test_locust_stays_out_of_the_judge() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
     assert "[]" == done.stdout.strip(), done.stderr
-
-
-def test_progress_is_told(load_tests: LoadTests, tmp_path: Path) -> None:
-    """The card reads what is being measured and for how long; nothing before and after."""
-    assert ("", 0.0) == doing(tmp_path / "shared")
-
-    load_tests._say("a small one", 7)
-    what, left = doing(tmp_path / "shared")
-
-    assert "a small one" == what
-    assert 6 < left <= 7
 
 
 @pytest.mark.parametrize(

@@ -22,5 +22,6 @@ probe          the model that the harness puts into the learner's service
 costs          CPU time of code, as a ratio
 kinds          a service of the lab's own that is quick to start
 reading exchange what came back, in words; one request, message by message
-servers judging watch isolation workspace trace virtual wallclock guard control talker warm slots store
+servers judging
+guarded progress watch isolation workspace trace virtual wallclock guard control talker warm slots store
 """

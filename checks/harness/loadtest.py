@@ -11,13 +11,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from checks.harness.judging import Inconclusive
+from checks.harness.progress import say
 from checks.harness.recording import LATE, Plan, Recording, recording
 from checks.harness.targets import Target, target
 from checks.harness.trace import percentile
@@ -28,8 +28,6 @@ START_SECONDS = 30.0
 """What Locust may take to start and to end beside its load, on a very busy machine."""
 OVERDUE_SECONDS = 2.5
 """How long after its last step a shape may go on: it is asked once a second."""
-STALE_SECONDS = 60.0
-"""How long word of a run is believed after it should have ended: its checkpoint may have been killed."""
 LOG_KEPT = 64 * 1024
 
 _HERE = Path(__file__).parent
@@ -64,11 +62,12 @@ class LoadTests:
         paths = [self._folder / f"{hashlib.sha256(repr(plan).encode()).hexdigest()[:16]}.run" for plan in plans]
         missing = [(plan, path) for plan, path in zip(plans, paths, strict=True) if not path.exists()]
         if missing:
-            self._say(" and ".join(plan.what for plan, _ in missing), max(plan.seconds for plan, _ in missing) + 2)
+            what, seconds = " and ".join(plan.what for plan, _ in missing), max(plan.seconds for plan, _ in missing)
+            say(self._folder, what, seconds + 2)
             with ThreadPoolExecutor(len(missing)) as pool:
                 for (_, path), ran in zip(missing, pool.map(self._run, [plan for plan, _ in missing]), strict=True):
                     path.write_bytes(pickle.dumps(ran))
-            self._say("", 0)
+            say(self._folder, "", 0)
         self._used.update(paths)
         return [_usable(pickle.loads(path.read_bytes())) for path in paths]
 
@@ -76,12 +75,6 @@ class LoadTests:
         """Drop what was used: it proved nothing, and must be measured anew."""
         for path in self._used:
             path.unlink(missing_ok=True)
-
-    def _say(self, what: str, seconds: float) -> None:
-        """Leave word of what is being measured, for the card."""
-        partial = self._folder / f"doing.{os.getpid()}"
-        partial.write_text(json.dumps({"what": what, "until": time.time() + seconds}))
-        partial.replace(self._folder / "doing")
 
     def _run(self, plan: Plan) -> Recording | NoRun:
         with target(plan.service) as running, tempfile.TemporaryDirectory(dir=self._folder) as folder:
@@ -91,16 +84,6 @@ class LoadTests:
                 told = json.loads(record.read_text()) | {"exit_code": ended}
                 return recording(plan, told, running.arrivals, running.lags, self._workspace)
             return _no_run(plan, ended, log, running, self._workspace)
-
-
-def doing(folder: Path) -> tuple[str, float]:
-    """What a checkpoint measures right now, and for how many more seconds; no words when it does not say."""
-    try:
-        told = json.loads((folder / "doing").read_text())
-    except (OSError, ValueError):
-        return "", 0.0
-    left = told["until"] - time.time()
-    return (told["what"], left) if left > -STALE_SECONDS else ("", 0.0)
 
 
 def _usable(ran: Recording | NoRun) -> Recording:

@@ -38,7 +38,7 @@ from checks.harness.fixtures import (
     show,
     wall_clock,
 )
-from checks.harness.loadtest import doing
+from checks.harness.progress import doing
 from checks.harness.report import results
 from checks.harness.report.card import WIDTH, Card
 from checks.harness.verdicts import judge
@@ -252,7 +252,7 @@ class Lab:
             checkpoint, since = self._running
             what, left = doing(self.shared)
             text = f"   {checkpoint.id:<5}{(what or checkpoint.title)[:40]:<41}{time.monotonic() - since:.0f} s"
-            text += f", about {max(left, 1):.0f} s left" if what else ""
+            text += f", about {max(left, 1):.0f} s left" if left is not None else ""
             self.console.file.write(f"\r{text}\x1b[K")
             self.console.file.flush()
 

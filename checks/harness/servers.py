@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,21 +20,16 @@ from pathlib import Path
 
 import psutil
 
+from checks.harness.guarded import GONE_SECONDS, KEPT_BYTES, Tail, descendants, leave_nothing, start
+
 PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
 """How a server names its port: the first group of this regular expression, in one line of its output."""
 
-_GUARD = Path(__file__).with_name("guard.py")
-_WORKER_DIED = re.compile(rb"Child process \[\d+\] died")
-_KEPT_BYTES, _KEPT_LINES, _SHOWN_LINES = 65536, 200, 20
+_SHOWN_LINES = 20
 _PATIENCE_SECONDS = 3.0  # until the port is looked for without the server's own word
 _POLL_SECONDS = 0.02
 _ROUND_SECONDS = 5.0
 _LAST_ROUND_SECONDS = 0.5
-_GONE_SECONDS = 5.0
-if sys.platform == "win32":
-    _FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP
-else:
-    _FLAGS = 0
 
 
 class ServerError(Exception):
@@ -140,21 +134,21 @@ def server(
         ServerNotReady: `ready_seconds` were over.
     """
     pattern = re.compile(port_line.encode())
-    process = _start(command, _environment(env, cwd), cwd, stop_seconds)
+    process = start(command, _environment(env, cwd), cwd, stop_seconds)
     family: set[psutil.Process] = set()
     try:
-        tail = _Tail(process, pattern)
+        tail = Tail(process, pattern)
         port, pids = _wait_until_ready(process, tail, workers, ready_path, ready_seconds)
-        family |= _descendants(process)
+        family |= descendants(process)
         try:
             yield Server(port, pids, tail.text, process)
         finally:
-            family |= _descendants(process)
+            family |= descendants(process)
             _ask_to_stop(process, stop_seconds)
     finally:
-        _leave_nothing(process, family | _descendants(process))
+        leave_nothing(process, family | descendants(process))
         # The end of its output is the end of the last process that could write to it.
-        tail.thread.join(_GONE_SECONDS)
+        tail.thread.join(GONE_SECONDS)
 
 
 def _environment(env: Mapping[str, str], cwd: Path) -> dict[str, str]:
@@ -163,49 +157,8 @@ def _environment(env: Mapping[str, str], cwd: Path) -> dict[str, str]:
     return merged
 
 
-def _start(command: Sequence[str], env: dict[str, str], cwd: Path, stop_seconds: float) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_GUARD), str(stop_seconds), *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        bufsize=0,
-        env=env,
-        cwd=cwd,
-        # The guard must not get the terminal's Ctrl-C: it stops the server when the body has ended.
-        start_new_session=True,
-        creationflags=_FLAGS,
-    )
-
-
-class _Tail:
-    """Reads a server's output on a thread, so that it never blocks, and keeps only the end of it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port_line: re.Pattern[bytes]) -> None:
-        self.port: int | None = None
-        self.worker_deaths = 0
-        self._kept = b""
-        self._port_line = port_line
-        self.thread = threading.Thread(target=self._read, args=(process,), daemon=True)
-        self.thread.start()
-
-    def _read(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        begun = b""
-        with process.stdout as pipe:
-            while chunk := os.read(pipe.fileno(), _KEPT_BYTES):
-                self._kept = (self._kept + chunk)[-_KEPT_BYTES:]
-                whole, _, begun = (begun[-_KEPT_BYTES:] + chunk).rpartition(b"\n")
-                self.worker_deaths += len(_WORKER_DIED.findall(whole))
-                if self.port is None and (found := self._port_line.search(whole)):
-                    self.port = int(found[1])
-
-    def text(self) -> str:
-        return "\n".join(self._kept.decode(errors="replace").splitlines()[-_KEPT_LINES:])
-
-
 def _wait_until_ready(
-    process: subprocess.Popen[bytes], tail: _Tail, workers: int, path: str, seconds: float
+    process: subprocess.Popen[bytes], tail: Tail, workers: int, path: str, seconds: float
 ) -> tuple[int, tuple[int, ...]]:
     """Give port and pids, or raise what `server` raises."""
     started = time.monotonic()
@@ -221,14 +174,14 @@ def _wait_until_ready(
             how = f"with exit code {code}" if code >= 0 else f"killed by signal {-code} ({signal.strsignal(-code)})"
             raise ServerDied(f"The server ended before it was ready, {how}.", tail.text(), code)
         if workers > 1 and (tail.worker_deaths > workers or _dead_children(process) >= workers):
-            _leave_nothing(process, _descendants(process))
+            leave_nothing(process, descendants(process))
             tail.thread.join(1)
             raise ServerDied("The server's workers end as soon as they start.", tail.text(), None)
         port = tail.port or (_listening(process) if time.monotonic() - started > _PATIENCE_SECONDS else None)
         if port is not None:
             answers = _ask(port, path, 4 * workers if workers > 1 else 1, deadline)
             # A worker may have ended since it answered.
-            pids = (pids | {a.pid for a in answers if a.pid}) & {p.pid for p in _descendants(process)}
+            pids = (pids | {a.pid for a in answers if a.pid}) & {p.pid for p in descendants(process)}
             if len(pids) >= workers or (workers == 1 and any(a.status and a.status < 500 for a in answers)):
                 return port, tuple(sorted(pids))
             seen = f"{len(pids)} of {workers} workers answered" if pids else _why_not(answers, path)
@@ -266,7 +219,7 @@ def _exchange(port: int, path: str, end: float, answers: list[_Answer]) -> Itera
             yield
             connection.sock.settimeout(max(0.01, end - time.monotonic()))
             with connection.getresponse() as response:
-                body = response.read(_KEPT_BYTES)
+                body = response.read(KEPT_BYTES)
                 pid = _pid(body) if response.status == 200 else None
                 answers.append(_Answer(response.status, pid, body.decode(errors="replace")[:200]))
         except (OSError, http.client.HTTPException) as error:
@@ -289,17 +242,10 @@ def _why_not(answers: list[_Answer], path: str) -> str:
     return f"the port is open, but GET {path} gave {answer.status}: {answer.text}"
 
 
-def _descendants(process: subprocess.Popen[bytes]) -> set[psutil.Process]:
-    try:
-        return set(psutil.Process(process.pid).children(recursive=True))
-    except psutil.NoSuchProcess:
-        return set()
-
-
 def _listening(process: subprocess.Popen[bytes]) -> int | None:
     """The one port that the server listens on, for an app whose logging hides the line that names it."""
     ports: set[int] = set()
-    for member in _descendants(process):
+    for member in descendants(process):
         with contextlib.suppress(psutil.Error):
             ports |= {c.laddr.port for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     return ports.pop() if len(ports) == 1 else None
@@ -311,7 +257,7 @@ def _dead_children(process: subprocess.Popen[bytes]) -> int:
     uvicorn's supervisor may wait for the answer of a worker that has just died until the health check's time is up.
     """
     parents: Counter[int] = Counter()
-    for member in _descendants(process):
+    for member in descendants(process):
         with contextlib.suppress(psutil.Error):
             parents[member.ppid()] += member.status() == psutil.STATUS_ZOMBIE
     return max(parents.values(), default=0)
@@ -322,28 +268,3 @@ def _ask_to_stop(process: subprocess.Popen[bytes], seconds: float) -> None:
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         process.stdin.write(b".")
         process.wait(seconds)
-
-
-def _leave_nothing(process: subprocess.Popen[bytes], family: set[psutil.Process]) -> None:
-    """Kill the server's group through its guard, then whatever of the family has left the group."""
-    assert process.stdin is not None
-    process.stdin.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_GONE_SECONDS)
-    if process.poll() is None:
-        process.kill()
-        process.wait(_GONE_SECONDS)
-    for member in family:
-        with contextlib.suppress(psutil.Error):
-            member.kill()
-    deadline = time.monotonic() + _GONE_SECONDS
-    while any(map(_runs, family)) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        runs: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    return runs
