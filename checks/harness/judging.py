@@ -12,6 +12,14 @@ class Inconclusive(Exception):
     """The machine was too busy to tell right from wrong: the harness's own control missed too."""
 
 
+class NotChecked(Exception):
+    """This machine lacks what it takes to tell right from wrong: an engine, a base image, the network."""
+
+    def __str__(self) -> str:
+        """The words, and that nothing is wrong."""
+        return f"not checked here: {super().__str__()}"
+
+
 def best_of(measure: Callable[[], float], wanted: float, *, rounds: int = 3) -> float:
     """The best of up to so many rounds, ending at the first that reaches `wanted`.
 

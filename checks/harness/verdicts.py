@@ -11,7 +11,7 @@ from types import ModuleType
 from _pytest.outcomes import Failed
 
 from checks.harness.inprocess import NoAnswer
-from checks.harness.judging import Inconclusive
+from checks.harness.judging import Inconclusive, NotChecked
 from checks.harness.report.results import Verdict
 from checks.harness.servers import ServerDied, ServerNotReady
 from checks.harness.workspace import LearnerError, StubError, Workspace, describe
@@ -42,6 +42,8 @@ def judge(error: BaseException, workspace: Workspace) -> Judged:
                 return Judged("not_started", str(cause), cause.where)
             case Inconclusive():
                 return Judged("inconclusive", str(cause))
+            case NotChecked():
+                return Judged("locked", str(cause), explains_itself=True)
             case LearnerError():
                 return Judged("failed", str(cause), cause.where or where, cause.explains_itself)
             case NoAnswer():

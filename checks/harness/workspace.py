@@ -28,8 +28,11 @@ FRAMEWORK = (
 )
 """Modules that carry a request from the server through the middleware to its handler."""
 
-LEARNERS = ("lab", "loadtests", "Dockerfile", "compose.yaml", ".dockerignore")
+LEARNERS = ("lab", "loadtests", "docker", "Dockerfile", "compose.yaml", ".dockerignore")
 """Where a learner may write: files, and folders with all below them."""
+
+NOT_LEARNERS = ("conftest.py", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
+"""Files beside those that are the lab's; any other without a dot in front, a script say, belongs to the learner."""
 
 
 class LearnerError(Exception):
@@ -224,11 +227,12 @@ def open_workspace(root: Path, chosen: Path | None, scratch: Path) -> Workspace:
 
 def _files(folder: Path) -> list[Path]:
     """Every file below `folder` that a learner may have written, and the given ones among them."""
-    found = [folder / name for name in LEARNERS]
+    beside = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in NOT_LEARNERS]
+    found = [*(folder / name for name in LEARNERS), *(path for path in beside if path.is_file())]
     below = [path for top in found if top.is_dir() for path in top.rglob("*") if "__pycache__" not in path.parts]
-    return [path for path in [*found, *below] if path.is_file()]
+    return [*dict.fromkeys(path for path in [*found, *below] if path.is_file())]
 
 
 def _copy(path: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, to)
+    shutil.copy(path, to)  # a script stays one that can be executed
