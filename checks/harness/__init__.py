@@ -21,6 +21,7 @@ report         results, and how they are told: card, JSON, Gradescope
 probe          the model that the harness puts into the learner's service
 costs          CPU time of code, as a ratio
 kinds          a service of the lab's own that is quick to start
+layering       what an image will hold, as far as a Dockerfile's text tells
 container      what compose would start as the service: Dockerfile and compose.yaml together
 recipe compose context  a Dockerfile read; a compose.yaml read by compose; what a build gets to see
 reading exchange what came back, in words; one request, message by message

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from checks.harness.compose import Stack, read_compose
-from checks.harness.context import included
+from checks.harness.context import included, make_context
 from checks.harness.judging import NotChecked
 from checks.harness.recipe import Copied, Health, Recipe, Stage, read_recipe, seconds
 from checks.harness.workspace import LearnerError
@@ -55,6 +57,43 @@ class Build:
     dockerfile: str
     args: dict[str, str]
     target: str
+
+
+class Files:
+    """The learner's Dockerfile, .dockerignore and compose.yaml, and what they mean together; read when asked for."""
+
+    def __init__(self, tree: Path, root: Path, scratch: Path) -> None:
+        self.tree, self._root, self._scratch = tree, root, scratch
+
+    @cached_property
+    def dockerfile(self) -> Path:
+        """The Dockerfile that compose builds, or the one that everybody expects."""
+        return self.tree / build_of(self.tree).dockerfile
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The Dockerfile as compose would build it; raises what `read_recipe` does."""
+        return recipe_of(self.tree)
+
+    @cached_property
+    def stack(self) -> Stack:
+        """What compose.yaml starts; raises what `read_compose` does."""
+        return read_compose(self.tree)
+
+    @cached_property
+    def context(self) -> Path:
+        """A folder with all that `docker build .` looks at."""
+        return make_context(self.tree, self._root, Path(tempfile.mkdtemp(dir=self._scratch)))
+
+    @cached_property
+    def included(self) -> set[str]:
+        """The files of it that reach the engine."""
+        return included(self.context)
+
+    @cached_property
+    def container(self) -> Container:
+        """What compose would start as `api`."""
+        return would_start(self.tree, self.context)
 
 
 def build_of(tree: Path) -> Build:

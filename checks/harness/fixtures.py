@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checks.harness.checkpoints import CHECKPOINT, SHOWN
+from checks.harness.container import Files
 from checks.harness.inprocess import InProcess
 from checks.harness.judging import Inconclusive
 from checks.harness.loadtest import LoadTests
@@ -170,6 +171,12 @@ def load_test(request: pytest.FixtureRequest, workspace: Workspace, shared: Path
     yield tests
     if request.node.stash[CHECKPOINT].verdict == "inconclusive":
         tests.forget()
+
+
+@pytest.fixture
+def files(workspace: Workspace, shared: Path) -> Files:
+    """The learner's Dockerfile, .dockerignore and compose.yaml, and what they mean together."""
+    return Files(workspace.tree, ROOT, shared)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from checks.harness.apart import Apart, told, unsent
 from checks.harness.checkpoints import CHECKPOINT, SHOWN
 from checks.harness.fixtures import (
     feature_store,
+    files,
     lab,
     launch,
     load_test,
@@ -46,6 +47,7 @@ from checks.harness.workspace import LearnerError, Workspace, open_workspace
 
 __all__ = [
     "feature_store",
+    "files",
     "lab",
     "launch",
     "load_test",

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from checks.harness.judging import NotChecked
-from checks.harness.workspace import LearnerError
+from checks.harness.workspace import LearnerError, StubError
 
 SHELL = ("/bin/sh", "-c")
 BUILD_ARGS = {
@@ -130,7 +130,7 @@ def read_recipe(path: Path, args: Mapping[str, str] | None = None, target: str =
     """The Dockerfile at `path`, built with these arguments, up to the stage `target` ("" for the last).
 
     Raises:
-        NotImplementedError: it holds no instruction yet.
+        StubError: it holds no instruction yet.
         LearnerError: it is none, and where.
         NotChecked: the parser is not to be had on this machine.
     """
@@ -138,7 +138,7 @@ def read_recipe(path: Path, args: Mapping[str, str] | None = None, target: str =
         raise LearnerError(f"there is no {path.name}", path.name, explains_itself=True)
     text = path.read_text(errors="replace")
     if not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
-        raise NotImplementedError(f"5.1: {path.name}")
+        raise StubError(f"5.1: {path.name}", f"{path.name}:1")
     reader = _Reader(args or {})
     for command in _parsed(text):
         reader.take(command)
