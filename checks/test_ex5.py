@@ -132,7 +132,7 @@ def context_is_small(files, show):
         show.at(where)
     assert not found, (
         f"a build is sent {listed(found)}\n"
-        "wanted: none of .git, .venv, tests, checks, solutions and caches: they slow builds down, and end up in images\n"
+        "wanted: none of .git, .venv, tests, checks, solutions and caches: they slow a build, and end up in images\n"
         "try: A line each in .dockerignore; `**/__pycache__` is found at any depth."
     )
 
@@ -159,7 +159,7 @@ def health_check(container, show):
     assert not program, (
         f"the health check calls {program and program[1]}, which a slim image does not have\n"
         "wanted: one that needs nothing else: Python is there\n"
-        "try: `python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=2)\"`, and PORT"
+        "try: `python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=2)\"`."
     )
 
 
@@ -266,7 +266,7 @@ def load(files, stack, show):
     mapped = [one for one in stack.services["api"].get("ports") or () if one.get("target") != port]
     show.at(stack.line("api", "ports"))
     assert not mapped, (
-        f"`api` publishes port {mapped and mapped[0].get('target')}, and listens on {port}\nwanted: the one it listens on"
+        f"`api` publishes port {mapped and mapped[0].get('target')}, and listens on {port}\nwanted: the latter"
     )
 
 
