@@ -28,19 +28,16 @@ class Stack:
     text: str
 
     def line(self, service: str, *words: str) -> str:
-        """`compose.yaml:7` where that service first says one of these words, else where it begins."""
+        """`compose.yaml:7` where that service says the first of these words that it says, else where it begins."""
         lines = self.text.splitlines()
-        start = next(
-            (n for n, line in enumerate(lines) if re.match(rf"\s+[\"']?{re.escape(service)}[\"']?\s*:", line)), 0
-        )
+        begins = re.compile(rf"\s+[\"']?{re.escape(service)}[\"']?\s*:")
+        start = next((number for number, line in enumerate(lines) if begins.match(line)), 0)
         indent = len(lines[start]) - len(lines[start].lstrip()) if lines else 0
-        for number in range(start + 1, len(lines)):
-            line = lines[number]
-            if line.strip() and not line.lstrip().startswith("#") and len(line) - len(line.lstrip()) <= indent:
-                break
-            if any(word in line for word in words):
-                return f"{FILE}:{number + 1}\n    {line.strip()}"
-        return f"{FILE}:{start + 1}" + (f"\n    {lines[start].strip()}" if lines else "")
+        inside = range(start + 1, len(lines))
+        told = [n for n in inside if lines[n].strip() and not lines[n].lstrip().startswith("#")]
+        end = next((n for n in told if len(lines[n]) - len(lines[n].lstrip()) <= indent), len(lines))
+        found = next((n for word in words for n in told if n < end and word in lines[n]), start)
+        return f"{FILE}:{found + 1}" + (f"\n    {lines[found].strip()}" if lines else "")
 
 
 def command() -> list[str]:
@@ -97,7 +94,7 @@ def _refused(said: str, text: str, folder: Path) -> LearnerError:
     words = re.sub(rf"{re.escape(str(folder))}/?", "", " ".join(lines)) or "it says nothing"
     words = re.sub(rf"^validating \S*{re.escape(FILE)}: ", "", words)
     number = int(found[1]) if (found := re.search(r"line (\d+)", words)) else 0
-    for key in re.findall(r"['\"]([\w.-]+)['\"]", words) if not number else ():
+    for key in reversed(re.findall(r"['\"]([\w.-]+)['\"]", words)) if not number else ():
         number = next(
             (n for n, line in enumerate(text.splitlines(), 1) if re.search(rf"\b{re.escape(key)}\b", line)), 0
         )
