@@ -6,11 +6,19 @@ how it ends, and whether it says the truth about its health. Begin with `Dockerf
 
 import re
 import shlex
+import time
+from collections import Counter
 
 import pytest
 
+from checks.harness.judging import Inconclusive, blame_the_machine_unless
+
 DEADLINE = 900
 """Seconds for a checkpoint that may have to build the image first."""
+FINE = {0, 128 + 15, -15}
+"""Exit codes of a service that ended because it was asked to."""
+CHEERFUL = 3
+"""Health checks in a row that end well while nothing can answer: then they see nothing."""
 NOT_FOR_AN_IMAGE = (".git", ".venv", "tests", "checks", "solutions")
 
 
@@ -87,6 +95,98 @@ def test_image(files, show):
 
 
 @pytest.mark.checkpoint(
+    "5.2",
+    points=2,
+    deadline=DEADLINE,
+    hints=(
+        "In a container 127.0.0.1 is the container itself. `ENV HOST=0.0.0.0` tells `python -m lab.serve` to listen on "
+        "all addresses.",
+        'Exec form knows no variables: `[..., "--port", "$PORT"]` hands over the five characters. `lab.serve` reads '
+        "PORT and WEB_CONCURRENCY itself; a shell form needs `exec` before the command.",
+        "The health check runs in the container, with its environment: let it read PORT, too.",
+    ),
+)
+def test_listens_where_it_is_told(deploy, rng, show):
+    """It listens on all addresses, where told.
+
+    Port and number of workers belong to whoever runs the image: on another machine the port is taken, and there are
+    other cores. An image that knows them better has to be built anew for each place. And one that listens on 127.0.0.1
+    works on no machine but its own: nobody outside of the container can reach it.
+    """
+    from checks.harness.running import until_it_answers, url
+    from checks.harness.spread import all_pids
+
+    workers = rng.randint(3, 4)
+    one, several = deploy(WEB_CONCURRENCY="1"), deploy(WEB_CONCURRENCY=str(workers))
+    for service in (one, several):
+        until_it_answers(service)
+    found = len(all_pids(url(several), workers, 0 if just_one_process(several) else 45))
+    assert found == workers, (
+        f"with WEB_CONCURRENCY={workers} {found} workers answer\n"
+        f"wanted: {workers} different pids at /health: how many there are is told from outside"
+    )
+    found = len(all_pids(url(one), 2, 0))  # only now: it has had as long to start more of them
+    assert found == 1, f"with WEB_CONCURRENCY=1 {found} workers answer\nwanted: 1"
+    healthy(one, deploy.container)
+    healthy(several, deploy.container)
+    show.number(f"1 and {workers} workers, each at its own port", workers)
+
+
+@pytest.mark.checkpoint(
+    "5.3",
+    points=2,
+    deadline=DEADLINE,
+    hints=(
+        "Process 1 gets the signal. In shell form, and in a script, that is a shell, which passes nothing on: use exec "
+        'form, `CMD ["python", "-m", "lab.serve"]`, or end the script in `exec python -m lab.serve`.',
+        "LAB_DRAIN_SECONDS, how long uvicorn waits for its requests, has to be longer than the longest of them.",
+    ),
+)
+def test_ends_without_losing_anybody(deploy, show):
+    """It ends well: nobody in flight is lost.
+
+    Every deployment ends the old version, some times a day. Asked to (SIGTERM), a service takes no new connections,
+    finishes what it has begun, shuts down its lifespan, and ends. One that never hears of it is killed after the grace
+    time, with everybody who was waiting.
+    """
+    service, seen = while_at_work(deploy)
+    first = service.first()
+    show.table(
+        "asked to end while at work",
+        ("process 1", "in flight", "got their 200", "ended after s", "exit code"),
+        [(first[:24], len(seen.answers), seen.answered, f"{seen.seconds:.1f}", seen.exit_code)],
+    )
+    at_work = len(seen.answers)
+    others = Counter(answer for answer in seen.answers if answer != 200)
+    who = f"the signal goes to `{first[:60]}`"
+    assert seen.answered == at_work, (
+        f"of {at_work} requests in flight {seen.answered} got their 200, the others {told(others)}; {who}\n"
+        "wanted: a 200 for each: the server hears the signal, and finishes what it has begun"
+    )
+    assert seen.turned_away, (
+        f"asked to end, it took all of {seen.asked} new connections while it finished the old ones; {who}\n"
+        "wanted: at some moment a new connection gets no answer: the server heard the signal, and takes on no more work"
+    )
+    if seen.exit_code not in FINE:
+        blame_the_machine_unless(lambda: service.grace / seconds_to_end(), 3, rounds=1)
+    assert seen.exit_code in FINE, (
+        f"it had to be killed after its grace time of {service.grace:g} s"
+        if seen.exit_code in (None, 137, -9)
+        else f"it ended with exit code {seen.exit_code}"
+    ) + f"; {who}\nwanted: it ends of its own accord in that time, with exit code 0 or 143"
+    silent = seen.servers == 0  # a service whose logs do not say when it starts does not say when it ends either
+    assert silent or seen.started, (
+        "uvicorn says that it started, and nothing of the app's startup\n"
+        "wanted: the lifespan runs: `--lifespan off` skips it"
+    )
+    assert silent or seen.finished >= seen.started, (
+        f"{seen.started} workers started the app's lifespan, {seen.finished} of them shut it down\n"
+        "wanted: all of them: what is open is closed, what is buffered is written"
+    )
+    show.number(f"{seen.answered} in flight answered, ended in {seen.seconds:.1f} s", seen.seconds)
+
+
+@pytest.mark.checkpoint(
     "5.4",
     points=2,
     hints=(
@@ -117,6 +217,76 @@ def test_stack(files, show):
     row = (cpus, int(memory) >> 20, f"{files.container.stop_grace_seconds:g}", ", ".join(loaded))
     show.table("the stack", names, [row])
     show.number(f"{len(stack.services)} services", len(stack.services))
+
+
+@pytest.mark.checkpoint(
+    "5.5",
+    points=2,
+    deadline=DEADLINE,
+    hints=(
+        "A health check asks the service a question and wants its answer: `urllib.request.urlopen(..., timeout=2)` on "
+        "/health raises where there is none, and Python then ends with exit code 1.",
+        "What only installs belongs into a stage of its own: the final image copies the virtual environment from it.",
+        "`docker run --read-only --tmpfs /tmp` shows what wants to write; nothing here has to.",
+    ),
+)
+def test_real_container(deploy, image, show):
+    """The real container lives and ends well.
+
+    A machine that knows nothing of your service decides by its health check whether it lives. A check that asks only
+    whether a process is there, or a port open, calls a service healthy that hangs, and all traffic keeps going to it.
+    """
+    from checks.harness.containers import until_health
+    from checks.harness.deployments import TIMING
+    from checks.harness.running import last_lines, until_it_answers
+
+    built = image()
+    assert built.added_mb < 200, (
+        f"the image adds {built.added_mb:.0f} MB to its base of {built.base_size / 1e6:.0f} MB\n"
+        "wanted: under 200 MB: what the service needs (`uv sync --no-dev`), and not what installed it"
+    )
+    assert deploy.container.health, "there is no health check\nwanted: HEALTHCHECK, or a `healthcheck` in compose.yaml"
+    at_work = deploy.real({"WEB_CONCURRENCY": "1", "LAB_INFERENCE_SECONDS": "1.5"})
+    frozen = deploy.real({}, read_only=True, health=TIMING)
+    until_it_answers(frozen)
+    uid = frozen.uid()
+    assert uid != "0", "the service runs as root\nwanted: a user of its own: `USER` in the last stage"
+    said = until_health(frozen, "healthy", 60)
+    assert said == "healthy", (
+        f"it answers, and the engine calls it {said}: {last_check(frozen)}\nwanted: a health check that finds /health"
+    )
+    started = time.monotonic()
+    frozen.freeze()
+    cheerful = checks_while_frozen(frozen)
+    assert cheerful < CHEERFUL, (
+        f"with every process frozen {cheerful} health checks in a row still said healthy\n"
+        "wanted: unhealthy: a check that waits for an answer of /health, and fails when none comes"
+    )
+    unhealthy = time.monotonic() - started
+    until_it_answers(at_work)
+    service, seen = while_at_work(deploy, at_work)
+    assert seen.answered == len(seen.answers), (
+        f"`docker stop`: of {len(seen.answers)} requests in flight {seen.answered} got their 200; process 1 was "
+        f"`{service.first()[:60]}`{last_lines(service)}\nwanted: a 200 for each: see 5.3"
+    )
+    assert seen.turned_away, (
+        f"`docker stop`: it took all of {seen.asked} new connections, and was killed in the end\n"
+        "wanted: the server itself is process 1 and hears the signal: see 5.3"
+    )
+    show.table(
+        "the real container",
+        ("MB on its base", "base MB", "built in s", "unhealthy after s", "stopped after s"),
+        [
+            (
+                f"{built.added_mb:.0f}",
+                f"{built.base_size / 1e6:.0f}",
+                f"{built.seconds:.1f}",
+                f"{unhealthy:.0f}",
+                f"{seen.seconds:.1f}",
+            )
+        ],
+    )
+    show.number(f"{built.added_mb:.0f} MB on its base", built.added_mb)
 
 
 # -- 5.1 --------------------------------------------------------------------------------------------------------------
@@ -161,6 +331,36 @@ def health_check(container, show):
         "wanted: one that needs nothing else: Python is there\n"
         "try: `python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=2)\"`."
     )
+
+
+# -- 5.2 --------------------------------------------------------------------------------------------------------------
+
+
+def just_one_process(service):
+    """Whether uvicorn says that it has started no workers: then they need not be waited for."""
+    said = service.output()
+    return "Started server process" in said and "Started parent process" not in said
+
+
+def healthy(service, container):
+    """Its own health check finds it; one that is none is another checkpoint's business."""
+    if not container.health:
+        return
+    for _ in range(3):  # its own time limit may be short for a busy machine
+        ended = service.run(shell_or_not(container.health.test), 60)
+        if ended.code == 0:
+            return
+    lines = ended.output.strip().splitlines() or ["it printed nothing"]
+    pytest.fail(
+        f"with PORT={service.told} its health check ends with exit code {ended.code}: {lines[-1][:150]}\n"
+        "wanted: 0: it asks at the port that the service was told, not at another one"
+    )
+
+
+def shell_or_not(test):
+    """The command of a health check as Docker writes it: with CMD, or with CMD-SHELL."""
+    kind, *words = test
+    return ["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words
 
 
 # -- 5.4 --------------------------------------------------------------------------------------------------------------
@@ -300,3 +500,70 @@ def waits_for_health(services, name, seen=()):
         if other not in ("api", *seen) and other in services and waits_for_health(services, other, (*seen, name)):
             return True
     return False
+
+
+# -- 5.3 and 5.5 ------------------------------------------------------------------------------------------------------
+
+
+def while_at_work(deploy, ready=None):
+    """A service, and what happened when it was asked to end in the middle of its work."""
+    from checks.harness.farewell import TooLate, farewell
+    from checks.harness.running import until_it_answers, url
+    from checks.harness.spread import all_pids
+
+    for seconds in (1.5, 6):  # the longer one for a machine on which all takes long
+        workers = 1 if ready else 2
+        service = ready or deploy(WEB_CONCURRENCY=str(workers), LAB_INFERENCE_SECONDS=str(seconds))
+        ready = None
+        until_it_answers(service)
+        workers = len(all_pids(url(service), workers, 0 if just_one_process(service) else 15))
+        try:
+            seen = farewell(service, seconds, workers)
+        except TooLate:
+            continue
+        if seen.turned_away or seen.answered < len(seen.answers) or seconds > 5:
+            return service, seen
+    raise Inconclusive("the requests were answered before it could be asked to end")
+
+
+def told(others):
+    """What came in place of an answer, in words."""
+    words = {"RemoteDisconnected": "a closed connection", "ConnectionResetError": "a closed connection"}
+    return ", ".join(f"{words.get(what, what)} ({number})" for what, number in others.items())
+
+
+def seconds_to_end():
+    """How long the lab's own service takes to end, on this machine, now."""
+    from checks.harness.fixtures import CONTROL, ROOT
+    from checks.harness.servers import server, uvicorn_command
+
+    with server(uvicorn_command(CONTROL, factory=True), env={"LAB_INFERENCE_SECONDS": "0"}, cwd=ROOT):
+        started = time.monotonic()
+    return time.monotonic() - started
+
+
+# -- 5.5 --------------------------------------------------------------------------------------------------------------
+
+
+def last_check(service):
+    """The last health check's exit code and last line."""
+    _, log = service.health()
+    if not log:
+        return "no check has ended yet"
+    lines = log[-1]["Output"].strip().splitlines() or ["it printed nothing"]
+    return f"exit code {log[-1]['ExitCode']}, {lines[-1][:150]}"
+
+
+def checks_while_frozen(service):
+    """How many checks said healthy since it was frozen, when the engine calls it unhealthy, or when they are enough."""
+    before = {check["Start"] for check in service.health()[1]}
+    fine, deadline = set(), time.monotonic() + 120
+    while time.monotonic() < deadline:
+        status, log = service.health()
+        if status == "unhealthy":
+            return 0
+        fine |= {check["Start"] for check in log if check["ExitCode"] == 0} - before
+        if len(fine) > CHEERFUL:  # the first may have begun before
+            return len(fine)
+        time.sleep(0.2)
+    raise Inconclusive("in two minutes the engine said neither healthy nor unhealthy of a frozen container")

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from checks.harness.building import Builder
 from checks.harness.checkpoints import CHECKPOINT, SHOWN
 from checks.harness.container import Files
+from checks.harness.deployments import Deployments, who_runs
 from checks.harness.inprocess import InProcess
 from checks.harness.judging import Inconclusive
 from checks.harness.loadtest import LoadTests
@@ -177,6 +179,24 @@ def load_test(request: pytest.FixtureRequest, workspace: Workspace, shared: Path
 def files(workspace: Workspace, shared: Path) -> Files:
     """The learner's Dockerfile, .dockerignore and compose.yaml, and what they mean together."""
     return Files(workspace.tree, ROOT, shared)
+
+
+@pytest.fixture
+def image(workspace: Workspace, files: Files, shared: Path) -> Builder:
+    """`image()` is the learner's image, built on a real engine, once for all checkpoints of a run."""
+    return Builder(workspace, files, ROOT, shared)
+
+
+@pytest.fixture
+def deploy(request: pytest.FixtureRequest, files: Files, image: Builder, shared: Path) -> Iterator[Deployments]:
+    """`deploy(WEB_CONCURRENCY="2")` starts what compose would start as `api`, on a port of its own.
+
+    On a real engine where one answers, else as a plain process; `deploy.real(...)` wants the engine. All at once: wait
+    for them with `running.until_it_answers`.
+    """
+    run = who_runs(request.config.option.isolation != "none")
+    with Deployments(files.container, image, files.context, shared, run) as deployments:
+        yield deployments
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -41,6 +41,39 @@ def start(command: Sequence[str], env: dict[str, str], cwd: Path, stop_seconds: 
         start_new_session=True,
         creationflags=_FLAGS,
     )
+
+
+def run_guarded(command: Sequence[str], env: dict[str, str], cwd: Path, seconds: float) -> tuple[int | None, str]:
+    """Run a command with all its processes to its end, or kill them after so many seconds (None, and what it printed).
+
+    They die with this process, too.
+    """
+    guarded = [sys.executable, "-I", "-S", str(_GUARD), "1", *command]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        guarded, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, env=env, cwd=cwd, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        kept = bytearray()
+
+        def drain(read: Callable[[int], bytes]) -> None:
+            while chunk := read(KEPT_BYTES):
+                kept.extend(chunk)
+                del kept[:-KEPT_BYTES]
+
+        reader = threading.Thread(target=drain, args=(process.stdout.read1,), daemon=True)  # type: ignore[attr-defined]
+        reader.start()
+        code: int | None = None
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            process.stdin.close()  # the guard kills the whole group
+            process.wait(5)
+            reader.join(5)
+    return code, kept.decode(errors="replace")
 
 
 class Tail:

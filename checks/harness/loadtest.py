@@ -7,15 +7,14 @@ import json
 import os
 import pickle
 import re
-import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from checks.harness.guarded import run_guarded
 from checks.harness.judging import Inconclusive
 from checks.harness.progress import say
 from checks.harness.recording import LATE, Plan, Recording, recording
@@ -28,10 +27,8 @@ START_SECONDS = 30.0
 """What Locust may take to start and to end beside its load, on a very busy machine."""
 OVERDUE_SECONDS = 2.5
 """How long after its last step a shape may go on: it is asked once a second."""
-LOG_KEPT = 64 * 1024
 
-_HERE = Path(__file__).parent
-_GUARD, _RECORDER = _HERE / "guard.py", _HERE / "recorder.py"
+_RECORDER = Path(__file__).with_name("recorder.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,39 +135,6 @@ def _locust(plan: Plan, running: Target, record: Path, tree: Path) -> tuple[int 
         "LOAD_STEP_SECONDS": f"{plan.step_seconds:g}",
     }
     return run_guarded(command, env, tree, plan.seconds + OVERDUE_SECONDS + plan.stop_seconds + START_SECONDS)
-
-
-def run_guarded(command: Sequence[str], env: dict[str, str], cwd: Path, seconds: float) -> tuple[int | None, str]:
-    """Run a command with all its processes to its end, or kill them after so many seconds (None, and what it printed).
-
-    They die with this process, too.
-    """
-    guarded = [sys.executable, "-I", "-S", str(_GUARD), "1", *command]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        guarded, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, env=env, cwd=cwd, start_new_session=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        kept = bytearray()
-
-        def drain(read: Callable[[int], bytes]) -> None:
-            while chunk := read(LOG_KEPT):
-                kept.extend(chunk)
-                del kept[:-LOG_KEPT]
-
-        reader = threading.Thread(target=drain, args=(process.stdout.read1,), daemon=True)  # type: ignore[attr-defined]
-        reader.start()
-        code: int | None = None
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            process.stdin.close()  # the guard kills the whole group
-            process.wait(5)
-            reader.join(5)
-    return code, kept.decode(errors="replace")
 
 
 _TRACEBACK_LINE = re.compile(r'^\s*File "([^"]+)", line (\d+)(?:, in (\S+))?', re.MULTILINE)

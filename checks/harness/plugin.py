@@ -26,9 +26,12 @@ from rich.console import Console
 from checks.harness import checkpoints
 from checks.harness.apart import Apart, told, unsent
 from checks.harness.checkpoints import CHECKPOINT, SHOWN
+from checks.harness.engine import leave_nothing
 from checks.harness.fixtures import (
+    deploy,
     feature_store,
     files,
+    image,
     lab,
     launch,
     load_test,
@@ -46,8 +49,10 @@ from checks.harness.verdicts import judge
 from checks.harness.workspace import LearnerError, Workspace, open_workspace
 
 __all__ = [
+    "deploy",
     "feature_store",
     "files",
+    "image",
     "lab",
     "launch",
     "load_test",
@@ -289,6 +294,8 @@ class Lab:
                 self.console.print(f"\n{last.strip('= ')}", style="dim", highlight=False, markup=False)
             else:
                 self.console.file.write(said)
+        if not self.config.option.isolated:
+            leave_nothing(self.shared, os.getpid())
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 

@@ -1,0 +1,79 @@
+"""What compose would start as `api`, started: on a real engine where one answers, else as a plain process."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from checks.harness import containers, engine
+from checks.harness.building import Builder
+from checks.harness.container import Container
+from checks.harness.plain import Image, free_port, process
+from checks.harness.running import Running
+
+TIMING = {"interval": 1_000_000_000, "timeout": 4_000_000_000, "start_period": 0, "retries": 2}
+"""The health check's own command, asked more often (in ns): two in a row that fail within seconds decide."""
+
+
+class Deployments:
+    """The services that a checkpoint has started; at the end they are gone."""
+
+    def __init__(self, container: Container, builder: Builder, tree: Path, shared: Path, run: int) -> None:
+        self.container = container
+        self._builder, self._tree, self._shared = builder, tree, shared
+        self._owner = engine.owner(run)
+        self._running = ExitStack()
+        self._network = ""
+
+    def __enter__(self) -> Deployments:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.__exit__(kind, error, trace)
+
+    def __call__(self, **told: str) -> Running:
+        """Start it, told a port of its own and so much more through the environment; returns at once.
+
+        Raises:
+            LearnerError: it cannot be built, or not be started.
+            NotChecked: this machine can do neither of both.
+        """
+        if engine.find(self._shared):
+            return self.real(told)
+        told = {"PORT": str(free_port()), **told}
+        image = Image(self.container, self._tree, Path(tempfile.mkdtemp(dir=self._shared)))
+        return self._running.enter_context(process(image, told))
+
+    def real(
+        self, told: Mapping[str, str], *, health: Mapping[str, int] | None = None, read_only: bool = False
+    ) -> containers.Running:
+        """The same as a real container; `health` switches its health check on, with this timing."""
+        built = self._builder()
+        client = engine.connect(self._shared)
+        if not self._network:
+            engine.sweep(client, "")
+            self._network = self._running.enter_context(engine.network(client, self._owner))
+        told = {"PORT": str(free_port()), **told}
+        return self._running.enter_context(
+            containers.running(
+                client,
+                built.image,
+                self.container,
+                told,
+                network=self._network,
+                owner=self._owner,
+                health=health,
+                read_only=read_only,
+            )
+        )
+
+
+def who_runs(isolated: bool) -> int:
+    """The process of the whole run: it outlives that of a checkpoint, and cleans up after it."""
+    return os.getppid() if isolated else os.getpid()

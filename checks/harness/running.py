@@ -1,0 +1,111 @@
+"""A service that runs as deployed, as a process or as a container: what a checkpoint can ask of either."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+from checks.harness.workspace import LearnerError
+
+READY_SECONDS = 60.0
+"""How long a service may take to answer, on a very busy machine."""
+SETTLED_SECONDS = 1.5
+"""How long it listens somewhere else before that is where it stays."""
+POLL_SECONDS = 0.05
+ANSWER_SECONDS = 10.0
+SHOWN_LINES = 8
+ANY = "0.0.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: its exit code (-N for signal N, None when it had to be killed) and what it printed."""
+
+    code: int | None
+    output: str
+
+
+class Running(Protocol):
+    """A service on its own, which was told its port through the environment.
+
+    Attributes:
+        address: host and port where it answers, seen from here, if it listens on all addresses.
+        told: the port that it was told.
+        grace: the seconds that it gets to end of its own accord.
+    """
+
+    address: tuple[str, int]
+    told: int
+    grace: float
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs, then that of its first process: -N or 128 + N for signal N."""
+
+    def output(self) -> str:
+        """The last lines that it printed."""
+
+    def listening(self) -> set[tuple[str, int]]:
+        """Addresses and ports that it listens on, seen from inside; empty where nobody can know.
+
+        A socket on all IPv6 addresses that takes IPv4, too, counts as 0.0.0.0.
+        """
+
+    def first(self) -> str:
+        """The command line of its first process, the one that gets the signals."""
+
+    def run(self, command: list[str], seconds: float) -> Ended:
+        """Run another command beside it, in the same environment."""
+
+    def ask_to_end(self) -> None:
+        """Send the signal that asks it to end; after the grace time it is killed. Returns at once."""
+
+
+def url(running: Running) -> str:
+    """Scheme, host and port, without a slash at the end."""
+    return "http://{}:{}".format(*running.address)
+
+
+def until_it_answers(running: Running, path: str = "/health", seconds: float = READY_SECONDS) -> None:
+    """Wait until GET `path` is answered, whatever the answer.
+
+    Raises:
+        LearnerError: it ended before; it listens elsewhere, and so for good; or the time was over.
+    """
+    deadline, elsewhere = time.monotonic() + seconds, time.monotonic()
+    while time.monotonic() < deadline:
+        if answers(running, path):
+            return
+        if (code := running.exit_code) is not None:
+            raise LearnerError(f"it ended with exit code {code} before it answered GET {path}{last_lines(running)}")
+        found = running.listening()
+        if not found or (ANY, running.told) in found:
+            elsewhere = time.monotonic()
+        if time.monotonic() - elsewhere > SETTLED_SECONDS:
+            places = ", ".join(sorted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in found))
+            raise LearnerError(
+                f"with PORT={running.told} it listens on {places}\nwanted: 0.0.0.0:{running.told}, which is every "
+                "address of the container: nobody outside can reach its 127.0.0.1, or knows of another port"
+            )
+        time.sleep(POLL_SECONDS)
+    raise LearnerError(f"no answer to GET {path} within {seconds:g} s{last_lines(running)}\nwanted: a service")
+
+
+def answers(running: Running, path: str) -> bool:
+    """Whether GET `path` over a new connection gets an answer."""
+    with closing(http.client.HTTPConnection(*running.address, timeout=ANSWER_SECONDS)) as connection:
+        try:
+            connection.request("GET", path)
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return False
+    return True
+
+
+def last_lines(running: Running) -> str:
+    """What it printed last, to be appended to a sentence."""
+    lines = [line.rstrip()[:200] for line in running.output().splitlines() if line.strip()][-SHOWN_LINES:]
+    return "; it printed nothing" if not lines else "\n" + "\n".join(f"    {line}" for line in lines)
