@@ -129,7 +129,7 @@ def test_listens_where_it_is_told(deploy, rng, show):
     assert found == 1, f"with WEB_CONCURRENCY=1 {found} workers answer\nwanted: 1"
     healthy(one, deploy.container)
     healthy(several, deploy.container)
-    show.number(f"1 and {workers} workers, each at its own port", workers)
+    show.number(f"1 and {workers} workers", workers)
 
 
 @pytest.mark.checkpoint(
@@ -183,7 +183,7 @@ def test_ends_without_losing_anybody(deploy, show):
         f"{seen.started} workers started the app's lifespan, {seen.finished} of them shut it down\n"
         "wanted: all of them: what is open is closed, what is buffered is written"
     )
-    show.number(f"{seen.answered} in flight answered, ended in {seen.seconds:.1f} s", seen.seconds)
+    show.number(f"{seen.answered} answered, {seen.seconds:.1f} s", seen.seconds)
 
 
 @pytest.mark.checkpoint(

@@ -24,7 +24,7 @@ SOON = 5.0
 PATIENCE = 60.0
 """Seconds that one call of it may take."""
 NO_ENGINE = (
-    "no Docker engine answers; these points wait for one\n"
+    "no Docker engine answers, and 2 points wait for one\n"
     "wanted: `docker info` shows a server: start Docker Desktop, or install Docker Engine. With Podman: "
     "`podman system service --time 0 &` and `export DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock`"
 )
