@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from checks.harness.judging import Inconclusive, blame_the_machine_unless
+from checks.harness.judging import Inconclusive, NotChecked, blame_the_machine_unless
 
 DEADLINE = 900
 """Seconds for a checkpoint that may have to build the image first."""
@@ -34,7 +34,7 @@ NOT_FOR_AN_IMAGE = (".git", ".venv", "tests", "checks", "solutions")
         "Python can ask for /health itself: `urllib.request.urlopen` raises for anything but a good answer.",
     ),
 )
-def test_image(files, show):
+def test_image(files, image, show):
     """Small, and quick to rebuild.
 
     An image is built at every change and pulled by every machine. What it holds beyond the service costs time at each
@@ -47,6 +47,7 @@ def test_image(files, show):
         leaves_cache,
         loose_base,
         missing_source,
+        script,
         unusable,
     )
 
@@ -69,26 +70,33 @@ def test_image(files, show):
             f"`{missing.text[:70]}` finds nothing in the context\n"
             "wanted: sources that are there, and that .dockerignore lets through"
         )
-    if found := installs_again(recipe, files.context, files.included):
-        again, brings = found
-        show.at(again.where)
-        pytest.fail(
-            f"after a change in lab/service.py line {again.line} installs everything again: line {brings.line} has "
-            "copied the file by then\n"
-            "wanted: what installs comes before lab/ is copied\n"
-            "try: `COPY pyproject.toml uv.lock ./`, install, and only then `COPY lab lab`."
-        )
-    if found := leaves_cache(recipe):
-        show.at(found[0].where)
-        pytest.fail(
-            f"line {found[0].line} leaves what was downloaded in its layer: a later `rm` hides it, and it is pulled "
-            f"all the same\nwanted: no cache of pip or uv in any layer\ntry: `{found[1]}` where it installs."
-        )
-    if found := installs_tests(recipe, files.context):
-        show.at(found[0].where)
-        pytest.fail(
-            f"line {found[0].line} brings Locust and all that only tests need into the image\nwanted: {found[1]}"
-        )
+    seen = real_image(image, show)
+    again = installs_again(recipe, files.context, files.included)
+    if again:
+        show.at(again[0].where)
+    anew = script(again[0]) if again else seen.installs_again if seen else ""
+    assert not anew, (
+        f"after a change in lab/service.py `{anew[:60]}` runs again"
+        + (f": line {again[1].line} has copied the file by then" if again else "")
+        + "\nwanted: what installs comes before lab/ is copied\n"
+        "try: `COPY pyproject.toml uv.lock ./`, install, and only then `COPY lab lab`."
+    )
+    cache = leaves_cache(recipe)
+    if cache:
+        show.at(cache[0].where)
+    assert not (seen.caches if seen else cache), (
+        (f"line {cache[0].line} leaves" if cache else f"a layer keeps, in {listed(seen.caches)},")
+        + " what was downloaded: a later `rm` hides it, and it is pulled all the same\n"
+        f"wanted: no cache of pip or uv in any layer\ntry: `{cache[1] if cache else '--no-cache'}` where it installs."
+    )
+    tests = installs_tests(recipe, files.context)
+    if tests:
+        show.at(tests[0].where)
+    assert not (seen.has_locust if seen else tests), (
+        (f"line {tests[0].line} brings" if tests else "`import locust` works in the image: something brings")
+        + " Locust and all that only tests need into it\n"
+        f"wanted: {tests[1] if tests else 'nothing but the dependencies of the service'}"
+    )
     nobody_special(files.container, show)
     health_check(files.container, show)
     show.number(f"{len(files.included)} files to the engine", len(files.included))
@@ -290,6 +298,19 @@ def test_real_container(deploy, image, show):
 
 
 # -- 5.1 --------------------------------------------------------------------------------------------------------------
+
+
+def real_image(image, show):
+    """What the engine says of the image; None where only the Dockerfile's text can tell."""
+    from checks.harness.inspecting import inspect
+
+    if not image.possible:
+        return None
+    try:
+        return inspect(image)
+    except NotChecked as error:
+        show.table("judged by its text", ("why",), [(str(error)[:70],)])
+        return None
 
 
 def context_is_small(files, show):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.container import Files, build_of
-from checks.harness.engine import LABEL, connect
+from checks.harness.engine import LABEL, connect, find
 from checks.harness.judging import NotChecked
 from checks.harness.progress import say
 from checks.harness.workspace import LearnerError, Workspace
@@ -74,8 +74,14 @@ class Built:
 class Builder:
     """Builds the workspace's image. What one checkpoint has built another need not build again: see `folder`."""
 
-    def __init__(self, workspace: Workspace, files: Files, root: Path, folder: Path) -> None:
-        self._workspace, self._files, self._root, self._folder = workspace, files, root, folder
+    def __init__(self, workspace: Workspace, files: Files, root: Path, folder: Path, owner: str) -> None:
+        self._workspace, self._files, self._root = workspace, files, root
+        self.folder, self.owner = folder, owner
+
+    @property
+    def possible(self) -> bool:
+        """Whether an engine answers."""
+        return find(self.folder) is not None
 
     def __call__(self) -> Built:
         """The image of this run.
@@ -84,7 +90,7 @@ class Builder:
             LearnerError: the build fails, with the Dockerfile's line and the last lines of output.
             NotChecked: no engine answers, or it cannot build this one: a base out of reach, a feature of BuildKit.
         """
-        known = self._folder / "built"
+        known = self.folder / "built"
         if not known.exists():
             known.write_bytes(pickle.dumps(self._try()))
         kind, *told = pickle.loads(known.read_bytes())
@@ -98,7 +104,7 @@ class Builder:
     def again(self, change: str, text: str) -> list[Step]:
         """Build once more with `text` appended to a file of the workspace: the steps. The image is removed."""
         first = self()
-        client = connect(self._folder, BUILD_SECONDS)
+        client = connect(self.folder, BUILD_SECONDS)
         with (self._files.context / change).open("a") as file:
             file.write(text)
         built = self._build(client, tag=None)
@@ -107,14 +113,14 @@ class Builder:
 
     def _try(self) -> tuple[Any, ...]:
         try:
-            client = connect(self._folder, BUILD_SECONDS)
+            client = connect(self.folder, BUILD_SECONDS)
             built = self._build(client, tag=f"{LABEL}:{self._key}")
         except NotChecked as error:
             return "not checked", *error.args
         except LearnerError as error:
             return "failed", str(error), error.where
         finally:
-            say(self._folder, "", 0)
+            say(self.folder, "", 0)
         self._replace_the_last(client, built)
         return "built", built
 
@@ -162,7 +168,7 @@ class Builder:
         if found := _STEP.match(text):
             number, of, what = found.groups()
             steps.append(Step(" ".join(what.split())))
-            say(self._folder, f"build {number}/{of}: {steps[-1].text}", BUILD_SECONDS, known=False)
+            say(self.folder, f"build {number}/{of}: {steps[-1].text}", BUILD_SECONDS, known=False)
         elif _CACHED.match(text):
             steps[-1].cached = True
         elif not text.startswith((" ---> Running in", "Removing intermediate container", "Successfully ")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,10 +21,9 @@ TIMING = {"interval": 1_000_000_000, "timeout": 4_000_000_000, "start_period": 0
 class Deployments:
     """The services that a checkpoint has started; at the end they are gone."""
 
-    def __init__(self, container: Container, builder: Builder, tree: Path, shared: Path, run: int) -> None:
+    def __init__(self, container: Container, builder: Builder, tree: Path, shared: Path) -> None:
         self.container = container
         self._builder, self._tree, self._shared = builder, tree, shared
-        self._owner = engine.owner(run)
         self._running = ExitStack()
         self._network = ""
 
@@ -58,7 +56,7 @@ class Deployments:
         client = engine.connect(self._shared)
         if not self._network:
             engine.sweep(client, "")
-            self._network = self._running.enter_context(engine.network(client, self._owner))
+            self._network = self._running.enter_context(engine.network(client, self._builder.owner))
         told = {"PORT": str(free_port()), **told}
         return self._running.enter_context(
             containers.running(
@@ -67,13 +65,8 @@ class Deployments:
                 self.container,
                 told,
                 network=self._network,
-                owner=self._owner,
+                owner=self._builder.owner,
                 health=health,
                 read_only=read_only,
             )
         )
-
-
-def who_runs(isolated: bool) -> int:
-    """The process of the whole run: it outlives that of a checkpoint, and cleans up after it."""
-    return os.getppid() if isolated else os.getpid()

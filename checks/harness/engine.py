@@ -85,6 +85,11 @@ def owner(pid: int) -> str:
     return f"{platform.node()} {pid} {psutil.Process(pid).create_time():.0f}"
 
 
+def this_run(isolated: bool) -> str:
+    """The owner of what this run starts: it outlives a checkpoint in a process of its own, and cleans up after it."""
+    return owner(os.getppid() if isolated else os.getpid())
+
+
 def _lives(label: str) -> bool:
     """Whether that run still goes on, as far as this machine can know."""
     try:

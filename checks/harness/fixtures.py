@@ -16,7 +16,8 @@ import pytest
 from checks.harness.building import Builder
 from checks.harness.checkpoints import CHECKPOINT, SHOWN
 from checks.harness.container import Files
-from checks.harness.deployments import Deployments, who_runs
+from checks.harness.deployments import Deployments
+from checks.harness.engine import this_run
 from checks.harness.inprocess import InProcess
 from checks.harness.judging import Inconclusive
 from checks.harness.loadtest import LoadTests
@@ -182,20 +183,19 @@ def files(workspace: Workspace, shared: Path) -> Files:
 
 
 @pytest.fixture
-def image(workspace: Workspace, files: Files, shared: Path) -> Builder:
+def image(request: pytest.FixtureRequest, workspace: Workspace, files: Files, shared: Path) -> Builder:
     """`image()` is the learner's image, built on a real engine, once for all checkpoints of a run."""
-    return Builder(workspace, files, ROOT, shared)
+    return Builder(workspace, files, ROOT, shared, this_run(request.config.option.isolation != "none"))
 
 
 @pytest.fixture
-def deploy(request: pytest.FixtureRequest, files: Files, image: Builder, shared: Path) -> Iterator[Deployments]:
+def deploy(files: Files, image: Builder, shared: Path) -> Iterator[Deployments]:
     """`deploy(WEB_CONCURRENCY="2")` starts what compose would start as `api`, on a port of its own.
 
     On a real engine where one answers, else as a plain process; `deploy.real(...)` wants the engine. All at once: wait
     for them with `running.until_it_answers`.
     """
-    run = who_runs(request.config.option.isolation != "none")
-    with Deployments(files.container, image, files.context, shared, run) as deployments:
+    with Deployments(files.container, image, files.context, shared) as deployments:
         yield deployments
 
 

@@ -7,15 +7,44 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from checks.harness.engine import LABEL
+from checks.harness.building import Builder
+from checks.harness.engine import LABEL, connect
+from checks.harness.layering import CHANGED, installs, only_the_project
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 CACHES = re.compile(r"(^|/)\.cache/(pip|uv)/.|(^|/)(pip-http|http-v2|selfcheck|archive-v0|wheels-v\d+|simple-v\d+)/.")
 """Paths that pip and uv keep for the next time, which in an image never comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What an engine says of an image: which RUN a change of code runs again, caches in its layers, and `locust`."""
+
+    installs_again: str
+    caches: list[str]
+    has_locust: bool
+
+
+def inspect(builder: Builder) -> Inspected:
+    """Look into the image, and build it once more after a change in `CHANGED`.
+
+    Raises what building it raises.
+    """
+    built = builder()
+    client = connect(builder.folder)
+    steps = builder.again(CHANGED, "\n# changed\n")
+    before, again = "", ""
+    for step in steps:
+        if not step.cached and installs(step.text) and not only_the_project(step.text, before):
+            again = again or step.text
+        before += f"\n{step.text}"
+    found = caches(client, built.image, built.base)
+    return Inspected(again, found, imports(client, built.image, "locust", builder.owner))
 
 
 def caches(client: DockerClient, image: str, base: str) -> list[str]:

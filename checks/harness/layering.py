@@ -77,7 +77,7 @@ def installs_again(recipe: Recipe, context: Path, files: set[str]) -> tuple[Inst
     for stage in needed(recipe):
         copied = {id(one.instruction): one for one in stage.copied}
         brings: Instruction | None = None
-        installed = False
+        before = ""
         for told in stage.layers:
             if one := copied.get(id(told)):
                 other = recipe.stage(one.stage) if one.stage else None
@@ -86,11 +86,21 @@ def installs_again(recipe: Recipe, context: Path, files: set[str]) -> tuple[Inst
             elif told.name == "RUN":
                 text = script(told)
                 mounted = re.search(r"--mount=type=bind(?!\S*(source|src|from)=)", told.text)
-                just_the_project = "--no-deps" in text or (installed and re.search(r"\buv\s+sync\b", text))
-                if _INSTALLS.search(text) and (brings or mounted) and not just_the_project:
+                if installs(text) and (brings or mounted) and not only_the_project(text, before):
                     return told, brings or told
-                installed |= bool(re.search(r"\buv\s+sync\b.*--no-install-(project|workspace)", text))
+                before += f"\n{text}"
     return None
+
+
+def installs(text: str) -> bool:
+    """Whether a RUN installs packages."""
+    return bool(_INSTALLS.search(text))
+
+
+def only_the_project(text: str, before: str) -> bool:
+    """Whether a RUN that installs has nothing left to download: only the project itself is missing by then."""
+    prepared = re.search(r"\buv\s+sync\b.*--no-install-(project|workspace)", before)
+    return "--no-deps" in text or bool(prepared and re.search(r"\buv\s+sync\b", text))
 
 
 def _takes(sources: tuple[str, ...], context: Path, files: set[str], told: Instruction) -> bool:
