@@ -190,7 +190,7 @@ def running(
 def until_health(running: Running, wanted: str, seconds: float) -> str:
     """Wait until the engine says so of it, or for so long; what it says then.
 
-    It is not waited for when its last five checks all ended, and all badly: one that took too long may be the machine's.
+    It is not waited for when its last five checks all ended, and badly: one that took too long may be the machine's.
     """
     deadline = time.monotonic() + seconds
     while running.exit_code is None and time.monotonic() < deadline:
