@@ -24,6 +24,9 @@ SECONDS = 180
 WARM = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 WARM.set_forkserver_preload(["checks.harness.warm", "psutil", "pydantic_settings", "pytest", "rich.console"])
 
+NOBODY = "unix:///nobody-listens-here"
+"""The address of no Docker engine: only tests that are about one start containers."""
+
 ASKING = Lock()
 """A start of one process asks after all the others, and of two that ask after one at once the second hears 255."""
 
@@ -47,12 +50,12 @@ class Judged:
         return {name: c["verdict"] for name, c in self.checkpoints.items()}
 
 
-def judge(folder: Path, workspace: Path | None, *arguments: str) -> Judged:
-    """`pytest --workspace DIR ARGUMENTS`; `folder` is for what it leaves."""
+def judge(folder: Path, workspace: Path | None, *arguments: str, engine: str = NOBODY) -> Judged:
+    """`pytest --workspace DIR ARGUMENTS`; `folder` is for what it leaves, `engine` the Docker engine that it finds."""
     results, output = folder / "results.json", folder / "output"
     every = ["-p", "no:cacheprovider", "-Wignore:Module already imported", f"--results={results}"]
     chosen = [f"--workspace={workspace}"] if workspace else []
-    process = WARM.Process(target=_pytest, args=([*every, *chosen, *arguments], output))
+    process = WARM.Process(target=_pytest, args=([*every, *chosen, *arguments], output, engine))
     with ASKING:
         process.start()
     ended = wait([process.sentinel], SECONDS)
@@ -66,8 +69,9 @@ def judge(folder: Path, workspace: Path | None, *arguments: str) -> Judged:
     return Judged(code or 0, output.read_text(errors="replace"), json.loads(results.read_text()))
 
 
-def _pytest(arguments: list[str], output: Path) -> None:
+def _pytest(arguments: list[str], output: Path, engine: str) -> None:
     """Run pytest in this process, which is there for nothing else."""
+    os.environ["DOCKER_HOST"] = engine
     with output.open("w") as written:
         os.dup2(written.fileno(), 1)
         os.dup2(written.fileno(), 2)

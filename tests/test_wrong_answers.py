@@ -12,6 +12,7 @@
     locked = ["1.9"]                              # and these are locked by them
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
 
+What a process cannot show has `live = true`: it is judged with a Docker engine, by tests/test_containers.py.
 A checkpoint that starts real servers, or Locust, takes longer than all others together: it runs only for the answers
 that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with `real = true`.
 """
@@ -31,7 +32,7 @@ import pytest
 from tests.exercises import EXERCISES, ROOT
 from tests.runs import Judged, judge
 
-REAL = frozenset({"serve", "serve_target", "load_test", "feature_store"})
+REAL = frozenset({"serve", "serve_target", "load_test", "feature_store", "deploy"})
 """Fixtures of checkpoints that start real servers, or Locust."""
 
 
@@ -46,6 +47,7 @@ class Answer:
     locked: list[str] = field(default_factory=list)
     says: list[str] = field(default_factory=list)
     real: bool | list[str] = False
+    live: bool = False
 
     def write(self, workspace: Path) -> None:
         """Put the solution there, with this answer's changes."""
@@ -83,9 +85,10 @@ def _answers() -> Iterator[tuple[str, Answer]]:
 
 
 ANSWERS = dict(_answers())
+AS_PROCESSES = {name: answer for name, answer in ANSWERS.items() if not answer.live}
 
 
-@pytest.mark.parametrize("case", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("case", AS_PROCESSES.values(), ids=AS_PROCESSES)
 def test_an_answer_gets_the_verdicts_it_deserves(case: Answer, run: Judged) -> None:
     """The checkpoints that an answer names fail or are locked, all others pass, and what is said fits the mistake."""
     results = run.checkpoints

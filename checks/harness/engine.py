@@ -43,11 +43,16 @@ def candidates() -> list[str]:
     return [f"unix://{path}" for path in sockets if path.exists()]
 
 
+def answering() -> str | None:
+    """The address of an engine that answers; None where there is none."""
+    return next((url for url in candidates() if _answers(url)), None)
+
+
 def find(shared: Path) -> str | None:
     """The address of an engine that answers; a run asks once, and remembers it in the folder of all its checkpoints."""
     known = shared / "engine"
     if not known.exists():
-        known.write_text(json.dumps(next((url for url in candidates() if _answers(url)), None)))
+        known.write_text(json.dumps(answering()))
     found: str | None = json.loads(known.read_text())
     return found
 
