@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -22,6 +21,7 @@ from checks.harness.compose import command, read_compose
 from checks.harness.container import Files
 from checks.harness.engine import LABEL, answering
 from checks.harness.plain import free_port
+from checks.harness.workspace import open_workspace
 from tests.exercises import EXERCISES, ROOT
 from tests.runs import Judged, judge
 from tests.test_wrong_answers import ANSWERS, Answer
@@ -92,7 +92,7 @@ def engine() -> Iterator[DockerClient]:
 @pytest.fixture
 def stack(engine: DockerClient, tmp_path: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
     """The solution's stack, its images built: how compose is called for it, and in which environment."""
-    folder = shutil.copytree(SOLUTIONS, tmp_path / "stack")
+    folder = open_workspace(ROOT, SOLUTIONS, tmp_path / "stack").tree
     context = Files(folder, ROOT, tmp_path).context
     engine.images.build(path=str(context), tag=f"{STACK}-api", network_mode="host", rm=True)
     (tmp_path / "Dockerfile").write_text(LOCUST)

@@ -14,7 +14,7 @@ from checks.harness.container import Container
 from checks.harness.plain import Image, free_port, process
 from checks.harness.running import Running
 
-TIMING = {"interval": 1_000_000_000, "timeout": 4_000_000_000, "start_period": 1_000_000, "retries": 2}
+TIMING = {"interval": 1_000_000_000, "timeout": 8_000_000_000, "start_period": 1_000_000, "retries": 2}
 """The health check's own command, asked more often (in ns): two in a row that fail within seconds decide."""
 
 
