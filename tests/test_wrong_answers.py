@@ -57,6 +57,7 @@ class Answer:
             path = workspace / change["file"]
             if "replace" not in change:
                 assert not path.exists(), f"{change['file']} is not new"
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(change["with"])
                 continue
             text = path.read_text()
