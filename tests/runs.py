@@ -20,12 +20,13 @@ import pytest
 from tests.exercises import ROOT
 
 SECONDS = 180
+LIVE_SECONDS = 900
+"""How long a run may take that builds an image."""
+NOWHERE = "unix:///nowhere"
+"""Where no Docker engine answers: a verdict must not hang on whether this machine has one, and builds take long."""
 
 WARM = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 WARM.set_forkserver_preload(["checks.harness.warm", "psutil", "pydantic_settings", "pytest", "rich.console"])
-
-NOBODY = "unix:///nobody-listens-here"
-"""The address of no Docker engine: only tests that are about one start containers."""
 
 ASKING = Lock()
 """A start of one process asks after all the others, and of two that ask after one at once the second hears 255."""
@@ -50,30 +51,32 @@ class Judged:
         return {name: c["verdict"] for name, c in self.checkpoints.items()}
 
 
-def judge(folder: Path, workspace: Path | None, *arguments: str, engine: str = NOBODY) -> Judged:
-    """`pytest --workspace DIR ARGUMENTS`; `folder` is for what it leaves, `engine` the Docker engine that it finds."""
+def judge(folder: Path, workspace: Path | None, *arguments: str, engine: bool = False) -> Judged:
+    """`pytest --workspace DIR ARGUMENTS`; `folder` is for what it leaves. With `engine` it may use this machine's."""
     results, output = folder / "results.json", folder / "output"
     every = ["-p", "no:cacheprovider", "-Wignore:Module already imported", f"--results={results}"]
     chosen = [f"--workspace={workspace}"] if workspace else []
-    process = WARM.Process(target=_pytest, args=([*every, *chosen, *arguments], output, engine))
+    host = os.environ.get("DOCKER_HOST", "") if engine else NOWHERE
+    process = WARM.Process(target=_pytest, args=([*every, *chosen, *arguments], output, host))
     with ASKING:
         process.start()
-    ended = wait([process.sentinel], SECONDS)
+    seconds = LIVE_SECONDS if engine else SECONDS
+    ended = wait([process.sentinel], seconds)
     with ASKING:
         if not ended:
             process.kill()
         code = process.exitcode
     if not ended:
-        pytest.fail(f"not judged within {SECONDS} s\n{output.read_text()}")
+        pytest.fail(f"not judged within {seconds} s\n{output.read_text()}")
     assert results.exists(), output.read_text()
     return Judged(code or 0, output.read_text(errors="replace"), json.loads(results.read_text()))
 
 
-def _pytest(arguments: list[str], output: Path, engine: str) -> None:
+def _pytest(arguments: list[str], output: Path, docker_host: str) -> None:
     """Run pytest in this process, which is there for nothing else."""
-    os.environ["DOCKER_HOST"] = engine
     with output.open("w") as written:
         os.dup2(written.fileno(), 1)
         os.dup2(written.fileno(), 2)
     os.chdir(ROOT)
+    os.environ["DOCKER_HOST"] = docker_host  # the server that forked this process may have been started by any test
     sys.exit(pytest.main(arguments))

@@ -46,7 +46,7 @@ class Alive:
     def run(self, folder: Path) -> Judged:
         """Judge it."""
         self.answer.write(folder / "workspace")
-        return judge(folder, folder / "workspace", EXERCISE.path, "-k", "5.5", engine=ENGINE or "")
+        return judge(folder, folder / "workspace", EXERCISE.path, "-k", "5.5", engine=True)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Solution:
 
     def run(self, folder: Path) -> Judged:
         """Judge it."""
-        return judge(folder, SOLUTIONS, EXERCISE.path, engine=ENGINE or "")
+        return judge(folder, SOLUTIONS, EXERCISE.path, engine=True)
 
 
 @pytest.mark.parametrize("case", [Solution()], ids=["solution"])

@@ -9,12 +9,13 @@
     with = "model.predict_blocking"
     changes = [{ file = ..., replace = ..., with = ... }]    # more of them, where one is not enough
     fails = ["1.4"]                               # exactly these; [] is a right answer, written differently
-    locked = ["1.9"]                              # and these are locked by them
+    locked = ["1.9"]                              # and these are locked: by them, or not to be checked here
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
 
-What a process cannot show has `live = true`: it is judged with a Docker engine, by tests/test_containers.py.
 A checkpoint that starts real servers, or Locust, takes longer than all others together: it runs only for the answers
-that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with `real = true`.
+that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with `real = true`. One that needs a Docker
+engine runs for none of them: answers with `live = true` fail it, and are judged where an engine answers, by
+tests/test_containers.py.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.exercises import EXERCISES, ROOT
+from tests.exercises import EXERCISES, ROOT, Checkpoint
 from tests.runs import Judged, judge
 
 REAL = frozenset({"serve", "serve_target", "load_test", "feature_store", "deploy"})
@@ -56,6 +57,7 @@ class Answer:
             path = workspace / change["file"]
             if "replace" not in change:
                 assert not path.exists(), f"{change['file']} is not new"
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(change["with"])
                 continue
             text = path.read_text()
@@ -67,10 +69,15 @@ class Answer:
         """Judge this answer, as `pytest checks/test_exN.py --workspace DIR` does."""
         self.write(folder / "workspace")
         exercise = EXERCISES[self.exercise]
-        named = {*self.fails, *self.locked, *(self.real if isinstance(self.real, list) else ())}
-        spared = [c for c in exercise.checkpoints if c.fixtures & REAL and c.id not in named and self.real is not True]
+        spared = [checkpoint for checkpoint in exercise.checkpoints if not self.wants(checkpoint)]
         deselected = [f"--deselect={exercise.path}::{checkpoint.function}" for checkpoint in spared]
-        return judge(folder, folder / "workspace", exercise.path, *deselected)
+        return judge(folder, folder / "workspace", exercise.path, *deselected, engine=self.live)
+
+    def wants(self, checkpoint: Checkpoint) -> bool:
+        """Whether that checkpoint runs for this answer."""
+        named = {*self.fails, *self.locked, *(self.real if isinstance(self.real, list) else ())}
+        quick = not checkpoint.fixtures & REAL
+        return quick or checkpoint.id in named or (self.real is True and not checkpoint.needs_engine)
 
 
 def _answers() -> Iterator[tuple[str, Answer]]:
@@ -85,10 +92,10 @@ def _answers() -> Iterator[tuple[str, Answer]]:
 
 
 ANSWERS = dict(_answers())
-AS_PROCESSES = {name: answer for name, answer in ANSWERS.items() if not answer.live}
+HERE = {name: answer for name, answer in ANSWERS.items() if not answer.live}
 
 
-@pytest.mark.parametrize("case", AS_PROCESSES.values(), ids=AS_PROCESSES)
+@pytest.mark.parametrize("case", HERE.values(), ids=HERE)
 def test_an_answer_gets_the_verdicts_it_deserves(case: Answer, run: Judged) -> None:
     """The checkpoints that an answer names fail or are locked, all others pass, and what is said fits the mistake."""
     results = run.checkpoints

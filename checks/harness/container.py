@@ -34,6 +34,7 @@ class Container:
         health: the health check that counts, or None.
         port: where it listens.
         copies: which file of the context becomes which file of the image, as far as COPY says.
+        changes_modes: whether the Dockerfile says who may execute some of them.
         where, user_at: the lines that say how it starts, and as whom.
     """
 
@@ -46,6 +47,7 @@ class Container:
     health: Health | None
     port: int
     copies: list[tuple[str, str]]
+    changes_modes: bool
     where: str
     user_at: str
 
@@ -116,7 +118,8 @@ def would_start(tree: Path, context: Path) -> Container:
         tree: the learner's files.
         context: the same with all that a build gets (see `context`).
     """
-    stage, stack = recipe_of(tree).last, _stack(tree)
+    recipe, stack = recipe_of(tree), _stack(tree)
+    stage = recipe.last
     api = _api(stack) or {}
     environment = {**stage.env, **{name: str(value or "") for name, value in (api.get("environment") or {}).items()}}
     argv, where = _argv(stage, api, stack)
@@ -129,7 +132,8 @@ def would_start(tree: Path, context: Path) -> Container:
         stop_grace_seconds=seconds(api["stop_grace_period"]) if api.get("stop_grace_period") else 10.0,
         health=_health(stage, api, stack),
         port=_port(stage, api, environment, argv),
-        copies=[*_copies(recipe_of(tree), stage, context, included(context))],
+        copies=[*_copies(recipe, stage, context, included(context))],
+        changes_modes="chmod" in recipe.text,
         where=where,
         user_at=stack.line(API, "user") if stack and api.get("user") else stage.user_at.where if stage.user_at else "",
     )

@@ -9,8 +9,9 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from checks.harness.running import Running, url
+from checks.harness.running import Running, last_lines, url
 from checks.harness.spread import FEATURES, all_pids
+from checks.harness.workspace import LearnerError
 
 AT_WORK = 4
 """Requests that are in flight when it is asked to end."""
@@ -28,6 +29,8 @@ class Farewell:
 
     Attributes:
         answers: of the requests in flight, a status or what came in its place.
+        left: the seconds of work at least that each of them had before it when the signal was sent.
+        lost_after: the seconds from the signal to the first of them that got anything but a 200, or None.
         turned_away: whether a connection that was opened before the last of those answers got none.
         asked: how many such connections there were.
         exit_code: of the first process; None when it did not end at all.
@@ -37,6 +40,8 @@ class Farewell:
     """
 
     answers: list[int | str]
+    left: float
+    lost_after: float | None
     turned_away: bool
     asked: int
     exit_code: int | None
@@ -60,11 +65,18 @@ def farewell(running: Running, seconds: float, workers: int) -> Farewell:
 
     A request is in flight for certain when its worker has answered another one that came after it: so every worker is
     asked, over connections that are opened later.
+
+    Raises:
+        TooLate: they had got their 200 by then.
+        LearnerError: they had got something else.
     """
+    begun = time.monotonic()
     with ThreadPoolExecutor(AT_WORK) as pool:
         sent = [pool.submit(_predict, running.address, seconds + ANSWER_SECONDS) for _ in range(AT_WORK)]
         all_pids(url(running), workers, 30)
-        if any(future.done() for future in sent):
+        if early := [future.result()[0] for future in sent if future.done()]:
+            if wrong := [answer for answer in early if answer != 200]:
+                raise LearnerError(f"POST /predict gave {wrong[0]}{last_lines(running)}\nwanted: 200")
             raise TooLate
         before = running.output()
         running.ask_to_end()
@@ -72,6 +84,7 @@ def farewell(running: Running, seconds: float, workers: int) -> Farewell:
         opened = _knock(running.address, sent, seconds + ANSWER_SECONDS)
         last_answer = max(future.result()[1] for future in sent)
         answers = [future.result()[0] for future in sent]
+        lost = [at - asked_at for answer, at in (future.result() for future in sent) if answer != 200]
         knocks = [knock for at, knock in opened if at < last_answer]
         turned_away = not all(_gets_an_answer(knock) for knock in knocks)
         for _, knock in opened:
@@ -83,6 +96,8 @@ def farewell(running: Running, seconds: float, workers: int) -> Farewell:
     took, said = time.monotonic() - asked_at, running.output()
     return Farewell(
         answers,
+        begun + seconds - asked_at,
+        min(lost, default=None),
         turned_away,
         len(knocks),
         running.exit_code,

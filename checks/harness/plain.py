@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shlex
 import shutil
@@ -21,8 +22,11 @@ from checks.harness.container import Container
 from checks.harness.guarded import Tail, descendants, leave_nothing, run_guarded, start
 from checks.harness.judging import NotChecked
 from checks.harness.running import Ended
+from checks.harness.workspace import LearnerError
 
 SHELLS = ("sh", "bash", "dash", "ash")
+PORTS = range(20_000, 32_000)
+"""Ports that no system gives to outgoing connections: one of those may be taken before the service is there."""
 _PYTHON = r"python(?:3(?:\.\d+)?)?"
 _PROGRAM = re.compile(rf"(?<![\w.-])/[\w./-]*/({_PYTHON}|uvicorn)(?![\w.-])")
 _NOT_FOUND = (126, 127)
@@ -100,12 +104,15 @@ class Image:
         for script in self.root.rglob("*"):
             if script.is_file() and script.suffix != ".py" and script.read_bytes()[:2] == b"#!":
                 script.write_text(self._mapped(script.read_text(errors="replace")))
+                if container.changes_modes:
+                    script.chmod(0o755)
 
     def locally(self, command: list[str]) -> list[str]:
         """The same command for this machine.
 
         Raises:
             NotChecked: it is none that can be run without the image.
+            LearnerError: it is a script that nobody may execute.
         """
         program, *rest = command
         rest = [self._mapped(argument) for argument in rest]
@@ -115,8 +122,14 @@ class Image:
         if name == "uvicorn":
             return [sys.executable, "-m", "uvicorn", *rest]
         if name in SHELLS:
-            return [shutil.which(name) or "/bin/sh", *rest]
+            # The sh of a slim image is dash. Another one may give its process to the last command, without `exec`.
+            return [(name == "sh" and shutil.which("dash")) or shutil.which(name) or "/bin/sh", *rest]
         script = self.root / program.lstrip("/") if program.startswith("/") else self.workdir / program
+        if script.is_file() and not os.access(script, os.X_OK):
+            raise LearnerError(
+                f"`{program}` cannot be started: permission denied\n"
+                f"wanted: a script that may be executed: `chmod +x {name}`, here or in the Dockerfile"
+            )
         if script.is_file() and (first := re.match(r"#!\s*(.*)", script.read_text(errors="replace"))):
             interpreter = [word for word in first[1].split() if PurePosixPath(word).name != "env"]
             return self.locally([*interpreter, str(script), *rest])
@@ -163,9 +176,11 @@ def process(image: Image, told: Mapping[str, str]) -> Iterator[Process]:
 
 def free_port() -> int:
     """A port that nobody listens on at this moment."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
+    while True:
+        port = random.SystemRandom().choice(PORTS)  # a replayed seed must not meet what it left
+        with socket.socket() as unused, contextlib.suppress(OSError):
+            unused.bind(("0.0.0.0", port))
+            return port
 
 
 def _takes_ipv4(port: int) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from checks.harness.judging import Inconclusive
+from checks.harness.judging import Inconclusive
 from checks.harness.workspace import LearnerError
 
 READY_SECONDS = 60.0
@@ -74,12 +77,16 @@ def until_it_answers(running: Running, path: str = "/health", seconds: float = R
 
     Raises:
         LearnerError: it ended before; it listens elsewhere, and so for good; or the time was over.
+        Inconclusive: the time was over, on a machine that is too busy to start anything in it.
+        Inconclusive: somebody else took its port.
     """
     deadline, elsewhere = time.monotonic() + seconds, time.monotonic()
     while time.monotonic() < deadline:
         if answers(running, path):
             return
         if (code := running.exit_code) is not None:
+            if "address already in use" in running.output().lower():
+                raise _port_taken(running)
             raise LearnerError(f"it ended with exit code {code} before it answered GET {path}{last_lines(running)}")
         found = running.listening()
         if not found or (ANY, running.told) in found:
@@ -91,7 +98,21 @@ def until_it_answers(running: Running, path: str = "/health", seconds: float = R
                 "address of the container: nobody outside can reach its 127.0.0.1, or knows of another port"
             )
         time.sleep(POLL_SECONDS)
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import fastapi, uvicorn"], capture_output=True, timeout=seconds)
+    if time.monotonic() - started > seconds / 20:  # a start is little more than its imports, which take 1 s
+        raise Inconclusive(f"too busy a machine: no answer within {seconds:g} s")
     raise LearnerError(f"no answer to GET {path} within {seconds:g} s{last_lines(running)}\nwanted: a service")
+
+
+def _port_taken(running: Running) -> Exception:
+    """Whose mistake it is that it found its port taken."""
+    with suppress(OSError), socket.create_connection(running.address, timeout=1):
+        return Inconclusive(f"somebody else on this machine took port {running.told} just before the service did")
+    return LearnerError(
+        f"with PORT={running.told} it wants another port, which is taken on this machine{last_lines(running)}\n"
+        f"wanted: 0.0.0.0:{running.told}: which port is free knows only who runs the image"
+    )
 
 
 def answers(running: Running, path: str) -> bool:
