@@ -47,3 +47,16 @@ def runs_ahead(
 def run(request: pytest.FixtureRequest, runs_ahead: dict[str, Future[runs.Judged]]) -> runs.Judged:
     """What became of this test's `case`: an object whose `run(folder)` judges a workspace."""
     return runs_ahead[request.node.nodeid].result()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say whether containers were really run: without an engine their tests are skipped."""
+    seen = terminalreporter.stats
+    real = [report for report in seen.get("passed", []) + seen.get("failed", []) if "test_containers" in report.nodeid]
+    spared = [report for report in seen.get("skipped", []) if "test_containers" in report.nodeid]
+    if real:
+        terminalreporter.write_line(f"on a real Docker engine: {len({report.nodeid for report in real})} tests")
+        for report in real:
+            terminalreporter.write_line(f"  {report.outcome}: {report.nodeid.partition('::')[2]}")
+    if spared:
+        terminalreporter.write_line(f"no Docker engine answers: {len(spared)} tests with real containers were skipped")

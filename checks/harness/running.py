@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import http.client
 import socket
+import subprocess
+import sys
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from checks.harness.judging import Inconclusive
 from checks.harness.judging import Inconclusive
 from checks.harness.workspace import LearnerError
 
@@ -99,7 +100,8 @@ def until_it_answers(running: Running, path: str = "/health", seconds: float = R
             )
         time.sleep(POLL_SECONDS)
     started = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import fastapi, uvicorn"], capture_output=True, timeout=seconds)
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run([sys.executable, "-c", "import fastapi, uvicorn"], capture_output=True, timeout=seconds)
     if time.monotonic() - started > seconds / 20:  # a start is little more than its imports, which take 1 s
         raise Inconclusive(f"too busy a machine: no answer within {seconds:g} s")
     raise LearnerError(f"no answer to GET {path} within {seconds:g} s{last_lines(running)}\nwanted: a service")
