@@ -188,7 +188,7 @@ class Builder:
         if _OUT_OF_REACH.search("\n".join([*lines, words])):
             raise NotChecked(f"this machine cannot reach what `{last.text[:60]}` needs: {(lines or [words])[-1][:200]}")
         said = "\n".join(f"    {line[:200]}" for line in lines[-SHOWN_LINES:])
-        text = (self._workspace.tree / "Dockerfile").read_text(errors="replace")
+        text = self._files.dockerfile.read_text(errors="replace")
         raise LearnerError(
             f"the image cannot be built: {words}"
             + (f"\n{said}" if said else "")

@@ -95,7 +95,7 @@ def this_run(isolated: bool) -> str:
     return owner(os.getppid() if isolated else os.getpid())
 
 
-def _lives(label: str) -> bool:
+def lives(label: str) -> bool:
     """Whether that run still goes on, as far as this machine can know."""
     try:
         node, pid, started = label.rsplit(" ", 2)
@@ -111,7 +111,7 @@ def sweep(client: DockerClient, mine: str) -> None:
     for things in (client.containers.list(all=True, filters={"label": LABEL}), _networks(client)):
         for thing in things:
             label = thing.labels[LABEL] if hasattr(thing, "labels") else thing.attrs["Labels"][LABEL]
-            if label == mine or not _lives(label):
+            if label == mine or not lives(label):
                 with contextlib.suppress(APIError):
                     thing.remove(**({"force": True, "v": True} if hasattr(thing, "image") else {}))
 
