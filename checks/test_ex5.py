@@ -128,6 +128,7 @@ def test_listens_where_it_is_told(deploy, rng, show):
     from checks.harness.running import until_it_answers, url
     from checks.harness.spread import all_pids
 
+    show.at(deploy.container.where)
     workers = rng.randint(3, 4)
     one, several = deploy(WEB_CONCURRENCY="1"), deploy(WEB_CONCURRENCY=str(workers))
     for service in (one, several):
@@ -141,8 +142,8 @@ def test_listens_where_it_is_told(deploy, rng, show):
     assert found == 1, (
         f"with WEB_CONCURRENCY=1 workers that answer: {found}\nwanted: 1: how many there are is told from outside"
     )
-    healthy(one, deploy.container)
-    healthy(several, deploy.container)
+    healthy(one, deploy.container, show)
+    healthy(several, deploy.container, show)
     show.number(f"1 and {workers} workers", workers)
 
 
@@ -163,6 +164,7 @@ def test_ends_without_losing_anybody(deploy, show):
     finishes what it has begun, shuts down its lifespan, and ends. One that never hears of it is killed after the grace
     time, with everybody who was waiting.
     """
+    show.at(deploy.container.where)
     service, seen = while_at_work(deploy)
     first = service.first()
     show.table(
@@ -177,6 +179,7 @@ def test_ends_without_losing_anybody(deploy, show):
         f"of {at_work} requests in flight {seen.answered} got their 200, the others {told(others)}, the first "
         f"{seen.lost_after or 0:.1f} s after the signal; {who}\n"
         f"wanted: a 200 for each, of up to {WORK_SECONDS:g} s: the server hears the signal, and finishes what it began"
+        f"{cut_short(others)}"
     )
     assert seen.turned_away, (
         f"asked to end, it took all of {seen.asked} new connections while it finished the old ones; {who}\n"
@@ -378,10 +381,11 @@ def reloads(service):
     return "; `--reload` starts no workers, and is for your desk" * ("Started reloader process" in service.output())
 
 
-def healthy(service, container):
+def healthy(service, container, show):
     """Its own health check finds it; one that is none is another checkpoint's business."""
     if not container.health:
         return
+    show.at(container.health.where)
     for _ in range(3):  # its own time limit may be short for a busy machine
         ended = service.run(shell_or_not(container.health.test), 60)
         if ended.code == 0:
@@ -560,7 +564,8 @@ def while_at_work(deploy, ready=None):
         lost = seen.lost_after is not None
         if lost and WORK_SECONDS <= seen.lost_after < seen.left:
             continue  # it had to finish less than that
-        if lost or seconds > WORK_SECONDS or (seen.turned_away and seen.left > 0.9 * WORK_SECONDS):
+        told_enough = seen.turned_away or seen.seconds > service.grace  # or it never heard
+        if lost or seconds > WORK_SECONDS or (told_enough and seen.left > 0.9 * WORK_SECONDS):
             return service, seen
     raise Inconclusive("the requests were answered before it could be asked to end")
 
@@ -569,6 +574,15 @@ def told(others):
     """What came in place of an answer, in words."""
     words = {"RemoteDisconnected": "a closed connection", "ConnectionResetError": "a closed connection"}
     return ", ".join(f"{words.get(what, what)} ({number})" for what, number in others.items())
+
+
+def cut_short(others):
+    """What to try where the server heard the signal, and gave up on its requests too soon."""
+    return (
+        "\ntry: a longer drain: uvicorn cancels what is not finished then, and it ends in a 500."
+        if 500 in others
+        else ""
+    )
 
 
 def seconds_to_end():

@@ -79,8 +79,8 @@ def farewell(running: Running, seconds: float, workers: int) -> Farewell:
                 raise LearnerError(f"POST /predict gave {wrong[0]}{last_lines(running)}\nwanted: 200")
             raise TooLate
         before = running.output()
-        running.ask_to_end()
         asked_at = time.monotonic()
+        running.ask_to_end()
         opened = _knock(running.address, sent, seconds + ANSWER_SECONDS)
         last_answer = max(future.result()[1] for future in sent)
         answers = [future.result()[0] for future in sent]

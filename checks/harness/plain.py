@@ -30,6 +30,8 @@ PORTS = range(20_000, 32_000)
 _PYTHON = r"python(?:3(?:\.\d+)?)?"
 _PROGRAM = re.compile(rf"(?<![\w.-])/[\w./-]*/({_PYTHON}|uvicorn)(?![\w.-])")
 _NOT_FOUND = (126, 127)
+_SYSTEM = ("usr", "bin", "sbin", "etc", "lib")
+"""Folders in which an image and this machine hold much the same, beside what is copied there."""
 
 
 class Process:
@@ -100,7 +102,7 @@ class Image:
         tops = {PurePosixPath(target).parts[1] for _, target in container.copies if target.startswith("/")}
         tops |= {*PurePosixPath(container.workdir).parts[1:2]}
         paths = "|".join(re.escape(top) for top in sorted(tops)) or "(?!)"
-        self._path = re.compile(rf"(?<![\w./-])/(?={paths})")
+        self._path = re.compile(rf"(?<![\w./-])/(?P<top>{paths})(?![\w.-])[\w./-]*")
         for script in self.root.rglob("*"):
             if script.is_file() and script.suffix != ".py" and script.read_bytes()[:2] == b"#!":
                 script.write_text(self._mapped(script.read_text(errors="replace")))
@@ -149,7 +151,11 @@ class Image:
         return self.root / path.lstrip("/")
 
     def _mapped(self, text: str) -> str:
-        return self._path.sub(f"{self.root}/", _PROGRAM.sub(r"\1", text))
+        def moved(path: re.Match[str]) -> str:
+            inside = self._inside(path[0])
+            return path[0] if path["top"] in _SYSTEM and not inside.exists() else f"{self.root}{path[0]}"
+
+        return self._path.sub(moved, _PROGRAM.sub(r"\1", text))
 
     def _copy(self, source: Path, target: Path) -> None:
         if source.is_dir():

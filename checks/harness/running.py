@@ -88,7 +88,10 @@ def until_it_answers(running: Running, path: str = "/health", seconds: float = R
         if (code := running.exit_code) is not None:
             if "address already in use" in running.output().lower():
                 raise _port_taken(running)
-            raise LearnerError(f"it ended with exit code {code} before it answered GET {path}{last_lines(running)}")
+            raise LearnerError(
+                f"it ended with exit code {code} before it answered GET {path}{last_lines(running)}\n"
+                "wanted: a server that goes on until it is asked to end"
+            )
         found = running.listening()
         if not found or (ANY, running.told) in found:
             elsewhere = time.monotonic()

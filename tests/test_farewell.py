@@ -1,0 +1,99 @@
+"""Services that are asked to end while they are at work: one that drains, one that does not, one that never hears."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from checks.harness.farewell import AT_WORK, Farewell, TooLate, farewell
+from checks.harness.plain import Process, free_port, process
+from checks.harness.running import until_it_answers
+from checks.harness.workspace import LearnerError
+from tests.exercises import ROOT
+from tests.test_plain import image
+
+SERVER = "uvicorn checks.harness.control:create_app --factory --host 0.0.0.0 --port $PORT"
+
+# Its answer to POST is http.server's own: 501.
+NO_PREDICT = """
+import http.server, os, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"pid": 1}')
+
+http.server.ThreadingHTTPServer.request_queue_size = 128
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+@contextmanager
+def serving(tmp_path: Path, lines: str, seconds: float, script: str = "") -> Iterator[Process]:
+    """The image's command at work, its requests taking so long."""
+    told = {"PORT": str(free_port()), "LAB_INFERENCE_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)}
+    with process(image(tmp_path, lines, script), told) as running:
+        until_it_answers(running)
+        yield running
+
+
+def asked_to_end(tmp_path: Path, lines: str, workers: int = 1) -> Farewell:
+    """What happens when it is asked to end in the middle of a second's work."""
+    with serving(tmp_path, lines, 1.0) as running:
+        return farewell(running, 1.0, workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_service_that_drains(tmp_path: Path, workers: int) -> None:
+    """All in flight get their 200, a new connection gets no answer, and every worker ends its lifespan."""
+    seen = asked_to_end(tmp_path, f"CMD exec {SERVER} --workers {workers}", workers)
+
+    assert (AT_WORK, None) == (seen.answered, seen.lost_after)
+    assert seen.exit_code in (0, -15)
+    assert workers == seen.servers == seen.started == seen.finished
+    assert seen.turned_away or workers > 1  # two of them notice half a second later
+    assert 0 < seen.left <= 1.0
+    assert seen.seconds >= seen.left
+
+
+def test_a_service_that_does_not_drain(tmp_path: Path) -> None:
+    """It cuts them off at once, with a 500."""
+    seen = asked_to_end(tmp_path, f"CMD exec {SERVER} --timeout-graceful-shutdown 0")
+
+    assert [500] * AT_WORK == seen.answers
+    assert 0 <= (seen.lost_after or -1) < 1
+
+
+def test_a_shell_that_takes_the_signal_for_itself(tmp_path: Path) -> None:
+    """All in flight lose their connection."""
+    seen = asked_to_end(tmp_path, f"CMD {SERVER}; true")
+
+    assert seen.answered == 0
+    assert seen.answers[0] in ("RemoteDisconnected", "ConnectionResetError")
+    assert seen.finished == 0
+
+
+def test_a_service_that_never_hears(tmp_path: Path) -> None:
+    """All get their answers, new ones too, until it is killed."""
+    with serving(tmp_path, f"CMD trap '' TERM; {SERVER}; true", 0.6) as running:
+        running.grace = 4
+        seen = farewell(running, 0.6, 1)
+
+    assert (AT_WORK, False) == (seen.answered, seen.turned_away)
+    assert -9 == seen.exit_code
+    assert seen.seconds >= 4
+
+
+def test_answers_that_come_too_soon(tmp_path: Path) -> None:
+    """With nothing in flight there is nothing to be lost; an answer that is no 200 is told."""
+    with serving(tmp_path / "a", f"CMD exec {SERVER}", 0) as running, pytest.raises(TooLate):
+        farewell(running, 0, 1)
+    with (
+        serving(tmp_path / "b", 'COPY start.sh ./\nCMD ["python", "start.sh"]', 0, NO_PREDICT) as running,
+        pytest.raises(LearnerError, match=r"^POST /predict gave 501\n(?s:.*)\nwanted: 200"),
+    ):
+        farewell(running, 0, 1)

@@ -1,0 +1,114 @@
+"""Waiting for a service that was deployed: it answers, or what it says instead."""
+
+from __future__ import annotations
+
+import http.server
+import socketserver
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Thread
+
+import pytest
+
+from checks.harness import running as module
+from checks.harness.judging import Inconclusive
+from checks.harness.plain import free_port
+from checks.harness.running import Ended, last_lines, until_it_answers
+from checks.harness.workspace import LearnerError
+
+
+@dataclass
+class Scripted:
+    """A service that is not there, and says so much of itself."""
+
+    exit_code: int | None = None
+    said: str = ""
+    places: set[tuple[str, int]] = field(default_factory=set)
+    told: int = 8080
+    grace: float = 1
+    address: tuple[str, int] = field(default_factory=lambda: ("127.0.0.1", free_port()))
+
+    def output(self) -> str:
+        """What it printed."""
+        return self.said
+
+    def listening(self) -> set[tuple[str, int]]:
+        """Where it listens."""
+        return self.places
+
+    def first(self) -> str:
+        """Its command."""
+        return "python"
+
+    def run(self, command: list[str], seconds: float) -> Ended:
+        """Every command ends well."""
+        return Ended(0, "")
+
+    def ask_to_end(self) -> None:
+        """It is not there."""
+
+
+@contextmanager
+def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[tuple[str, int]]:
+    """The address of a server."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield "127.0.0.1", server.server_address[1]
+        server.shutdown()
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers 404, and prints nothing."""
+
+    def do_GET(self) -> None:
+        """404."""
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """No line."""
+
+
+def test_any_answer_will_do() -> None:
+    """A 404 comes from a server that is there."""
+    with serving(Refusing) as address:
+        until_it_answers(Scripted(address=address))
+
+
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        (
+            Scripted(3, "starting\n\nboom"),
+            "ended with exit code 3 before it answered GET /health\n    starting\n    boom",
+        ),
+        (Scripted(0), "exit code 0 before it answered GET /health; it printed nothing\nwanted: a server that goes on"),
+        (Scripted(1, "[Errno 98] Address already in use"), "with PORT=8080 it wants another port, which is taken"),
+        (Scripted(places={("127.0.0.1", 8080)}), "with PORT=8080 it listens on 127.0.0.1:8080\nwanted: 0.0.0.0:8080"),
+        (Scripted(places={("::", 1), ("0.0.0.0", 80)}), "with PORT=8080 it listens on 0.0.0.0:80, [::]:1\n"),
+        (Scripted(places={("0.0.0.0", 8080)}), "no answer to GET /health within 0.4 s; it printed nothing"),
+        (Scripted(), "no answer to GET /health within 0.4 s"),
+    ],
+)
+def test_who_does_not_answer_is_told_apart(service: Scripted, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended; it listens elsewhere, for good; or it just does not."""
+    monkeypatch.setattr(module, "SETTLED_SECONDS", 0.1)
+    with pytest.raises(LearnerError) as raised:
+        until_it_answers(service, seconds=0.4)
+
+    assert words in str(raised.value)
+
+
+def test_a_port_that_somebody_else_took_is_not_its_mistake() -> None:
+    """Between the choice of a port and its use there is a moment."""
+    with serving(socketserver.BaseRequestHandler) as address, pytest.raises(Inconclusive, match="took port 8080"):
+        until_it_answers(Scripted(1, "Address already in use", address=address))
+
+
+def test_only_the_last_lines_are_told() -> None:
+    """Eight of them, cut to 200 characters."""
+    told = last_lines(Scripted(said="\n".join(f"{number} {'x' * 300}" for number in range(20))))
+
+    assert told.startswith("\n    12 xxx")
+    assert len(told.splitlines()) == 9
+    assert max(map(len, told.splitlines())) == 204
