@@ -106,7 +106,8 @@ def test_workers(serve, launch, service, workspace, lab, rng, show):
     server = launch(PORT="0", WEB_CONCURRENCY=str(workers), LAB_INFERENCE_SECONDS=str(seconds))
     found = len(all_pids(server.url, workers, 0 if just_one_process(server) else 45))
     assert found == workers, f"with WEB_CONCURRENCY={workers} {found} answered\nwanted: {workers} different pids"
-    found = len(pids_beside(alone.url, "/predict/blocking"))  # only now: it has had as long to start more of them
+    rounds = 1 if just_one_process(alone) else 12  # only now: it has had as long to start more of them
+    found = len(pids_beside(alone.url, "/predict/blocking", rounds))
     assert found == 1, f"without WEB_CONCURRENCY {found} workers answer\nwanted: 1"
 
     def blocking(url, at_least):
@@ -199,8 +200,10 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     app.until(lambda: all(call.done for call in calls.values()))
     accepted = feature_store.accepted
     show.number(f"{len(users)} calls, {accepted} connections", accepted)
-    if accepted <= 2 * pool:  # some more come of calls that were broken off, and those have something else to say
-        everybody_got({user: call.answer() for user, call in calls.items()}, feature_store.users)
+    answers = {user: call.answer() for user, call in calls.items()}
+    broken_off = sum(answer.status_code != 200 for answer in answers.values())
+    if accepted <= pool + broken_off:  # each of those may have cost a connection, but the connections are not the cause
+        everybody_got(answers, feature_store.users)
     assert accepted <= pool, (
         f"{len(users)} calls opened {accepted} connections to the store\n"
         f"wanted: at most {pool}, feature_store_connections, used again and again"
