@@ -19,6 +19,7 @@ from checks.harness.judging import EARLY, Inconclusive, best_of, blame_the_machi
 from checks.harness.probe import Probe
 from checks.harness.reading import close, content, is_number, unrouted
 from checks.harness.servers import ServerDied
+from checks.harness.store import store_that_is_full
 from checks.harness.trace import timeline
 
 SOON = 10
@@ -185,18 +186,19 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     learn whose fault it was.
     """
     users = rng.sample(range(1, 10**6), 160)
-    feature_store.users = {user: [rng.uniform(-100, 100) for _ in range(3)] for user in users}
+    feature_store.users = {user: [rng.uniform(-100, 100), rng.randint(-100, 100)] for user in users}
     pool, probe = rng.randint(3, 5), Probe(held=False, seconds=0)
     settings = {"feature_store_url": feature_store.url, "feature_store_connections": pool}
     app = service(model=probe, feature_store_seconds=1, **settings)
     app.progress = lambda: (len(probe.calls), len(feature_store.asked))
     show.at(workspace.where_defined(lab.feature_store.open_feature_store))
-    feature_store.seconds = 2.2 * pool / len(users)  # the last wait about 2 s for a connection, nobody 1 s to read
-    calls = {}
+    feature_store.seconds, calls = 0.1, {}
     for number, user in enumerate(users):
         calls[user] = app.post("/predict/enriched", {"user_id": user})
         if number % 20 == 0:  # a client for each request takes long to make: the event loop gets its turns in between
             app.until(lambda user=user: calls[user].scope or calls[user].done)
+    waiting = max(1, len(users) - len(feature_store.asked))
+    feature_store.seconds = min(0.1, 1.5 * pool / waiting)  # the last wait 1.5 s for a connection, nobody 1 s to read
     app.until(lambda: all(call.done for call in calls.values()))
     accepted = feature_store.accepted
     show.number(f"{len(users)} calls, {accepted} connections", accepted)
@@ -218,9 +220,16 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     alone = service(model=probe, feature_store_seconds=1, feature_store_url=nobody)
     status = alone.post("/predict/enriched", {"user_id": 1}).answer().status_code
     assert status == 502, f"of a store that is down our caller hears {status}\nwanted: 502"
+    with store_that_is_full() as url:
+        far = service(model=probe, feature_store_seconds=0.4, feature_store_url=url or nobody)
+        call = far.post("/predict/enriched", {"user_id": 1})
+        far.until(lambda: call.done, horizon=30)
+        status = call.answer().status_code if call.done else "nothing"
+    wanted = 504 if url else 502  # where the system refuses such connections it is one more that is down
+    assert status == wanted, f"of a store that nobody can connect to our caller hears {status}\nwanted: {wanted}"
 
     show.at(workspace.where_defined(lab.feature_store.open_feature_store))
-    for one in (app, troubled, alone):
+    for one in (app, troubled, alone, far):
         one.stop()
     deadline = time.monotonic() + 5
     while feature_store.open and time.monotonic() < deadline:
@@ -280,6 +289,7 @@ def test_admission(service, workspace, lab, rng, show):
         assert call.answer().status_code == 200, f"who waited got {call.answer().status_code}\nwanted: 200"
 
     without_a_queue(service, rng)
+    others_pass(lab)
     ends = walk(lab, rng, show)
     show.number(f"{slots} inside, {places} waiting; {ends} steps", slots)
 
@@ -344,6 +354,7 @@ def test_waiting_has_an_end(service, workspace, lab, rng, show):
     app.until(lambda: len(probe.calls) > slots + 1)
     extra = len(probe.calls) - slots - 1
     assert extra == 0, f"the model was asked {extra} times for callers who had their 503 already\nwanted: never"
+    the_time_runs_from_arrival(service, rng)
 
 
 @pytest.mark.checkpoint(
@@ -581,7 +592,8 @@ def stores_fault(app, store, rng):
     nonsense = ["no JSON", "[]", "null", "{}", '{"features": []}', '{"features": ["a"]}', '{"features": [null]}']
     nonsense += ['{"features": 1}', '{"features": [NaN]}', ""]
     cases = [(404, (404, "{}"), "of whom it knows nothing (404)")]
-    cases += [(502, (status, '{"features": [1.0]}'), f"and the store answers {status}") for status in (500, 302, 204)]
+    statuses = (500, 429, 302, 204)
+    cases += [(502, (status, '{"features": [1.0]}'), f"and the store answers {status}") for status in statuses]
     cases += [(502, (200, body), f"and the store answers 200 with {body or 'nothing'}") for body in nonsense]
     cases += [(504, None, "and the store does not answer")]
     for wanted, reply, what in cases:
@@ -626,17 +638,44 @@ def refusals_are_told(app, rng):
             "wanted: 503: it is the service that has too much to do, not the caller who did something wrong"
         )
         come_again(answer)
-    for path in ("/health", "/openapi.json"):
+    for path, wanted in (("/health", 200), ("/openapi.json", 200), ("/predictions", 404)):
         page = app.get(path)
         app.until(lambda page=page: page.done)
         status = page.answer().status_code if page.done else "nothing"
-        assert status == 200, f"all slots and places are taken, and GET {path} gets {status}\nwanted: 200, always"
+        assert status == wanted, (
+            f"all slots and places are taken, and GET {path} gets {status}\nwanted: {wanted}, always\n"
+            "try: Guarded are the path `/predict` and those that begin with `/predict/`, no others."
+        )
     if "server-timing" in app.get("/health").answer().headers:
         assert all("server-timing" in call.answer().headers for call in refused), (
             "a refusal has no Server-Timing, other answers have\n"
             "wanted: timing stays outermost, and counts refusals, too\n"
             "try: Add the AdmissionControl before the TimingMiddleware: the last one added is the outermost."
         )
+
+
+def others_pass(lab):
+    """What is no HTTP request passes: an open WebSocket takes no slot, and cannot be answered with a 503."""
+    inside = []
+
+    async def app(*scope):
+        inside.append(scope)
+        await asyncio.Event().wait()
+
+    async def go():
+        guard = lab.admission.AdmissionControl(app, max_in_flight=1, max_queue=0, queue_seconds=1.0)
+        scope = {"type": "websocket", "path": "/predict"}
+        tasks = [asyncio.ensure_future(guard(scope, None, None)) for _ in range(2)]
+        for _ in range(30):  # rounds of the loop, in which a right answer has long passed them on
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(go())
+    assert len(inside) == 2, (
+        f"with max_in_flight=1 {len(inside)} of 2 WebSockets reached the app\nwanted: what is no HTTP request passes"
+    )
 
 
 def walk(lab, rng, show):
@@ -699,6 +738,22 @@ def gave_up(waiting, seconds):
             "wanted: it waits that long; who gave up frees the place"
         )
     return [call.finished - call.sent for call in waiting.values()]
+
+
+def the_time_runs_from_arrival(service, rng):
+    """With one slot that comes free again and again, only those first in the queue get it in time."""
+    seconds, most = 0.3, 9
+    probe = Probe(held=False, seconds=0.4 * seconds)  # the second waits 0.4 times as long as it may, the third 0.8
+    app = service(model=probe, max_in_flight=1, max_queue=most - 1, queue_seconds=seconds)
+    calls = line_up(app, rng, most)
+    app.until(lambda: all(call.done for call in calls.values()))
+    served = sum(call.answer().status_code == 200 for call in calls.values())
+    assert served == len(probe.calls), f"{len(probe.calls)} got their slot, and {served} a 200\nwanted: 200 for each"
+    assert served <= most - 3, (
+        f"{most} came at once for one slot, which comes free every {0.4 * seconds:.2f} s: {served} were served\n"
+        f"wanted: about 3: for the others it is more than queue_seconds={seconds} since they came\n"
+        "try: Start the time once, when the request arrives: not when it is first in the queue, nor at each waking."
+    )
 
 
 # -- 4.7 --------------------------------------------------------------------------------------------------------------

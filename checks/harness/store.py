@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
-STATUS = {200: "OK", 204: "No Content", 302: "Found", 404: "Not Found", 500: "Internal Server Error"}
+STATUS = {
+    200: "OK",
+    204: "No Content",
+    302: "Found",
+    404: "Not Found",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+}
 START_SECONDS = 20.0
+CONNECT_SECONDS = 0.2
+"""Seconds after which a connection to this machine hangs."""
 
 
 class Store:
@@ -47,7 +57,7 @@ class Store:
                     return
                 status, body = reply
                 lines = [f"HTTP/1.1 {status} {STATUS[status]}"]
-                lines += [f"location: {path}"] if status == 302 else []
+                lines += [f"location: /features/{next(iter(self.users), '')}"] if status == 302 else []
                 lines += ["content-type: application/json", f"content-length: {len(body)}"] if status != 204 else []
                 writer.write("\r\n".join([*lines, "", body if status != 204 else ""]).encode())
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -100,3 +110,24 @@ def running_store() -> Iterator[Store]:
     finally:
         loop.call_soon_threadsafe(over.set)
         thread.join(START_SECONDS)
+
+
+@contextmanager
+def store_that_is_full() -> Iterator[str | None]:
+    """The URL of one that accepts nobody, its backlog full: connecting hangs. None where the system refuses instead."""
+    with ExitStack() as held:
+        listening = held.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        url = None
+        for _ in range(200):
+            caller = held.enter_context(socket.socket())
+            caller.settimeout(CONNECT_SECONDS)
+            try:
+                caller.connect(listening.getsockname())
+            except TimeoutError:
+                url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+                break
+            except OSError:
+                break
+        yield url
