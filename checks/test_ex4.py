@@ -16,6 +16,7 @@ from statistics import fmean
 import pytest
 
 from checks.harness.fixtures import KINDS, OVERLOADED, OVERLOADED_CONTROL
+from checks.harness.inprocess import BrokenOff
 from checks.harness.judging import EARLY, Inconclusive, best_of, blame_the_machine_unless
 from checks.harness.probe import Probe
 from checks.harness.reading import close, content, is_number, unrouted
@@ -264,38 +265,15 @@ def test_admission(service, workspace, lab, rng, show):
     """
     control(lab)
     show.at(workspace.where_defined(lab.admission.AdmissionControl))
-    slots, places = rng.randint(2, 4), rng.randint(3, 5)
+    slots, places = rng.sample(range(2, 6), 2)  # never the same: who takes one for the other is seen
     probe = Probe()
     app = service(model=probe, max_in_flight=slots, max_queue=places)
-    calls = line_up(app, rng, slots + places)
-    app.until(lambda: probe.inside > slots)
-    assert probe.inside <= slots, (
-        f"with max_in_flight={slots} {probe.inside} calls are in the model together\nwanted: {slots}\n"
-        "try: In create_app, add the AdmissionControl with the numbers of the settings."
-    )
-    asked(probe, calls)
-    assert probe.inside == slots, f"{probe.inside} calls are in the model together\nwanted: max_in_flight={slots}"
-    early = [call for call in calls.values() if call.done]
-    assert not early, f"{len(early)} of {places} that could wait were answered at once\nwanted: max_queue={places} wait"
-    refusals_are_told(app, rng)
-
-    order = list(calls)
-    while probe.inside:
-        longest = min((call for call in probe.calls if call.left is None), key=lambda call: call.entered)
-        due = len(probe.calls) + (len(probe.calls) < len(order))
-        probe.release(longest)
-        app.until(lambda due=due, longest=longest: len(probe.calls) >= due and longest.left)
-        assert len(probe.calls) >= due, "a call has left, and nobody took its place\nwanted: whoever waits longest"
-    came = [call.features for call in probe.calls]
-    show.picture(queue_picture(f"{slots} slots, {places} places to wait", calls, probe))
-    places_of = [order.index(features) + 1 for features in came]
-    assert came == order, f"they got into the model in the order {places_of}\nwanted: first come, first served"
-    for call in calls.values():
-        assert call.answer().status_code == 200, f"who waited got {call.answer().status_code}\nwanted: 200"
-
+    with app.causes_first():
+        picture = in_order(app, lab, probe, workspace, rng, slots, places, show)
     without_a_queue(service, rng)
     others_pass(lab)
     ends = walk(lab, rng, show)
+    show.picture(picture)
     show.number(f"{slots} inside, {places} waiting; {ends} steps", slots)
 
 
@@ -317,48 +295,17 @@ def test_waiting_has_an_end(service, workspace, lab, rng, show):
     """
     control(lab)
     show.at(workspace.where_defined(lab.admission.AdmissionControl))
-    slots, places, seconds = rng.randint(2, 3), rng.randint(2, 4), round(rng.uniform(0.3, 0.4), 2)
+    (slots, places), seconds = rng.sample(range(2, 5), 2), round(rng.uniform(0.3, 0.4), 2)
     probe = Probe()
     app = service(model=probe, max_in_flight=slots, max_queue=places, queue_seconds=seconds)
-    inside = line_up(app, rng, slots)
-    app.until(lambda: probe.inside == slots)
-    asked(probe, inside)
-    waits = []
-    for _ in range(2):  # the second time only if the places are free again
-        waiting = line_up(app, rng, places)
-        app.until(lambda waiting=waiting: all(call.done for call in waiting.values()))
-        waits += gave_up(waiting, seconds)
-    cut = [call for call in inside.values() if call.done]
-    assert not cut, (
-        f"{len(cut)} of {slots} calls that were in the model longer than queue_seconds={seconds} were cut off\n"
-        "wanted: the limit is on waiting; work that has begun is finished"
-    )
-    late = line_up(app, rng, 1)
-    probe.release(probe.calls[0])
-    app.until(lambda: len(probe.calls) > slots)
-    asked_for = [call.features for call in probe.calls[slots:]]
+    with app.causes_first():
+        waits = patient(app, service, probe, rng, slots, places, seconds)
     show.table(
         f"{slots} slots held, queue_seconds={seconds}",
         ("waited in vain", "least s", "most s"),
         [(len(waits), f"{min(waits):.2f}", f"{max(waits):.2f}")],
     )
     show.number(f"refused after {min(waits):.2f} s or more", min(waits))
-    assert asked_for == list(late), (
-        f"when a slot came free the model was asked {len(asked_for)} times, not just for the one who still waits\n"
-        "wanted: once: those who had their 503 already are gone"
-        if asked_for
-        else "when a slot came free nobody got it\nwanted: the one who still waits: a slot is lost to those who gave up"
-    )
-    time.sleep(seconds)  # it has waited before, and is at work now: longer than queue_seconds in all
-    app.until(lambda: next(iter(late.values())).done, horizon=0)
-    assert not next(iter(late.values())).done, "who had waited was cut off at work\nwanted: the limit is on waiting"
-    probe.open()
-    for call in [*inside.values(), *late.values()]:
-        status = call.answer().status_code
-        assert status == 200, f"a call that had got its slot was answered {status}\nwanted: 200"
-    app.until(lambda: len(probe.calls) > slots + 1)
-    extra = len(probe.calls) - slots - 1
-    assert extra == 0, f"the model was asked {extra} times for callers who had their 503 already\nwanted: never"
     the_time_runs_from_arrival(service, rng)
 
 
@@ -383,9 +330,7 @@ def test_overload(serve, service, workspace, lab, rng, show):
     control(lab)
     show.at(workspace.where_defined(lab.admission.AdmissionControl))
     slots, seconds = rng.randint(3, 4), round(rng.uniform(0.09, 0.11), 3)
-    here = service(model=Probe(held=False, seconds=0))  # what raises does so here first, where its line is seen
-    status = here.post("/predict", {"features": [1.0]}).answer().status_code
-    assert status == 200, f"/predict gave {status}\nwanted: 200"
+    first_in_here(service, rng)
     model = {"slots": slots, "slot_seconds": seconds}
     limits = {"max_in_flight": slots, "max_queue": slots, "queue_seconds": 1}
     guarded, unbounded = serve(app=OVERLOADED, **model, **limits), serve(app=OVERLOADED, **model)
@@ -495,8 +440,15 @@ def line_up(app, rng, number):
     calls = {}
     for _ in range(number):
         calls |= (one := ask(app, "/predict", rng, 1))
-        app.until(lambda one=one: all(call.scope or call.done for call in one.values()))
+        app.go_on_until(lambda one=one: all(call.scope or call.done for call in one.values()))
     return calls
+
+
+def nobody_crashed(calls):
+    """Go on only if none of them has ended in an exception: it is raised here."""
+    for call in calls.values():
+        if call.done:
+            call.answer()
 
 
 def asked(probe, calls):
@@ -634,14 +586,68 @@ def seconds_of_a_timeout(store, user, limit):
 # -- 4.5 and 4.6 ------------------------------------------------------------------------------------------------------
 
 
+def in_order(app, lab, probe, workspace, rng, slots, places, show):
+    """So many inside, so many waiting, the rest refused, and who waits gets in as it came: the picture of that."""
+    calls = line_up(app, rng, slots + places)
+    app.go_on_until(lambda: probe.inside > slots)
+    asked(probe, calls)
+    nobody_crashed(calls)
+    inside = probe.inside
+    if inside != slots and inside in (places, slots + places):
+        show.at(workspace.where_defined(lab.service.create_app))
+    assert inside <= slots, (
+        f"with max_in_flight={slots} {inside} calls are in the model together\nwanted: {slots}\n"
+        + too_many(inside, slots, places)
+    )
+    assert inside == slots, f"{inside} calls are in the model together\nwanted: max_in_flight={slots}" + (
+        f"\ntry: Is max_queue={places} in its place?" if inside == places else ""
+    )
+    early = [call for call in calls.values() if call.done]
+    if early:
+        took = early[0].finished - early[0].sent
+        pytest.fail(
+            f"{len(early)} of {places} that could wait were not kept waiting: "
+            f"{how_it_ended(early[0])} after {took:.2f} s\n"
+            f"wanted: max_queue={places} wait for a slot, up to queue_seconds=60"
+        )
+    refusals_are_told(app, rng)
+
+    order = list(calls)
+    while probe.inside:
+        longest = min((call for call in probe.calls if call.left is None), key=lambda call: call.entered)
+        due = len(probe.calls) + (len(probe.calls) < len(order))
+        probe.release(longest)
+        app.go_on_until(lambda due=due, longest=longest: len(probe.calls) >= due and longest.left)
+        assert len(probe.calls) >= due, "a call has left, and nobody took its place\nwanted: whoever waits longest"
+    came = [call.features for call in probe.calls]
+    picture = queue_picture(f"{slots} slots, {places} places to wait", calls, probe)
+    if came != order:
+        show.picture(picture)
+    places_of = [order.index(features) + 1 for features in came]
+    assert came == order, f"they got into the model in the order {places_of}\nwanted: first come, first served"
+    for call in calls.values():
+        assert call.answer().status_code == 200, f"who waited got {call.answer().status_code}\nwanted: 200"
+    return picture
+
+
+def too_many(inside, slots, places):
+    """What it may be that lets more in than there are slots."""
+    if inside == slots + 1 != places:
+        return "try: It is one too many: `<` or `<=`?"
+    if inside == places:
+        return f"try: Is max_queue={places} in the place of max_in_flight?"
+    return "try: In create_app, add the AdmissionControl with the numbers of the settings."
+
+
 def refusals_are_told(app, rng):
     """With all slots and places taken, whoever comes is refused and told when to come again, but not at /health."""
     refused = [*ask(app, "/predict", rng, 3).values(), *ask(app, "/predict/threaded", rng, 1).values()]
-    app.until(lambda: all(call.done for call in refused))
+    app.go_on_until(lambda: all(call.done for call in refused))
     for call in refused:
         assert call.done, (
             f"all slots and places are taken, and one more {call.asked} gets no answer\n"
             "wanted: a 503 at once, while the others are held"
+            + ("" if call.asked.endswith("/predict") else "\ntry: Guarded are `/predict` and all below it.")
         )
         answer = call.answer()
         status, path = answer.status_code, answer.url.path
@@ -652,7 +658,7 @@ def refusals_are_told(app, rng):
         come_again(answer)
     for path, wanted in (("/health", 200), ("/openapi.json", 200), ("/predictions", 404)):
         page = app.get(path)
-        app.until(lambda page=page: page.done)
+        app.go_on_until(lambda page=page: page.done)
         status = page.answer().status_code if page.done else "nothing"
         assert status == wanted, (
             f"all slots and places are taken, and GET {path} gets {status}\nwanted: {wanted}, always\n"
@@ -702,7 +708,9 @@ def walk(lab, rng, show):
     try:
         asyncio.run(go())
     except Stray as stray:
-        show.table("the last steps", ("what happened", "inside", "waiting", "wanted"), stray.rows)
+        if stray.__cause__ is not None:
+            raise stray.__cause__ from None
+        show.table("the last steps", ("what happened", "inside", "wanted", "waiting", "wanted"), stray.rows)
         pytest.fail(str(stray) if "\nwanted: " in str(stray) else f"{stray}\nwanted: everybody where they should be")
     return steps
 
@@ -712,10 +720,11 @@ def without_a_queue(service, rng):
     for seconds in (60, 0.25):
         app = service(model=Probe(), max_in_flight=1, max_queue=0, queue_seconds=seconds)
         held, refused = line_up(app, rng, 2).values()
-        app.until(lambda refused=refused: refused.done)
-        assert refused.done, "with max_queue=0 and a single slot, the second of two waits\nwanted: refused at once"
-        assert not held.done, "with max_queue=0 and a free slot, a call is refused\nwanted: it gets the slot"
-        come_again(refused.answer())
+        with app.causes_first():
+            app.go_on_until(lambda refused=refused: refused.done)
+            assert refused.done, "with max_queue=0 and a single slot, the second of two waits\nwanted: refused at once"
+            assert not held.done, "with max_queue=0 and a free slot, a call is refused\nwanted: it gets the slot"
+            come_again(refused.answer())
 
 
 def come_again(answer):
@@ -736,6 +745,72 @@ def queue_picture(title, calls, probe):
     return timeline(rows, title, note="where the lab held them")
 
 
+def patient(app, service, probe, rng, slots, places, seconds):
+    """Who waits longer than `seconds` is refused, nobody else, and never reaches the model: how long each waited."""
+    more_patient = service(model=Probe(), max_in_flight=1, max_queue=1, queue_seconds=60)
+    _, stays = line_up(more_patient, rng, 2).values()
+    inside = line_up(app, rng, slots)
+    app.go_on_until(lambda: probe.inside == slots)
+    asked(probe, inside)
+    nobody_crashed(inside)
+    waits = []
+    for _ in range(2):  # the second time only if the places are free again
+        waiting = line_up(app, rng, places)
+        app.go_on_until(lambda waiting=waiting: all(call.done for call in waiting.values()))
+        nobody_is_cut_off(inside, seconds)
+        waits += gave_up(waiting, seconds)
+    # No clock: two waits in vain are over, one after the other, so that whoever waits for 60 s as long is done, too.
+    if stays.done:
+        status, waited = how_it_ended(stays), stays.finished - stays.sent
+        pytest.fail(
+            f"with queue_seconds=60 a caller was given up after {waited:.2f} s ({status})\n"
+            "wanted: it waits for as long as the settings say\ntry: `self.queue_seconds`, not a number of your own."
+        )
+    late = line_up(app, rng, 1)
+    probe.release(probe.calls[0])
+    app.go_on_until(lambda: len(probe.calls) > slots)
+    asked_for = [call.features for call in probe.calls[slots:]]
+    assert asked_for == list(late), (
+        f"when a slot came free the model was asked {len(asked_for)} times, not just for the one who still waits\n"
+        "wanted: once: those who had their 503 already are gone"
+        if asked_for
+        else "when a slot came free nobody got it\nwanted: the one who still waits: a slot is lost to those who gave up"
+    )
+    time.sleep(seconds)  # it has waited before, and is at work now: longer than queue_seconds in all
+    app.until(lambda: next(iter(late.values())).done, horizon=0)
+    assert not next(iter(late.values())).done, (
+        f"who had waited was cut off at work: {how_it_ended(next(iter(late.values())))}\n"
+        "wanted: the limit is on waiting; work that has begun is finished"
+    )
+    probe.open()
+    for call in [*inside.values(), *late.values()]:
+        status = how_it_ended(call)
+        assert status == 200, f"a call that had got its slot ended in {status}\nwanted: 200"
+    app.until(lambda: len(probe.calls) > slots + 1)
+    extra = len(probe.calls) - slots - 1
+    assert extra == 0, f"the model was asked {extra} times for callers who had their 503 already\nwanted: never"
+    return waits
+
+
+def how_it_ended(call):
+    """The status that a call was answered with, or the exception that cut it off."""
+    try:
+        return call.answer().status_code
+    except BrokenOff as cut:
+        return cut.ended
+
+
+def nobody_is_cut_off(inside, seconds):
+    """Who has a slot keeps it, however long the work takes."""
+    cut = [call for call in inside.values() if call.done]
+    if cut:
+        pytest.fail(
+            f"with queue_seconds={seconds} {len(cut)} of {len(inside)} calls that were in the model were cut off: the "
+            f"first ended in {how_it_ended(cut[0])} after {cut[0].finished - cut[0].sent:.2f} s\n"
+            "wanted: work that has begun is finished\ntry: The limit belongs around the waiting only."
+        )
+
+
 def gave_up(waiting, seconds):
     """How long each caller waited before it was refused."""
     for call in waiting.values():
@@ -743,7 +818,11 @@ def gave_up(waiting, seconds):
             f"with queue_seconds={seconds} a caller waits on, while nothing else goes on any more\n"
             "wanted: a 503 as soon as it has waited that long, whether or not a slot comes free"
         )
-        status, waited = call.answer().status_code, call.finished - call.sent
+        status, waited = how_it_ended(call), call.finished - call.sent
+        assert isinstance(status, int), (
+            f"who waited in vain got no answer: its request ended in {status}\nwanted: a 503\n"
+            "try: Catch that where you wait, and send the refusal."
+        )
         assert status >= 400, f"who waited in vain was answered {status}\nwanted: 503"  # 4.5 judges which
         assert waited >= seconds - EARLY, (
             f"with queue_seconds={seconds} a caller was refused after {waited:.2f} s, with a place in the queue free\n"
@@ -769,6 +848,20 @@ def the_time_runs_from_arrival(service, rng):
 
 
 # -- 4.7 --------------------------------------------------------------------------------------------------------------
+
+
+def first_in_here(service, rng):
+    """One is served, one waits, one is refused: what raises does so here first, where its line is seen."""
+    probe = Probe()
+    app = service(model=probe, max_in_flight=1, max_queue=1)
+    calls = line_up(app, rng, 3)
+    app.go_on_until(lambda: probe.inside)
+    asked(probe, calls)
+    probe.open()
+    app.go_on_until(lambda: all(call.done for call in calls.values()))
+    nobody_crashed(calls)
+    status = next(iter(calls.values())).answer().status_code
+    assert status == 200, f"/predict gave {status}\nwanted: 200"
 
 
 def overload_score(load):
