@@ -64,7 +64,10 @@ def test_predictions(workspace, lab, rng, show):
         got = predict("telepathy", 1, 0.1)
     except Exception as error:
         got = error
-    assert isinstance(got, ValueError), f"max_throughput('telepathy', 1, 0.1) gave {got!r}\nwanted: a ValueError"
+    assert isinstance(got, ValueError), (
+        f"max_throughput('telepathy', 1, 0.1) gave {got!r}\nwanted: a ValueError that names the kinds\n"
+        "try: Look at `burst_seconds`, which does so."
+    )
 
     show.at(workspace.where_defined(needed))
     cases = [(100, 0.07), (0, 1.0), (1000, 0.041), (1, 0.001)]
@@ -72,10 +75,15 @@ def test_predictions(workspace, lab, rng, show):
     for rate, seconds in cases:
         busy = rate * Fraction(str(seconds))  # exact: in floats 100 * 0.07 is more than 7
         got = needed(rate, seconds)
-        assert is_number(got), f"threads_needed({rate}, {seconds}) returned {got!r}\nwanted: a whole number"
+        assert type(got) is int, f"threads_needed({rate}, {seconds}) returned {got!r}\nwanted: a whole number, an int"
         assert got == math.ceil(busy), (
             f"threads_needed({rate}, {seconds}) is {got}\n"
-            f"wanted: {math.ceil(busy)}: {float(busy):g} are busy on average, and nobody has a part of a thread"
+            f"wanted: {math.ceil(busy)}: {float(busy):g} are busy on average, and nobody has a part of a thread\n"
+            + (
+                f"try: In floats {rate} * {seconds} is {rate * seconds!r}: `round(..., 9)` before `math.ceil`."
+                if got == math.ceil(rate * seconds)
+                else "try: Little's law: rate x seconds threads are busy; round that up."
+            )
         )
     show.number("100/s of 70 ms keep 7 threads busy", 7)
 
@@ -196,7 +204,7 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     pool, probe = rng.randint(3, 5), Probe(held=False, seconds=0)
     settings = {"feature_store_url": feature_store.url, "feature_store_connections": pool}
     app = service(model=probe, feature_store_seconds=1, **settings)
-    app.progress = lambda: (len(probe.calls), len(feature_store.asked))
+    app.progress = lambda: (len(probe.calls), len(feature_store.asked), feature_store.sent)
     show.at(workspace.where_defined(lab.feature_store.open_feature_store))
     feature_store.seconds, calls = 0.1, {}
     for number, user in enumerate(users):
@@ -214,8 +222,10 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
         everybody_got(answers, feature_store.users)
     assert accepted <= pool, (
         f"{len(users)} calls opened {accepted} connections to the store\n"
-        f"wanted: at most {pool}, feature_store_connections, used again and again"
+        f"wanted: at most {pool}, feature_store_connections, used again and again\n"
+        "try: Is there one client, made once, that all calls use? Does it keep its connections, as many as it may have?"
     )
+    waiting_for_our_own(app, feature_store, rng.sample(users, 2 * pool), pool)
 
     feature_store.seconds = 0
     troubled = service(model=probe, feature_store_seconds=0.4, **settings)
@@ -224,15 +234,11 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     stores_fault(troubled, feature_store, rng)
     nobody = f"http://127.0.0.1:{free_port()}"
     alone = service(model=probe, feature_store_seconds=1, feature_store_url=nobody)
-    status = alone.post("/predict/enriched", {"user_id": 1}).answer().status_code
-    assert status == 502, f"of a store that is down our caller hears {status}\nwanted: 502"
+    enriched(alone, 1, 502, "of a store that is down")
     with store_that_is_full() as url:
         far = service(model=probe, feature_store_seconds=0.4, feature_store_url=url or nobody)
-        call = far.post("/predict/enriched", {"user_id": 1})
-        far.until(lambda: call.done, horizon=30)
-        status = call.answer().status_code if call.done else "nothing"
-    wanted = 504 if url else 502  # where the system refuses such connections it is one more that is down
-    assert status == wanted, f"of a store that nobody can connect to our caller hears {status}\nwanted: {wanted}"
+        # Where the system refuses such connections it is one more that is down.
+        enriched(far, 1, 504 if url else 502, "of a store that nobody can connect to")
 
     show.at(workspace.where_defined(lab.feature_store.open_feature_store))
     for one in (app, troubled, alone, far):
@@ -241,7 +247,8 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     while feature_store.open and time.monotonic() < deadline:
         time.sleep(0.02)
     assert feature_store.open == 0, (
-        f"{feature_store.open} connections to the store are still open when the service has ended\nwanted: all closed"
+        f"{feature_store.open} connections to the store are still open when the service has ended\nwanted: all closed\n"
+        "try: `async with httpx.AsyncClient(...) as store: yield store` closes them when the lifespan ends."
     )
 
 
@@ -544,28 +551,87 @@ def everybody_got(answers, features):
         )
 
 
+def waiting_for_our_own(app, store, users, pool):
+    """Who waits for a connection waits as long as it takes, also where the store keeps all of them busy for long.
+
+    The store answers in parts: each read is well within feature_store_seconds=1, all of them together are not.
+    """
+    before = len(store.asked)
+    store.seconds, store.parts = 0.15, 10
+    calls = {user: app.post("/predict/enriched", {"user_id": user}) for user in users}
+    app.until(lambda: len(store.asked) - before >= pool or all(call.done for call in calls.values()))
+    store.seconds, store.parts = 0, 1  # from here on it is quick: those who waited are served at once
+    app.until(lambda: all(call.done for call in calls.values()))
+    statuses = {user: call.answer().status_code for user, call in calls.items()}
+    if set(statuses.values()) != {200}:
+        blame_the_machine_unless(lambda: reads_in_parts(store, users[0]), 1)
+    began = {path.rpartition("/")[2] for path in store.asked[before:]}
+    never = [status for user, status in statuses.items() if status != 200 and str(user) not in began]
+    assert not never, (
+        f"{len(never)} of {len(users)} callers who waited for one of our {pool} connections got {never[0]}\n"
+        "wanted: 200: waiting for a connection of our own pool is no error, however long it takes\n"
+        "try: `httpx.Timeout(seconds, pool=None)`: a plain number limits the wait for the pool, too."
+    )
+    others = {*statuses.values()} - {200}
+    assert not others, (
+        f"of an answer whose parts came every 0.15 s, 1.5 s in all, callers hear {sorted(others)}\n"
+        "wanted: 200: connecting may take feature_store_seconds=1, and so may each read, as httpx counts them"
+    )
+
+
+def reads_in_parts(store, user):
+    """1 if the lab's own client gets such an answer, 0 if a part of it takes too long."""
+    import httpx
+
+    store.seconds, store.parts = 0.15, 10
+    try:
+        httpx.get(f"{store.url}/features/{user}", timeout=1, trust_env=False)
+    except httpx.TimeoutException:
+        return 0
+    finally:
+        store.seconds, store.parts = 0, 1
+    return 1
+
+
+def enriched(app, user, wanted, what):
+    """Ask for the prediction of a user, and see that our caller hears what is wanted: the call."""
+    call = app.post("/predict/enriched", {"user_id": user})
+    app.until(lambda: call.done, horizon=30)
+    if not call.done:
+        pytest.fail(f"{what} our caller hears nothing: nobody gave up\nwanted: {wanted} after feature_store_seconds")
+    with app.told_with(f"{what}, ", f"wanted: {wanted}"):
+        status = call.answer().status_code
+    assert status == wanted, (
+        f"{what} our caller hears {status}\nwanted: {wanted}\n"
+        "try: 404 for a user whom the store does not know, 504 for httpx.TimeoutException, 502 for all other trouble."
+    )
+    return call
+
+
 def callers_fault(app):
     """What is no user id is refused at the door."""
-    for body in ("{}", '{"user_id": null}', '{"user_id": "seven"}', '{"user_id": 1.5}', '{"user_id": [7]}', "no JSON"):
+    bodies = ["{}", '{"user_id": null}', '{"user_id": "seven"}', '{"user_id": 1.5}', '{"user_id": [7]}', "no JSON"]
+    for body in [*bodies, '{"user_id": "7"}', '{"user_id": true}']:
         status = app.post("/predict/enriched", content=body.encode()).answer().status_code
-        assert status == 422, f"/predict/enriched answered {body} with {status}\nwanted: 422"
+        assert status == 422, (
+            f"/predict/enriched answered {body} with {status}\nwanted: 422\n"
+            "try: `Field(strict=True)` takes integers only: text and true are none."
+        )
 
 
 def stores_fault(app, store, rng):
     """Whatever the store does wrong, it is neither the caller's fault nor ours."""
     nonsense = ["no JSON", "[]", "null", "{}", '{"features": []}', '{"features": ["a"]}', '{"features": [null]}']
     nonsense += ['{"features": 1}', '{"features": [NaN]}', ""]
-    cases = [(404, (404, "{}"), "of whom it knows nothing (404)")]
+    cases = [(404, (404, "{}"), "of a store that answers 404")]
     statuses = (500, 429, 302, 204)
-    cases += [(502, (status, '{"features": [1.0]}'), f"and the store answers {status}") for status in statuses]
-    cases += [(502, (200, body), f"and the store answers 200 with {body or 'nothing'}") for body in nonsense]
-    cases += [(504, None, "and the store does not answer")]
+    cases += [(502, (status, '{"features": [1.0]}'), f"of a store that answers {status}") for status in statuses]
+    cases += [(502, (200, body), f"of a store that answers 200 with {body or 'nothing'}") for body in nonsense]
+    cases += [(504, None, "of a store that does not answer")]
     for wanted, reply, what in cases:
         user = rng.randrange(10**6, 10**7)
         store.replies[user] = reply
-        call = app.post("/predict/enriched", {"user_id": user})
-        status = call.answer().status_code
-        assert status == wanted, f"asked for a user {what}, it says {status}\nwanted: {wanted}"
+        call = enriched(app, user, wanted, what)
     took, limit = call.finished - call.sent, 0.4
     assert took >= limit - EARLY, f"504 after {took:.2f} s\nwanted: not before feature_store_seconds={limit}"
     if took > SOON * limit:

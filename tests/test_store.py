@@ -89,6 +89,17 @@ def test_it_can_be_slow_or_silent(store: Store) -> None:
     assert closed(store)
 
 
+def test_it_can_answer_in_parts(store: Store) -> None:
+    """Each read is short, all of them together are not."""
+    store.seconds, store.parts = 0.05, 6
+    with client(store) as asking:
+        started = time.perf_counter()
+        answer = asking.get("/features/7")
+
+        assert time.perf_counter() - started >= 6 * 0.05
+        assert answer.json() == {"features": [1.0, 2.0, 6.0]}
+
+
 def test_a_store_that_is_full_lets_nobody_connect() -> None:
     """Not even one more; where the system refuses such connections in place of letting them hang, there is none."""
     with store_that_is_full() as url, socket.socket() as caller:

@@ -239,6 +239,18 @@ class InProcess:
             where = self._workspace.where_raised(error.__traceback__)
             raise LearnerError(f"your code raised {describe(error)}", where) from None
 
+    @contextmanager
+    def told_with(self, before: str, after: str) -> Iterator[None]:
+        """Whatever the learner's own code raises in here is told with these words around it."""
+        try:
+            yield
+        except (LearnerError, NotImplementedError):
+            raise
+        except Exception as error:
+            if where := self._workspace.where_raised(error.__traceback__):
+                raise LearnerError(f"{before}your code raised {describe(error)}\n{after}", where) from None
+            raise
+
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if error is not None and "handle" in context and self._workspace.where_raised(error.__traceback__):

@@ -29,9 +29,11 @@ class Store:
         url: where it listens.
         users: features by user id; 404 for all others.
         replies: status and body by user id, sent as they are; None for an answer that never comes.
-        seconds: how long an answer takes.
+        seconds: how long an answer takes, or each of its parts.
+        parts: in how many parts an answer comes.
         accepted: connections so far.
         open: connections that are open now.
+        sent: parts of answers so far.
         asked: the paths of all requests so far.
     """
 
@@ -40,7 +42,8 @@ class Store:
         self.users: dict[int, list[float]] = {}
         self.replies: dict[int, tuple[int, str] | None] = {}
         self.seconds = 0.0
-        self.accepted = self.open = 0
+        self.parts = 1
+        self.accepted = self.open = self.sent = 0
         self.asked: list[str] = []
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,7 +54,8 @@ class Store:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 path = head.split()[1].decode("latin-1")
                 self.asked.append(path)
-                await asyncio.sleep(self.seconds)
+                seconds, parts = self.seconds, self.parts
+                await asyncio.sleep(seconds)
                 if (reply := self.reply(path)) is None:
                     await reader.read()  # nothing comes from here any more, until the client has had enough
                     return
@@ -59,7 +63,12 @@ class Store:
                 lines = [f"HTTP/1.1 {status} {STATUS[status]}"]
                 lines += [f"location: /features/{next(iter(self.users), '')}"] if status == 302 else []
                 lines += ["content-type: application/json", f"content-length: {len(body)}"] if status != 204 else []
-                writer.write("\r\n".join([*lines, "", body if status != 204 else ""]).encode())
+                answer = "\r\n".join([*lines, "", body if status != 204 else ""]).encode()
+                size = -(-len(answer) // parts)
+                for part in range(0, len(answer), size):
+                    await asyncio.sleep(seconds if part else 0)
+                    writer.write(answer[part : part + size])
+                    self.sent += 1
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client closed it
         finally:
