@@ -22,6 +22,12 @@ TURNS = 30
 PATIENCE = 5.0
 """Seconds that a step's effect is waited for before it is called missing."""
 
+FINALLY = (
+    "try: `try: await self.app(...)`, and the slot back in `finally:`; who was cancelled while waiting holds none."
+)
+COUNTS = "try: Who was cancelled while it waited leaves the queue: `except asyncio.CancelledError`, tidy up, `raise`."
+HANDED = "try: Whoever leaves hands the slot to the longest waiting, without making it free in between."
+
 Control = Callable[..., App]
 
 
@@ -197,14 +203,17 @@ class Walk:
             return f"{inside} requests are in the app together\nwanted: never more than {self.slots}"
         for visitor, wanted in self.wanted.items():
             if visitor.where != wanted:
-                return f"a request that should be {wanted} is {visitor.where}\nwanted: {wanted}"
+                return f"a request that should be {wanted} is {visitor.where}\nwanted: {wanted}\n{COUNTS}"
         if inside < len(self.inside):
-            return f"{inside} in the app, {waiting} waiting\nwanted: {len(self.inside)} in the app: a slot is lost"
+            return (
+                f"{inside} in the app, {waiting} waiting\n"
+                f"wanted: {len(self.inside)} in the app: a slot is lost\n{FINALLY}"
+            )
         for visitor in self.inside:
             if visitor.where != "inside":
                 later = "another one is inside in its place" if visitor.where == "waiting" else f"it is {visitor.where}"
-                return f"the slot is due to a request, but {later}\nwanted: first come, first served"
+                return f"the slot is due to a request, but {later}\nwanted: first come, first served\n{HANDED}"
         for visitor in self.waiting:
             if visitor.where != "waiting":
-                return f"a request that should wait is {visitor.where}\nwanted: {len(self.waiting)} waiting"
+                return f"a request that should wait is {visitor.where}\nwanted: {len(self.waiting)} waiting\n{COUNTS}"
         return ""
