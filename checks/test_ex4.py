@@ -786,7 +786,8 @@ def walk(lab, rng, show):
         if stray.__cause__ is not None:
             raise stray.__cause__ from None
         show.table("the last steps", ("what happened", "inside", "wanted", "waiting", "wanted"), stray.rows)
-        pytest.fail(str(stray))
+        seen, _, wanted = str(stray).partition("\nwanted: ")
+        pytest.fail(f"{seen}\nwanted: {wanted}")
     return steps
 
 
