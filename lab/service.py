@@ -20,9 +20,9 @@ class PredictRequest(BaseModel):
 
 
 class EnrichedRequest(BaseModel):
-    """What a caller sends who leaves the features to the feature store: `{"user_id": 7}`, an integer."""
+    """What a caller sends who leaves the features to the feature store: `{"user_id": 7}`, a JSON integer."""
 
-    user_id: int
+    user_id: int  # TODO(4.4): this lets "7" and true through
 
 
 class PredictResponse(BaseModel):

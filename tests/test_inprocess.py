@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from checks.harness.inprocess import InProcess, Unanswered
+from checks.harness.inprocess import BrokenOff, InProcess, Unanswered
 from checks.harness.probe import Probe
 from checks.harness.workspace import LearnerError, open_workspace
 from tests.exercises import ROOT
@@ -41,7 +42,15 @@ def app(gate: Probe, tmp_path: Path) -> Iterator[InProcess]:
     async def crash() -> None:
         raise LookupError("in a handler")
 
-    for path, handler in (("/held", held), ("/stream", stream), ("/crash", crash)):
+    async def late() -> None:
+        async with asyncio.timeout(0):
+            await gate.predict([1.0])
+
+    async def quits() -> None:
+        raise asyncio.CancelledError
+
+    handlers = (held, stream, crash, late, quits)
+    for path, handler in ((f"/{handler.__name__}", handler) for handler in handlers):
         theirs.add_api_route(path, handler, response_model=None)
     running = InProcess(theirs, open_workspace(ROOT, ROOT / "solutions", tmp_path / "tree"))
     running.progress = lambda: len(gate.calls)
@@ -99,3 +108,12 @@ def test_what_a_driven_app_raises_is_raised(app: InProcess) -> None:
     """As with any other request, in a learner's words where it is not a learner's line."""
     with pytest.raises(LearnerError, match="GET /crash ended in LookupError: in a handler"):
         app.drive("GET", "/crash").answer()
+
+
+@pytest.mark.parametrize(("path", "ended"), [("/late", "TimeoutError"), ("/quits", "CancelledError")])
+def test_what_cuts_a_request_off_is_the_apps_own(app: InProcess, path: str, ended: str) -> None:
+    """A future gives such exceptions as its own: nobody could tell who had raised them, and where."""
+    with pytest.raises(BrokenOff, match=f"GET {path} ended in {ended}\nwanted: no exception") as cut:
+        app.get(path).answer()
+
+    assert cut.value.ended == ended

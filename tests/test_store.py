@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from checks.harness.store import Store, running_store
+from checks.harness.store import Store, running_store, store_that_is_full
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_caller_who_breaks_off_is_no_open_connection(store: Store) -> None:
     assert closed(store)
 
 
-@pytest.mark.parametrize("status", [204, 302, 500])
+@pytest.mark.parametrize("status", [204, 302, 429, 500])
 def test_it_gives_the_reply_that_was_set(store: Store, status: int) -> None:
     """Over a connection that is good for the next call."""
     store.replies[7] = (status, '{"features": [1.0]}')
@@ -87,3 +87,24 @@ def test_it_can_be_slow_or_silent(store: Store) -> None:
             asking.get("/features/7", timeout=0.2)
 
     assert closed(store)
+
+
+def test_it_can_answer_in_parts(store: Store) -> None:
+    """Each read is short, all of them together are not."""
+    store.seconds, store.parts = 0.05, 6
+    with client(store) as asking:
+        started = time.perf_counter()
+        answer = asking.get("/features/7")
+
+        assert time.perf_counter() - started >= 6 * 0.05
+        assert answer.json() == {"features": [1.0, 2.0, 6.0]}
+
+
+def test_a_store_that_is_full_lets_nobody_connect() -> None:
+    """Not even one more; where the system refuses such connections in place of letting them hang, there is none."""
+    with store_that_is_full() as url, socket.socket() as caller:
+        if url is None:
+            pytest.skip("this system refuses them")
+        caller.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            caller.connect(("127.0.0.1", int(url.rpartition(":")[2])))

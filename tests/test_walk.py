@@ -66,6 +66,26 @@ class Swallowing(Right):
             await send({"type": "http.response.body", "body": b"oops"})
 
 
+class Mistaken(Right):
+    """Its way out does not work."""
+
+    async def serve(self, scope: Any, receive: Any, send: Any) -> None:
+        """A name that there is not."""
+        await self.app(scope, receive, send)
+        self.slots.releas()  # type: ignore[attr-defined]
+
+
+class Late(Right):
+    """A callback of the loop does what cannot be done."""
+
+    async def serve(self, scope: Any, receive: Any, send: Any) -> None:
+        """The slot is given back a moment later, or would be."""
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            asyncio.get_running_loop().call_soon(lambda: self.slots.releas())  # type: ignore[attr-defined]
+
+
 def walked(control: Any, seed: int, steps: int = 300) -> dict[str, int]:
     """How many came to which end."""
 
@@ -100,3 +120,13 @@ def test_a_wrong_answer_is_found(control: Any, words: str, seed: int, monkeypatc
         walked(control, seed)
 
     assert 1 <= len(stray.value.rows) <= 5
+
+
+@pytest.mark.parametrize("control", [Mistaken, Late])
+def test_an_exception_is_told_as_the_cause(control: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a request ended in it or a callback of the loop."""
+    monkeypatch.setattr("checks.harness.walk.PATIENCE", 0.1)
+    with pytest.raises(Stray) as stray:
+        walked(control, 0)
+
+    assert isinstance(stray.value.__cause__, AttributeError)

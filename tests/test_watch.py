@@ -97,6 +97,23 @@ def test_a_blocking_call_is_seen(watch: Watch) -> None:
     assert standstill.kind == "blocked"
 
 
+def test_many_short_sleeps_are_a_blocking_call(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks again and again, and sleeps in between, blocks the loop, though its thread never stands still."""
+    spy, over = SleepSpy(), threading.Event()
+    monkeypatch.setattr(watch_module, "SLEEPS", spy)
+
+    async def polls() -> None:
+        while not over.is_set():
+            spy(0.002)
+
+    asyncio.run_coroutine_threadsafe(polls(), watch.loop)
+    standstill = watch.until(lambda: False, lambda: 0)
+    over.set()
+
+    assert standstill is not None
+    assert standstill.kind == "blocked"
+
+
 def test_a_computation_without_end_is_seen(watch: Watch) -> None:
     """A loop whose thread burns seconds of CPU time on one callback is spinning."""
     stop = threading.Event()

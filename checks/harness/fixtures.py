@@ -146,9 +146,24 @@ def launch(workspace: Workspace, lab: LearnerModules, monkeypatch: pytest.Monkey
             except ServerDied as died:
                 if stub := re.search(r"NotImplementedError: (\d+\.\d+: .*)", died.output):
                     raise StubError(stub[1], workspace.where_defined(lab.serve.main)) from died
-                raise
+                if "address already in use" in died.output:
+                    raise
+                raise _why_it_died(died, workspace) from died
 
         yield start
+
+
+def _why_it_died(died: ServerDied, workspace: Workspace) -> LearnerError:
+    """What `python -m lab.serve` said last, and the learner's line nearest to that."""
+    lines = [line.strip() for line in died.output.splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)]
+    last = re.sub(r"^[A-Z]+:\s+", "", [*lines, *raised][-1]) if lines else "it printed nothing"
+    told = re.findall(r'File "(.+)", line (\d+), in (\S+)', died.output)
+    where = [found for path, line, name in told if (found := workspace.where_line(Path(path), int(line), name))]
+    return LearnerError(
+        f"`python -m lab.serve` ended before it was ready: {last}\nwanted: a server that runs until it is told to stop",
+        where[-1] if where else None,
+    )
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,14 @@ ANSWER_SECONDS = 30.0
 
 class Unanswered(LearnerError):
     """The app came back, and had not answered."""
+
+
+class BrokenOff(LearnerError):
+    """A request that ended in a `TimeoutError` or a cancellation of the learner's own: `ended` names it."""
+
+    def __init__(self, sentence: str, where: str | None, ended: str) -> None:
+        super().__init__(sentence, where)
+        self.ended = ended
 
 
 class NoAnswer(Exception):
@@ -116,7 +125,10 @@ class InProcess:
         self._stuck = False
         self._workspace = workspace
         self._loop = WatchedLoop()
+        self._loop.set_exception_handler(self._callback_failed)
         self._fatal: BaseException | None = None
+        self._raised: list[BaseException] = []
+        """What the learner's own lines raised, in requests and in callbacks of the loop."""
         self._moves = 0
         self.progress: Callable[[], object] = lambda: None
         """Any value that differs when something moved, beside the answers: the calls of a probe."""
@@ -205,6 +217,46 @@ class InProcess:
         self._stuck = standstill is not None and standstill.kind in ("spinning", "blocked", "ended")
         return standstill
 
+    def go_on_until(self, done: Callable[[], object], horizon: float = TIMER_HORIZON) -> None:
+        """Wait until `done()`, or until nothing goes on any more; a loop that stands still or never rests ends it."""
+        standstill = self.until(done, horizon=horizon)
+        if standstill and standstill.kind != "settled":
+            raise LearnerError(
+                f"{standstill.words}\nwanted: the loop serves everybody else while a request waits\n"
+                "try: `await` what is waited for, a Future or an Event: no `time.sleep`, no loop that looks again.",
+                self.where_waiting(),
+            )
+
+    @contextmanager
+    def causes_first(self) -> Iterator[None]:
+        """Whatever fails in here gives way to what the learner's own code raised, if it did: that is the cause."""
+        try:
+            yield
+        except (AssertionError, NoAnswer):
+            if not self._raised:
+                raise
+            error = self._raised[0]
+            where = self._workspace.where_raised(error.__traceback__)
+            raise LearnerError(f"your code raised {describe(error)}", where) from None
+
+    @contextmanager
+    def told_with(self, before: str, after: str) -> Iterator[None]:
+        """Whatever the learner's own code raises in here is told with these words around it."""
+        try:
+            yield
+        except (LearnerError, NotImplementedError):
+            raise
+        except Exception as error:
+            if where := self._workspace.where_raised(error.__traceback__):
+                raise LearnerError(f"{before}your code raised {describe(error)}\n{after}", where) from None
+            raise
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is not None and "handle" in context and self._workspace.where_raised(error.__traceback__):
+            self._raised.append(error)
+        loop.default_exception_handler(context)
+
     def moved(self) -> None:
         """Something happened that `until` should look at."""
         self._moves += 1
@@ -243,12 +295,18 @@ class InProcess:
         except (Exception, asyncio.CancelledError) as error:
             if pending and pending.given_up:
                 raise
-            if isinstance(error, BaseExceptionGroup | LearnerError) or self._workspace.where_raised(
-                error.__traceback__
-            ):
+            if isinstance(error, BaseExceptionGroup | LearnerError):
+                raise
+            where = self._workspace.where_raised(error.__traceback__)
+            said = f"{what} ended in {describe(error)}\nwanted: no exception"
+            if isinstance(error, TimeoutError | asyncio.CancelledError):  # a future gives these without their lines
+                where = where or self._workspace.where_defined(pending and pending.endpoint)
+                raise BrokenOff(said, where, type(error).__name__) from error
+            if where:
+                self._raised.append(error)
                 raise
             where = self._workspace.where_defined(pending and pending.endpoint)
-            raise LearnerError(f"{what} ended in {describe(error)}\nwanted: no exception", where) from error
+            raise LearnerError(said, where) from error
 
     def drive(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> Driven:
         """Send without httpx, to see the answer leave the app message by message."""

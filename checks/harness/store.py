@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
-STATUS = {200: "OK", 204: "No Content", 302: "Found", 404: "Not Found", 500: "Internal Server Error"}
+STATUS = {
+    200: "OK",
+    204: "No Content",
+    302: "Found",
+    404: "Not Found",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+}
 START_SECONDS = 20.0
+CONNECT_SECONDS = 0.2
+"""Seconds after which a connection to this machine hangs."""
 
 
 class Store:
@@ -19,9 +29,11 @@ class Store:
         url: where it listens.
         users: features by user id; 404 for all others.
         replies: status and body by user id, sent as they are; None for an answer that never comes.
-        seconds: how long an answer takes.
+        seconds: how long an answer takes, or each of its parts.
+        parts: in how many parts an answer comes.
         accepted: connections so far.
         open: connections that are open now.
+        sent: parts of answers so far.
         asked: the paths of all requests so far.
     """
 
@@ -30,7 +42,8 @@ class Store:
         self.users: dict[int, list[float]] = {}
         self.replies: dict[int, tuple[int, str] | None] = {}
         self.seconds = 0.0
-        self.accepted = self.open = 0
+        self.parts = 1
+        self.accepted = self.open = self.sent = 0
         self.asked: list[str] = []
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,15 +54,21 @@ class Store:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 path = head.split()[1].decode("latin-1")
                 self.asked.append(path)
-                await asyncio.sleep(self.seconds)
+                seconds, parts = self.seconds, self.parts
+                await asyncio.sleep(seconds)
                 if (reply := self.reply(path)) is None:
                     await reader.read()  # nothing comes from here any more, until the client has had enough
                     return
                 status, body = reply
                 lines = [f"HTTP/1.1 {status} {STATUS[status]}"]
-                lines += [f"location: {path}"] if status == 302 else []
+                lines += [f"location: /features/{next(iter(self.users), '')}"] if status == 302 else []
                 lines += ["content-type: application/json", f"content-length: {len(body)}"] if status != 204 else []
-                writer.write("\r\n".join([*lines, "", body if status != 204 else ""]).encode())
+                answer = "\r\n".join([*lines, "", body if status != 204 else ""]).encode()
+                size = -(-len(answer) // parts)
+                for part in range(0, len(answer), size):
+                    await asyncio.sleep(seconds if part else 0)
+                    writer.write(answer[part : part + size])
+                    self.sent += 1
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client closed it
         finally:
@@ -100,3 +119,24 @@ def running_store() -> Iterator[Store]:
     finally:
         loop.call_soon_threadsafe(over.set)
         thread.join(START_SECONDS)
+
+
+@contextmanager
+def store_that_is_full() -> Iterator[str | None]:
+    """The URL of one that accepts nobody, its backlog full: connecting hangs. None where the system refuses instead."""
+    with ExitStack() as held:
+        listening = held.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        url = None
+        for _ in range(200):
+            caller = held.enter_context(socket.socket())
+            caller.settimeout(CONNECT_SECONDS)
+            try:
+                caller.connect(listening.getsockname())
+            except TimeoutError:
+                url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+                break
+            except OSError:
+                break
+        yield url

@@ -22,6 +22,12 @@ TURNS = 30
 PATIENCE = 5.0
 """Seconds that a step's effect is waited for before it is called missing."""
 
+FINALLY = (
+    "try: `try: await self.app(...)`, and the slot back in `finally:`; who was cancelled while waiting holds none."
+)
+COUNTS = "try: Who was cancelled while it waited leaves the queue: `except asyncio.CancelledError`, tidy up, `raise`."
+HANDED = "try: Whoever leaves hands the slot to the longest waiting, without making it free in between."
+
 Control = Callable[..., App]
 
 
@@ -56,10 +62,10 @@ class Visitor:
 class Stray(Exception):
     """A step after which somebody was not where they should be: the message says who, where, and after what."""
 
-    def __init__(self, message: str, rows: list[tuple[str, int, int, str]]) -> None:
+    def __init__(self, message: str, rows: list[tuple[str, int, int, int, int]]) -> None:
         super().__init__(message)
         self.rows = rows
-        """The last steps: what happened, how many were inside and waiting then, and what was wanted."""
+        """The last steps: what happened, then how many were inside and should be, and the same of those who waited."""
 
 
 class Walk:
@@ -75,8 +81,10 @@ class Walk:
         self.inside: list[Visitor] = []
         self.waiting: list[Visitor] = []
         self.wanted: dict[Visitor, str] = {}
-        self.rows: list[tuple[str, int, int, str]] = []
+        self.rows: list[tuple[str, int, int, int, int]] = []
         self.ends: Counter[str] = Counter()
+        self.raised: list[BaseException] = []
+        """What callbacks of the loop raised: a timer's, say."""
 
     async def serve(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002 - the signature is ASGI's
         """The app behind the control: its answer begins at once, and is held before its last piece."""
@@ -134,7 +142,11 @@ class Walk:
     # -- the walk ----------------------------------------------------------------------------------------------
 
     async def go(self, steps: int) -> Counter[str]:
-        """So many random steps, then everybody goes home; how many came to which end. Raises `Stray`."""
+        """So many random steps, then everybody goes home; how many came to which end.
+
+        Raises `Stray`, from the exception that led to it where there is one.
+        """
+        asyncio.get_running_loop().set_exception_handler(self.callback_failed)
         for _ in range(steps):
             ends = ["served", "crashed", "cancelled"]
             possible: list[Callable[[], str]] = [lambda: self.arrive(1), lambda: self.arrive(self.rng.randint(2, 5))]
@@ -160,14 +172,25 @@ class Walk:
         while (wrong := self.wrong()) and time.monotonic() < deadline:  # noqa: ASYNC110 - nobody would set an event
             await asyncio.sleep(0.01)
         inside, waiting = len(self.seen("inside")), len(self.seen("waiting"))
-        wanted = f"{len(self.inside)} inside, {len(self.waiting)} waiting"
-        self.rows = [*self.rows[-4:], (what, inside, waiting, wanted)]
+        self.rows = [*self.rows[-4:], (what, inside, len(self.inside), waiting, len(self.waiting))]
         if wrong:
-            raise Stray(f"of {self.slots} slots and {self.places} places to wait, after {what}: {wrong}", self.rows)
+            raise Stray(
+                f"of {self.slots} slots and {self.places} places to wait, after {what}: {wrong}", self.rows
+            ) from self.cause()
         for visitor in [visitor for visitor in self.visitors if visitor in self.wanted]:
             self.ends[self.wanted.pop(visitor)] += 1
             self.visitors.remove(visitor)
             del self.by_scope[visitor.name]
+
+    def callback_failed(self, _: object, context: dict[str, Any]) -> None:
+        """Keep what a callback raised; a task's exception that nobody asked for is none of ours."""
+        if "handle" in context and "exception" in context:
+            self.raised.append(context["exception"])
+
+    def cause(self) -> BaseException | None:
+        """The first exception that is not of the walk's own making."""
+        ended = [visitor.task for visitor in self.visitors if visitor.where.startswith("ended in")]
+        return next(iter([*self.raised, *filter(None, (task.exception() for task in ended))]), None)
 
     def seen(self, where: str) -> list[Visitor]:
         """Who is there."""
@@ -180,14 +203,17 @@ class Walk:
             return f"{inside} requests are in the app together\nwanted: never more than {self.slots}"
         for visitor, wanted in self.wanted.items():
             if visitor.where != wanted:
-                return f"a request that should be {wanted} is {visitor.where}\nwanted: {wanted}"
+                return f"a request that should be {wanted} is {visitor.where}\nwanted: {wanted}\n{COUNTS}"
         if inside < len(self.inside):
-            return f"{inside} in the app, {waiting} waiting\nwanted: {len(self.inside)} in the app: a slot is lost"
+            return (
+                f"{inside} in the app, {waiting} waiting\n"
+                f"wanted: {len(self.inside)} in the app: a slot is lost\n{FINALLY}"
+            )
         for visitor in self.inside:
             if visitor.where != "inside":
                 later = "another one is inside in its place" if visitor.where == "waiting" else f"it is {visitor.where}"
-                return f"the slot is due to a request, but {later}\nwanted: first come, first served"
+                return f"the slot is due to a request, but {later}\nwanted: first come, first served\n{HANDED}"
         for visitor in self.waiting:
             if visitor.where != "waiting":
-                return f"a request that should wait is {visitor.where}\nwanted: {len(self.waiting)} waiting"
+                return f"a request that should wait is {visitor.where}\nwanted: {len(self.waiting)} waiting\n{COUNTS}"
         return ""

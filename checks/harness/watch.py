@@ -105,7 +105,7 @@ class Watch:
         deadline = time.monotonic() + seconds
         ping, quiet, still = self._ping(horizon), 0, 0
         seen, position, burnt, busy = progress(), self._position(), self._cpu_seconds(), _others_cpu_seconds()
-        rounds = 0
+        rounds, slept = 0, len(SLEEPS.stacks)
         while not done():
             rounds += 1
             ident = self.thread.ident or 0
@@ -127,8 +127,9 @@ class Watch:
                     return None if done() else Standstill("settled")
                 ping = self._ping(horizon)
             else:
-                here = self._position()
-                still, quiet = (still + 1 if here == position else 0), 0
+                here, slept_before, slept = self._position(), slept, len(SLEEPS.stacks)
+                # Asleep in one long sleep, or in many short ones.
+                still, quiet = (still + 1 if here == position or slept > slept_before else 0), 0
                 position = here
                 if still >= STILL_ROUNDS:
                     return None if done() else Standstill("blocked")

@@ -24,8 +24,9 @@ async def open_feature_store(settings: Settings) -> AsyncIterator[httpx.AsyncCli
     """One client for the whole life of the service: `async with open_feature_store(settings) as store:`.
 
     It knows `settings.feature_store_url` as its base URL, keeps at most `settings.feature_store_connections` open and
-    uses them again and again. Connecting and reading may take `settings.feature_store_seconds` each; waiting for one
-    of our own connections to become free may take as long as it takes. At the end all connections are closed.
+    uses them again and again. Connecting may take `settings.feature_store_seconds`, and so may each read, as httpx
+    counts them; waiting for one of our own connections to become free may take as long as it takes. At the end all
+    connections are closed.
     """
     connections = settings.feature_store_connections
     async with httpx.AsyncClient(
