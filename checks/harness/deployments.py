@@ -10,7 +10,7 @@ from types import TracebackType
 
 from checks.harness import containers, engine
 from checks.harness.building import Builder
-from checks.harness.container import Container
+from checks.harness.container import Container, Files
 from checks.harness.plain import Image, free_port, process
 from checks.harness.running import Running
 
@@ -21,11 +21,15 @@ TIMING = {"interval": 1_000_000_000, "timeout": 8_000_000_000, "start_period": 1
 class Deployments:
     """The services that a checkpoint has started; at the end they are gone."""
 
-    def __init__(self, container: Container, builder: Builder, tree: Path, shared: Path) -> None:
-        self.container = container
-        self._builder, self._tree, self._shared = builder, tree, shared
+    def __init__(self, files: Files, builder: Builder, shared: Path) -> None:
+        self._files, self._builder, self._shared = files, builder, shared
         self._running = ExitStack()
         self._network = ""
+
+    @property
+    def container(self) -> Container:
+        """What is started."""
+        return self._files.container
 
     def __enter__(self) -> Deployments:
         return self
@@ -45,7 +49,7 @@ class Deployments:
         if engine.find(self._shared):
             return self.real(told)
         told = {"PORT": str(free_port()), **told}
-        image = Image(self.container, self._tree, Path(tempfile.mkdtemp(dir=self._shared)))
+        image = Image(self.container, self._files.context, Path(tempfile.mkdtemp(dir=self._shared)))
         return self._running.enter_context(process(image, told))
 
     def real(

@@ -210,7 +210,7 @@ def deploy(files: Files, image: Builder, shared: Path) -> Iterator[Deployments]:
     On a real engine where one answers, else as a plain process; `deploy.real(...)` wants the engine. All at once: wait
     for them with `running.until_it_answers`.
     """
-    with Deployments(files.container, image, files.context, shared) as deployments:
+    with Deployments(files, image, shared) as deployments:
         yield deployments
 
 
