@@ -237,7 +237,7 @@ class InProcess:
                 raise
             error = self._raised[0]
             where = self._workspace.where_raised(error.__traceback__)
-            raise LearnerError(f"your code raised {describe(error)}", where) from None
+            raise LearnerError(f"your code raised {describe(error)}", where, explains_itself=True) from None
 
     @contextmanager
     def told_with(self, before: str, after: str) -> Iterator[None]:

@@ -137,7 +137,7 @@ class Walk:
         """One ends, and a newcomer comes in that same instant: the slot is for who waits longest."""
         self.leave("served")
         self.arrive(1)
-        return "one ended, and in the same instant one arrived"
+        return "one ended just as one arrived"
 
     # -- the walk ----------------------------------------------------------------------------------------------
 
