@@ -24,6 +24,7 @@ kinds          a service of the lab's own that is quick to start
 layering       what an image will hold, as far as a Dockerfile's text tells
 container      what compose would start as the service: Dockerfile and compose.yaml together
 recipe compose context  a Dockerfile read; a compose.yaml read by compose; what a build gets to see
+values         variables, durations and paths as a Dockerfile writes them
 reading exchange what came back, in words; one request, message by message
 servers judging
 guarded progress watch isolation workspace trace virtual wallclock guard control talker warm slots store
