@@ -426,7 +426,8 @@ def api_is_built_here(files, api, show):
 def limits_of(api):
     """The limits of cpu and memory: cores as a number, bytes."""
     told = ((api.get("deploy") or {}).get("resources") or {}).get("limits") or {}
-    return float(told.get("cpus") or api.get("cpus") or 0), float(told.get("memory") or api.get("mem_limit") or 0)
+    cpus, memory = told.get("cpus") or api.get("cpus") or 0, told.get("memory") or api.get("mem_limit") or 0
+    return max(float(cpus), 0), max(float(memory), 0)
 
 
 def limits(stack, show):
@@ -444,7 +445,7 @@ def grace(files, stack, show):
     """The engine waits longer than the service takes to finish its work."""
     show.at(stack.line("api", "stop_grace_period"))
     container = files.container
-    drain = drain_seconds(container.environment)
+    drain = drain_seconds(container)
     assert container.stop_grace_seconds > drain, (
         f"docker kills `api` {container.stop_grace_seconds:g} s after asking it to end, and it takes up to {drain:g} s "
         "to finish its work (LAB_DRAIN_SECONDS)\n"
@@ -452,11 +453,12 @@ def grace(files, stack, show):
     )
 
 
-def drain_seconds(environment):
-    """How long the service waits for its requests at the end."""
+def drain_seconds(container):
+    """How long the service waits for its requests at the end: uvicorn's option, the environment, lab/settings.py."""
     from lab.settings import Settings
 
-    told = environment.get("LAB_DRAIN_SECONDS", "")
+    option = re.search(r"--timeout-graceful-shutdown[= ](\d+)", " ".join(container.argv))
+    told = option[1] if option else container.environment.get("LAB_DRAIN_SECONDS", "")
     return float(told) if told.isdecimal() else float(Settings.model_fields["drain_seconds"].default)
 
 
@@ -473,7 +475,8 @@ def load(files, stack, show):
     (master,), (worker,) = roles.values()
     one = behind[worker]
     show.at(stack.line(worker, "container_name", "ports"))
-    fixed = [str(port["published"]) for port in one.get("ports") or () if port.get("published")]
+    published = [str(port.get("published") or "") for port in one.get("ports") or ()]
+    fixed = [port for port in published if port.isdecimal() and port != "0"]  # a range is for several of them
     assert not one.get("container_name"), (
         f"`{worker}` has a container_name\nwanted: none: of two containers only one can have it, and workers are scaled"
     )
@@ -484,13 +487,14 @@ def load(files, stack, show):
     for name in (master, worker):
         host = option(behind[name], ("--host", "-H"), "LOCUST_HOST").rstrip("/")
         show.at(stack.line(name, "host", "HOST", "command"))
-        assert host == f"http://api:{port}", (
+        by_master = name == worker and not host  # a master tells its workers, at every start
+        assert by_master or host == f"http://api:{port}", (
             f"`{name}` loads {host or 'no host at all'}\n"
             f"wanted: http://api:{port}: the service by its name, at the port inside of its container; localhost is "
             "the container itself"
         )
     told = option(one, ("--master-host",), "LOCUST_MASTER_NODE_HOST") or "127.0.0.1, the default,"
-    known = {master, behind[master].get("container_name"), behind[master].get("hostname")}
+    known = {master, *names_of(behind[master])}
     show.at(stack.line(worker, "master-host", "MASTER_NODE_HOST", "command"))
     assert told in known, f"`{worker}` looks for its master at {told}\nwanted: `--master-host {master}`"
     for name in (master, worker):
@@ -503,17 +507,27 @@ def load(files, stack, show):
             "wanted: depends_on in its long form, `condition: service_healthy`, directly or through the master: a list "
             "waits for the container, not for the service"
         )
-    mapped = [one for one in stack.services["api"].get("ports") or () if one.get("target") != port]
+    targets = [one.get("target") for one in stack.services["api"].get("ports") or ()]
     show.at(stack.line("api", "ports"))
-    assert not mapped, (
-        f"`api` publishes port {mapped and mapped[0].get('target')}, and listens on {port}\nwanted: the latter"
+    assert not targets or port in targets, (
+        f"`api` publishes port {listed(map(str, targets))}, and listens on {port}\nwanted: the latter"
     )
 
 
+def names_of(service):
+    """The names that others can call it by, beside its own."""
+    networks = (service.get("networks") or {}).values()
+    aliases = [name for network in networks for name in (network or {}).get("aliases") or ()]
+    return [service.get("container_name"), service.get("hostname"), *aliases]
+
+
 def words_of(service):
-    """All words of its command."""
+    """All words of its command, those that it hands to a shell among them."""
     found = [str(word) for part in ("entrypoint", "command") for word in service.get(part) or ()]
-    return [word for one in found for word in (shlex.split(one, comments=False) if " " in one else [one])]
+    try:
+        return [word for one in found for word in (shlex.split(one) if " " in one else [one])]
+    except ValueError:  # quotes that do not end
+        return [word for one in found for word in one.split()]
 
 
 def is_locust(service, role):

@@ -9,7 +9,7 @@ import pytest
 from checks.harness.compose import read_compose
 from checks.harness.container import Container, Files
 from checks.harness.context import DECOYS, patterns
-from checks.harness.layering import loose_base
+from checks.harness.layering import installs_again, leaves_cache, loose_base, missing_source, unusable
 from checks.harness.workspace import LearnerError, StubError
 from tests.exercises import ROOT
 
@@ -85,6 +85,61 @@ def test_copies_through_a_stage(tmp_path: Path) -> None:
     assert ("lab/serve.py", "/app/lab/serve.py") in files(tmp_path, text).container.copies
 
 
+def test_a_variable_passed_on_from_a_shell_is_not_told(tmp_path: Path) -> None:
+    """Compose leaves what the image says where the shell has no such variable."""
+    assert started(tmp_path, "environment: [PORT]").environment["PORT"] == "8000"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [("lab", True), ("./lab/", True), ("l*", True), ("lab/*.py", True), ("*", True), ("*.py", False), ("../lab", False)]
+    + [(odd, False) for odd in ("**x", "[", "lab/service.py/x")],
+)
+def test_what_a_copy_finds(tmp_path: Path, source: str, found: bool) -> None:
+    """Patterns match name by name, as the engine's do; odd ones find nothing."""
+    image = files(tmp_path, f"FROM python:3.12-slim\nCOPY {source} /app/\n")
+
+    assert (missing_source(image.recipe, image.context, image.included) is None) is found
+
+
+@pytest.mark.parametrize(
+    ("run", "kept"),
+    [
+        ("pip install x", True),
+        ("pip3.12 -q install x", True),
+        ("python -m pip install x && rm -rf /tmp/x", True),
+        ("uv -q sync", True),
+        ("pip --no-cache-dir install x", False),
+        ("pip install --no-cache x", False),
+        ("export PIP_NO_CACHE_DIR=off && pip install x", False),
+        ("pip install x && rm -rf ~/.cache", False),
+        ("--mount=type=cache,target=/root/.cache/pip pip install x", False),
+        ("uv --no-cache sync", False),
+        ("UV_NO_CACHE=1 uv pip install x", False),
+        ("UV_NO_CACHE=0 uv pip install x", True),
+    ],
+)
+def test_what_leaves_a_cache(tmp_path: Path, run: str, kept: bool) -> None:
+    """However pip and uv are told not to keep what they downloaded."""
+    image = files(tmp_path, f"FROM python:3.12-slim\nRUN {run}\n")
+
+    assert bool(leaves_cache(image.recipe)) is kept
+
+
+@pytest.mark.parametrize("run", ["pip -q install x", "pip3.12 install x", "uv -q sync", "apt-get -y install x"])
+def test_what_installs_again(tmp_path: Path, run: str) -> None:
+    """Options in front of `install` hide nothing."""
+    image = files(tmp_path, f"FROM python:3.12-slim\nCOPY lab lab\nRUN {run}\n")
+
+    assert installs_again(image.recipe, image.context, image.included)
+
+
+def test_what_hadolint_cannot_read_but_docker_can(tmp_path: Path) -> None:
+    """A heredoc is no mistake, an unknown instruction is one."""
+    assert unusable(files(tmp_path / "a", "FROM x:1\nRUN <<EOF\ntrue\nEOF\nUSER app\n").dockerfile) is None
+    assert unusable(files(tmp_path / "b", "FROM x:1\nEXPOSES 8000\n").dockerfile)
+
+
 def test_the_context(tmp_path: Path) -> None:
     """What lies around is there, and what is excluded is not, at any depth."""
     every = files(tmp_path / "a").included
@@ -105,6 +160,12 @@ def test_a_dockerignore_of_comments_is_a_stub(tmp_path: Path) -> None:
     (tmp_path / ".dockerignore").write_text("")
 
     assert patterns(tmp_path) == []
+
+
+def test_a_line_of_dockerignore_that_is_no_pattern_is_told(tmp_path: Path) -> None:
+    """In one sentence, not as a traceback."""
+    with pytest.raises(LearnerError, match="is no pattern"):
+        _ = files(tmp_path, ignore="[z-a]").included
 
 
 @pytest.mark.parametrize(

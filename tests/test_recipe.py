@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness.recipe import BASE_ENV, Recipe, read_recipe, seconds
+from checks.harness.recipe import BASE_ENV, Recipe, read_recipe
+from checks.harness.values import seconds
 from checks.harness.workspace import LearnerError, StubError
 
 
@@ -130,10 +131,23 @@ def test_what_is_no_dockerfile_raises_one_error_or_none(tmp_path: Path, text: st
         assert recipe(tmp_path, text).stages
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    """There has to be one."""
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """There has to be a file, and one that somebody wrote."""
     with pytest.raises(LearnerError, match="there is no Dockerfile"):
         read_recipe(tmp_path / "Dockerfile")
+    with pytest.raises(LearnerError, match="is a folder"):
+        read_recipe(tmp_path)
+    with pytest.raises(LearnerError, match="has 5,000,010 bytes"):
+        recipe(tmp_path, "FROM x:1\n#" + "x" * 5_000_000)
+
+
+def test_a_heredoc_is_no_file_of_the_context(tmp_path: Path) -> None:
+    """What a COPY or RUN brings itself is not looked for."""
+    last = recipe(tmp_path, "FROM x:1\nCOPY <<EOF a /x/\nhello\nEOF\nRUN <<EOF\npip install y\nEOF\nUSER app\n").last
+
+    assert [(one.sources, one.target) for one in last.copied] == [(("a",), "/x/")]
+    assert "pip install y" in " ".join(last.instructions[1].words)
+    assert last.user == "app"
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("15s", 15), ("1m30s", 90), ("1h", 3600), ("200ms", 0.2), ("soon", 0)])

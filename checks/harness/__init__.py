@@ -31,6 +31,7 @@ probe          the model that the harness puts into the learner's service
 costs          CPU time of code, as a ratio
 kinds          a service of the lab's own that is quick to start
 recipe compose context  a Dockerfile read; a compose.yaml read by compose; what a build gets to see
+values         variables, durations and paths as a Dockerfile writes them
 reading exchange what came back, in words; one request, message by message
 servers judging
 guarded progress watch isolation workspace trace virtual wallclock guard control talker warm slots store

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from checks.harness.judging import NotChecked
-from checks.harness.workspace import LearnerError, StubError
+from checks.harness.workspace import LearnerError, StubError, handwritten
 
 FILE = "compose.yaml"
 SECONDS = 30.0
@@ -69,9 +69,7 @@ def read_compose(folder: Path) -> Stack:
         NotChecked: there is no compose on this machine.
     """
     path = folder / FILE
-    if not path.is_file():
-        raise LearnerError(f"there is no {FILE}", FILE, explains_itself=True)
-    text = path.read_text(errors="replace")
+    text = handwritten(path)
     if not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
         raise StubError(f"5.4: {FILE}", f"{FILE}:1")
     env = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}

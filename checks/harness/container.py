@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 from checks.harness.compose import Stack, read_compose
 from checks.harness.context import included, make_context
 from checks.harness.judging import NotChecked
-from checks.harness.recipe import Copied, Health, Recipe, Stage, read_recipe, seconds
+from checks.harness.recipe import Copied, Health, Recipe, Stage, read_recipe
+from checks.harness.values import seconds
 from checks.harness.workspace import LearnerError
 
 API = "api"
@@ -121,7 +123,8 @@ def would_start(tree: Path, context: Path) -> Container:
     recipe, stack = recipe_of(tree), _stack(tree)
     stage = recipe.last
     api = _api(stack) or {}
-    environment = {**stage.env, **{name: str(value or "") for name, value in (api.get("environment") or {}).items()}}
+    told = {name: str(value) for name, value in (api.get("environment") or {}).items() if value is not None}
+    environment = {**stage.env, **told}
     argv, where = _argv(stage, api, stack)
     return Container(
         argv=argv,
@@ -206,14 +209,15 @@ def _copies(recipe: Recipe, stage: Stage, context: Path, files: set[str]) -> Ite
 
 def copied_files(copied: Copied, context: Path, files: set[str]) -> Iterator[tuple[str, str]]:
     """The files that a COPY takes from the context, each with its path in the image."""
+    known = {*files, *(str(parent) for file in files for parent in PurePosixPath(file).parents)}
     for source in copied.sources:
         pattern = source.strip("/").removeprefix("./").rstrip("/") or "."
-        tops = (
-            {pattern}
-            if not re.search(r"[*?\[]", pattern)
-            else {path.relative_to(context).as_posix() for path in context.glob(pattern)}
-        )
-        for top in tops:
+        parts = pattern.split("/")
+        for top in {
+            path
+            for path in known
+            if len(found := path.split("/")) == len(parts) and all(map(fnmatchcase, found, parts))
+        }:
             if (context / top).is_dir():
                 inside = "" if top == "." else f"{top}/"
                 for file in files:

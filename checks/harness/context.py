@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
-from checks.harness.workspace import StubError
+from checks.harness.workspace import LearnerError, StubError, handwritten
 
 GIVEN = ("pyproject.toml", "uv.lock", "README.md", "LICENSE")
 """What an image may be built from beside the learner's own files."""
@@ -44,7 +45,7 @@ def patterns(folder: Path) -> list[str]:
     path = folder / ".dockerignore"
     if not path.is_file():
         return []
-    lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
+    lines = [line.strip() for line in handwritten(path).splitlines()]
     found = [line for line in lines if line and not line.startswith("#")]
     if lines and not found:
         raise StubError("5.1: .dockerignore", ".dockerignore:1")
@@ -52,8 +53,19 @@ def patterns(folder: Path) -> list[str]:
 
 
 def included(folder: Path, dockerfile: str = "Dockerfile") -> set[str]:
-    """The files of a context that reach the engine, as paths with slashes: Docker's own rules for .dockerignore."""
+    """The files of a context that reach the engine, as paths with slashes: Docker's own rules for .dockerignore.
+
+    Raises:
+        LearnerError: a line of it is no pattern.
+    """
     from docker.utils.build import exclude_paths
 
-    paths: set[str] = exclude_paths(str(folder), patterns(folder), dockerfile)
+    try:
+        paths: set[str] = exclude_paths(str(folder), patterns(folder), dockerfile)
+    except re.error as error:
+        raise LearnerError(
+            f"a line of .dockerignore is no pattern: {error}\nwanted: file names, with `*`, `?` and `**`",
+            ".dockerignore",
+            explains_itself=True,
+        ) from error
     return {path.replace("\\", "/") for path in paths if (folder / path).is_file()}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from checks.harness.container import copied_files
 from checks.harness.recipe import Copied, Instruction, Recipe, Stage
+from checks.harness.workspace import handwritten
 
 CHANGED = "lab/service.py"
 """The file that a learner changes again and again."""
@@ -19,12 +20,13 @@ LINT_SECONDS = 30.0
 UNUSABLE = {"DL1000", "DL3011", "DL3021", "DL3023", "DL3024", "DL3043", "DL3061"}
 """Rules of hadolint for what no engine can build; its others are advice, and not all of that is for this image."""
 
+_PROGRAM = r"\bpip(3(\.\d+)?)?\s+(-\S+\s+)*"
 _INSTALLS = re.compile(
-    r"\bpip3?\s+install\b|\buv\s+(sync|add|pip\s+(install|sync))\b|\b(poetry|pdm|pipenv|conda|mamba)\s+(install|sync)\b"
+    rf"{_PROGRAM}install\b|\buv\s+(-\S+\s+)*(sync|add|pip\s+(install|sync))\b|\b(poetry|pdm|pipenv|conda|mamba)\s+(install|sync)\b"
     r"|\bapt(-get)?\s+(-\S+\s+)*install\b|\bapk\s+(-\S+\s+)*add\b"
 )
-_PIP = re.compile(r"(?<!uv )\bpip3?\s+(install|wheel|download)\b")
-_UV = re.compile(r"\buv\s+(sync|add|pip\s+(install|sync)|tool\s+install)\b")
+_PIP = re.compile(rf"(?<!uv ){_PROGRAM}(install|wheel|download)\b")
+_UV = re.compile(r"\buv\s+(-\S+\s+)*(sync|add|pip\s+(install|sync)|tool\s+install)\b")
 _CLEARS = re.compile(r"\brm\s[^&|;]*cache|\bpip3?\s+cache\s+purge|\buv\s+cache\s+(clean|prune)")
 _PYTHON_TAG = re.compile(r"3\.\d+(\.\d+\w*)?-(slim|alpine)\S*")
 
@@ -35,10 +37,14 @@ def unusable(dockerfile: Path) -> tuple[str, str] | None:
     if program is None:
         return None
     call = [program, "--no-fail", "--config", "/dev/null", "-f", "json", str(dockerfile)]
-    done = subprocess.run(call, capture_output=True, timeout=LINT_SECONDS)
-    lines = dockerfile.read_text(errors="replace").splitlines()
-    for found in json.loads(done.stdout or "[]"):
-        if found["code"] in UNUSABLE:
+    try:
+        told = json.loads(subprocess.run(call, capture_output=True, timeout=LINT_SECONDS).stdout)
+    except (subprocess.TimeoutExpired, ValueError):
+        return None
+    text = dockerfile.read_text(errors="replace")
+    lines = text.splitlines()
+    for found in told:
+        if found["code"] in UNUSABLE and not (found["code"] == "DL1000" and "<<" in text):  # it knows no heredocs
             number = min(max(found["line"], 1), len(lines) or 1)
             said = " ".join(found["message"].split())
             return said[:200], f"Dockerfile:{number}\n    {lines[number - 1].strip()[:120] if lines else ''}"
@@ -121,13 +127,10 @@ def leaves_cache(recipe: Recipe) -> tuple[Instruction, str] | None:
             if "--mount=type=cache" in told.text or _CLEARS.search(text):
                 continue
             for step in re.split(r"&&|;|\n|\|\|", text):
-                if _PIP.search(step) and "--no-cache-dir" not in step and not _on("PIP_NO_CACHE_DIR", step, known):
-                    return told, "--no-cache-dir"
-                if (
-                    _UV.search(step)
-                    and not re.search(r"--no-cache|\s-n\b", step)
-                    and not _on("UV_NO_CACHE", step, known)
-                ):
+                if _PIP.search(step) and "--no-cache" not in step and not _value("PIP_NO_CACHE_DIR", text, known):
+                    return told, "--no-cache-dir"  # pip takes any value of that variable for a yes, also "off"
+                spared = re.search(r"--no-cache|\s-n\b", step) or _on("UV_NO_CACHE", text, known)
+                if _UV.search(step) and not spared:
                     return told, "--no-cache"
     return None
 
@@ -140,17 +143,16 @@ def installs_tests(recipe: Recipe, context: Path) -> tuple[Instruction, str] | N
             if told.name != "RUN":
                 continue
             for step in re.split(r"&&|;|\n|\|\|", script(told)):
-                syncs = re.search(r"\buv\s+(sync|export)\b", step)
-                spared = re.search(r"--no-dev|--no-default-groups|--no-group[= ]dev", step) or _on(
-                    "UV_NO_DEV", step, known
-                )
+                syncs = re.search(r"\buv\s+(-\S+\s+)*(sync|export)\b", step)
+                without = re.search(r"--no-dev|--no-default-groups|--no-group[= ]dev", step)
+                spared = without or _on("UV_NO_DEV", script(told), known)
                 if syncs and not spared:
                     return told, "`uv sync --no-dev`: a plain `uv sync` installs the group `dev`, too"
                 if re.search(r"--group[= ]dev|--all-groups|\binstall\b.*\blocust\b", step):
                     return told, "nothing but the service's own dependencies"
                 for name in re.findall(r"(?:-r|--requirement)[= ]?(\S+)", step):
-                    listed = context / name.lstrip("./")
-                    if listed.is_file() and re.search(r"^locust\b", listed.read_text(errors="replace"), re.MULTILINE):
+                    listed = [path for path in (context / name, context / Path(name).name) if path.is_file()]
+                    if listed and re.search(r"^locust\b", handwritten(listed[0]), re.MULTILINE):
                         return told, f"a {name} with nothing but the service's own dependencies"
     return None
 
@@ -177,7 +179,11 @@ def script(told: Instruction) -> str:
     return " ".join(told.words)
 
 
-def _on(name: str, step: str, known: Mapping[str, str]) -> bool:
-    inline = re.search(rf"\b{name}=(\S+)", step)
-    value = inline[1] if inline else known.get(name, "")
-    return value.strip("\"'").lower() not in ("", "0", "false", "off", "no")
+def _value(name: str, text: str, known: Mapping[str, str]) -> str:
+    """What a variable is while a RUN runs: set in its text, or before."""
+    inline = re.search(rf"\b{name}=(\S+)", text)
+    return (inline[1] if inline else known.get(name, "")).strip("\"'")
+
+
+def _on(name: str, text: str, known: Mapping[str, str]) -> bool:
+    return _value(name, text, known).lower() not in ("", "0", "false", "off", "no")

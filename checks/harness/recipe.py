@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from checks.harness.judging import NotChecked
-from checks.harness.workspace import LearnerError, StubError
+from checks.harness.values import filled, inside, seconds, unquoted
+from checks.harness.workspace import LearnerError, StubError, handwritten
 
 SHELL = ("/bin/sh", "-c")
 BUILD_ARGS = {
@@ -22,9 +22,6 @@ BUILD_ARGS = {
 """Arguments that a builder sets itself."""
 BASE_ENV = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}
 """What the environment of a Python image begins with, as far as others build on it."""
-_VARIABLE = re.compile(r"\\\$|\$(?:(?P<bare>\w+)|\{(?P<name>\w+)(?::?(?P<kind>[-+])(?P<word>[^}]*))?\})")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +128,10 @@ def read_recipe(path: Path, args: Mapping[str, str] | None = None, target: str =
 
     Raises:
         StubError: it holds no instruction yet.
-        LearnerError: it is none, and where.
+        LearnerError: it is not there, or none, and where.
         NotChecked: the parser is not to be had on this machine.
     """
-    if not path.is_file():
-        raise LearnerError(f"there is no {path.name}", path.name, explains_itself=True)
-    text = path.read_text(errors="replace")
+    text = handwritten(path)
     if not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
         raise StubError(f"5.1: {path.name}", f"{path.name}:1")
     reader = _Reader(args or {})
@@ -216,8 +211,8 @@ class _Reader:
         if raw.name in ("RUN", "CMD", "ENTRYPOINT", "HEALTHCHECK", "SHELL", "ONBUILD"):
             return raw
         known = {**BUILD_ARGS, **self.stages[-1].args, **self.stages[-1].env}
-        words = tuple(_filled(word, known) for word in raw.words)
-        flags = {name: _filled(value, known) for name, value in raw.flags.items()}
+        words = tuple(filled(word, known) for word in raw.words)
+        flags = {name: filled(value, known) for name, value in raw.flags.items()}
         return Instruction(raw.name, words, flags, raw.exec_form, raw.text, raw.line)
 
     def _arg(self, raw: Instruction) -> None:
@@ -227,13 +222,13 @@ class _Reader:
             if name in self._given:
                 known[name] = self._given[name]
             elif given:
-                known[name] = _filled(_unquoted(default), {**BUILD_ARGS, **known})
+                known[name] = filled(unquoted(default), {**BUILD_ARGS, **known})
             elif self.stages and name in self._before:
                 known[name] = self._before[name]
 
     def _from(self, raw: Instruction) -> None:
         self._shell = SHELL
-        words = [_filled(_unquoted(word), {**BUILD_ARGS, **self._before}) for word in raw.words] or [""]
+        words = [filled(unquoted(word), {**BUILD_ARGS, **self._before}) for word in raw.words] or [""]
         named = words[2].lower() if len(words) >= 3 and words[1].upper() == "AS" else ""
         parent = next((stage for stage in reversed(self.stages) if stage.name and stage.name == words[0].lower()), None)
         stage = Stage(named, words[0], parent, raw)
@@ -246,13 +241,13 @@ class _Reader:
         self.stages.append(stage)
 
     def _env(self, stage: Stage, told: Instruction) -> None:
-        stage.env |= {name: _unquoted(value) for name, value in zip(told.words[::2], told.words[1::2], strict=False)}
+        stage.env |= {name: unquoted(value) for name, value in zip(told.words[::2], told.words[1::2], strict=False)}
 
     def _workdir(self, stage: Stage, told: Instruction) -> None:
-        stage.workdir = _inside(stage.workdir, _unquoted(told.words[0]))
+        stage.workdir = inside(stage.workdir, unquoted(told.words[0]))
 
     def _user(self, stage: Stage, told: Instruction) -> None:
-        stage.user, stage.user_at = _unquoted(told.words[0]), told
+        stage.user, stage.user_at = unquoted(told.words[0]), told
 
     def _new_shell(self, stage: Stage, told: Instruction) -> None:  # noqa: ARG002
         self._shell = told.words
@@ -295,45 +290,9 @@ class _Reader:
         if len(plain) < 2:
             return
         *sources, target = plain
+        sources = [source for source in sources if not source.startswith("<<")]  # a heredoc comes from nowhere
         folder = target.endswith("/") or target in (".", "..") or len(sources) > 1
-        absolute = _inside(stage.workdir, target) + ("/" if folder else "")
+        absolute = inside(stage.workdir, target) + ("/" if folder else "")
         stage.copied.append(Copied(tuple(sources), absolute, told.flags.get("from"), told))
 
     _add = _copy
-
-
-def _filled(text: str, known: Mapping[str, str]) -> str:
-    """`text` with its variables resolved, as a Dockerfile does it: nothing for an unknown one."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match["bare"] or match["name"]
-        if not name:
-            return "$"
-        if match["kind"] == "+":
-            return match["word"] if known.get(name) else ""
-        return known.get(name) or match["word"] or ""
-
-    return _VARIABLE.sub(value, text)
-
-
-def seconds(duration: str) -> float:
-    """Seconds of a duration as Go writes it ("1m30s", "500ms"); 0 for one that is none."""
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(duration))
-
-
-def _inside(folder: str, path: str) -> str:
-    """An absolute path in the image, without `.` and `..`."""
-    parts: list[str] = []
-    for part in (path if path.startswith("/") else f"{folder}/{path}").split("/"):
-        if part == "..":
-            parts = parts[:-1]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/" + "/".join(parts)
-
-
-def _unquoted(value: str) -> str:
-    try:
-        return " ".join(shlex.split(value)) if value[:1] in "\"'" and value else value
-    except ValueError:
-        return value

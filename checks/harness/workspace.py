@@ -28,11 +28,14 @@ FRAMEWORK = (
 )
 """Modules that carry a request from the server through the middleware to its handler."""
 
-LEARNERS = ("lab", "loadtests", "docker", "Dockerfile", "compose.yaml", ".dockerignore")
+LEARNERS = ("lab", "loadtests", "docker", "Dockerfile", "compose.yaml", ".dockerignore", ".env")
 """Where a learner may write: files, and folders with all below them."""
 
 NOT_LEARNERS = ("conftest.py", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
 """Files beside those that are the lab's; any other without a dot in front, a script say, belongs to the learner."""
+
+HANDWRITTEN = 100_000
+"""Bytes beyond which nobody has written a file by hand, and what reads it may take for ever."""
 
 
 class LearnerError(Exception):
@@ -231,6 +234,22 @@ def _files(folder: Path) -> list[Path]:
     found = [*(folder / name for name in LEARNERS), *(path for path in beside if path.is_file())]
     below = [path for top in found if top.is_dir() for path in top.rglob("*") if "__pycache__" not in path.parts]
     return [*dict.fromkeys(path for path in [*found, *below] if path.is_file())]
+
+
+def handwritten(path: Path) -> str:
+    """The text of a file that a learner wrote, whatever its bytes.
+
+    Raises:
+        LearnerError: it is not there, no file, or far too large for one.
+    """
+    if not path.is_file():
+        said = f"{path.name} is a folder\nwanted: a file" if path.is_dir() else f"there is no {path.name}"
+        raise LearnerError(said, path.name, explains_itself=True)
+    if (size := path.stat().st_size) > HANDWRITTEN:
+        raise LearnerError(
+            f"{path.name} has {size:,} bytes\nwanted: something that a person can read", path.name, explains_itself=True
+        )
+    return path.read_text(errors="replace")
 
 
 def _copy(path: Path, to: Path) -> None:
