@@ -579,7 +579,7 @@ def while_at_work(deploy, ready=None):
         if lost and WORK_SECONDS <= seen.lost_after < seen.left:
             continue  # it had to finish less than that
         told_enough = seen.turned_away or seen.seconds > service.grace  # or it never heard
-        if lost or seconds > WORK_SECONDS or (told_enough and seen.left > 0.9 * WORK_SECONDS):
+        if lost or seconds > WORK_SECONDS or (told_enough and seen.left > 0.85 * WORK_SECONDS):
             return service, seen
     raise Inconclusive("the requests were answered before it could be asked to end")
 

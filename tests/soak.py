@@ -44,7 +44,7 @@ def main() -> int:
                 counted, took = run(chosen.exercise, chosen.keep and chosen.keep / f"busy{busy}-run{number}.json")
                 verdicts += counted
                 seconds.append(took)
-        failed = failed or bool(set(verdicts) - {"passed", "inconclusive"})
+        failed = failed or bool(set(verdicts) - {"passed", "inconclusive", "locked"})
         console.print(
             f"{busy:>3} busy processes, {chosen.runs} runs: {dict(verdicts)}; seconds a run: "
             f"median {statistics.median(seconds):.1f}, least {min(seconds):.1f}, most {max(seconds):.1f}",

@@ -98,6 +98,11 @@ HERE = {name: answer for name, answer in ANSWERS.items() if not answer.live}
 @pytest.mark.parametrize("case", HERE.values(), ids=HERE)
 def test_an_answer_gets_the_verdicts_it_deserves(case: Answer, run: Judged) -> None:
     """The checkpoints that an answer names fail or are locked, all others pass, and what is said fits the mistake."""
+    assert_deserved(case, run)
+
+
+def assert_deserved(case: Answer, run: Judged) -> None:
+    """The verdicts are those that the answer names, in words that fit."""
     results = run.checkpoints
     expected = dict.fromkeys(results, "passed")
     expected |= dict.fromkeys(case.fails, "failed") | dict.fromkeys(case.locked, "locked")
@@ -107,6 +112,15 @@ def test_an_answer_gets_the_verdicts_it_deserves(case: Answer, run: Judged) -> N
     assert expected == run.verdicts, told
     for checkpoint, words in zip(case.fails, case.says, strict=True):
         assert re.search(words, said[checkpoint]), told
+
+
+def test_what_needs_an_engine_runs_for_live_answers_alone() -> None:
+    """Named by one of the others it would be locked on one machine, and judged on another."""
+    engines = [checkpoint for checkpoint in EXERCISES[5].checkpoints if checkpoint.needs_engine]
+
+    assert ["5.5"] == [checkpoint.id for checkpoint in engines]
+    assert not any(answer.wants(checkpoint) for answer in HERE.values() for checkpoint in engines)
+    assert Answer(5, "frozen", [], ["5.5"], live=True).wants(engines[0])
 
 
 @pytest.mark.parametrize("number", EXERCISES)
