@@ -21,8 +21,8 @@ WORK_SECONDS = 2.0
 """How long a request may take and still has to be finished by a service that was asked to end."""
 CHEERFUL = 3
 """Health checks in a row that end well while nothing can answer: then they see nothing."""
-SLOW = 2.0
-"""Seconds for a command that does next to nothing, a tenth of which is what it takes."""
+SLOW = 4.0
+"""Seconds for a command that does next to nothing, and takes a tenth of it: a health check has eight."""
 NOT_FOR_AN_IMAGE = (".git", ".venv", "tests", "checks", "solutions")
 
 
