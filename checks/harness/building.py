@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checks.harness.container import Files, build_of
+from checks.harness.container import Files
 from checks.harness.engine import LABEL, connect, find
 from checks.harness.judging import NotChecked
 from checks.harness.progress import say
@@ -131,7 +131,7 @@ class Builder:
     def _build(self, client: DockerClient, tag: str | None) -> Built:
         from docker.errors import APIError, DockerException
 
-        build = build_of(self._files.tree)
+        build = self._files.build
         started, steps = time.monotonic(), [Step("reading the Dockerfile")]
         try:
             told = client.api.build(

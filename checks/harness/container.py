@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -70,19 +69,41 @@ class Files:
         self.tree, self._root, self._scratch = tree, root, scratch
 
     @cached_property
+    def _told(self) -> Stack | Exception:
+        """What compose.yaml starts, or why that cannot be known: compose is asked once."""
+        try:
+            return read_compose(self.tree)
+        except (LearnerError, NotChecked) as error:  # a stub is one, too
+            return error
+
+    @property
+    def stack(self) -> Stack:
+        """What compose.yaml starts; raises what `read_compose` does."""
+        if isinstance(self._told, Exception):
+            raise self._told
+        return self._told
+
+    @property
+    def _usable(self) -> Stack | None:
+        """Compose's own checkpoint judges the file; the others go on without one that cannot be used."""
+        return None if isinstance(self._told, Exception) else self._told
+
+    @cached_property
+    def build(self) -> Build:
+        """The build of `api`; the Dockerfile's own where compose.yaml says nothing that can be used."""
+        told = (_api(self._usable) or {}).get("build") or {}
+        args = {name: str(value) for name, value in (told.get("args") or {}).items() if value is not None}
+        return Build(told.get("dockerfile") or "Dockerfile", args, told.get("target") or "")
+
+    @property
     def dockerfile(self) -> Path:
         """The Dockerfile that compose builds, or the one that everybody expects."""
-        return self.tree / build_of(self.tree).dockerfile
+        return self.tree / self.build.dockerfile
 
     @cached_property
     def recipe(self) -> Recipe:
         """The Dockerfile as compose would build it; raises what `read_recipe` does."""
-        return recipe_of(self.tree)
-
-    @cached_property
-    def stack(self) -> Stack:
-        """What compose.yaml starts; raises what `read_compose` does."""
-        return read_compose(self.tree)
+        return read_recipe(self.dockerfile, self.build.args, self.build.target)
 
     @cached_property
     def context(self) -> Path:
@@ -96,57 +117,31 @@ class Files:
 
     @cached_property
     def container(self) -> Container:
-        """What compose would start as `api`."""
-        return would_start(self.tree, self.context)
-
-
-def build_of(tree: Path) -> Build:
-    """The build of `api`; the Dockerfile's own where compose.yaml says nothing that can be used."""
-    told = (_api(_stack(tree)) or {}).get("build") or {}
-    args = {name: str(value) for name, value in (told.get("args") or {}).items() if value is not None}
-    return Build(told.get("dockerfile") or "Dockerfile", args, told.get("target") or "")
-
-
-def recipe_of(tree: Path) -> Recipe:
-    """The Dockerfile as compose would build it."""
-    build = build_of(tree)
-    return read_recipe(tree / build.dockerfile, build.args, build.target)
-
-
-def would_start(tree: Path, context: Path) -> Container:
-    """What compose would start; the Dockerfile alone where compose.yaml says nothing that can be used.
-
-    Args:
-        tree: the learner's files.
-        context: the same with all that a build gets (see `context`).
-    """
-    recipe, stack = recipe_of(tree), _stack(tree)
-    stage = recipe.last
-    api = _api(stack) or {}
-    told = {name: str(value) for name, value in (api.get("environment") or {}).items() if value is not None}
-    environment = {**stage.env, **told}
-    argv, where = _argv(stage, api, stack)
-    return Container(
-        argv=argv,
-        environment=environment,
-        workdir=api.get("working_dir") or stage.workdir,
-        user=_root_is_nobody(str(api.get("user") or stage.user)),
-        stop_signal=api.get("stop_signal") or stage.stop_signal,
-        stop_grace_seconds=seconds(api["stop_grace_period"]) if api.get("stop_grace_period") else 10.0,
-        health=_health(stage, api, stack),
-        port=_port(stage, api, environment, argv),
-        copies=[*_copies(recipe, stage, context, included(context))],
-        changes_modes="chmod" in recipe.text,
-        where=where,
-        user_at=stack.line(API, "user") if stack and api.get("user") else stage.user_at.where if stage.user_at else "",
-    )
-
-
-def _stack(tree: Path) -> Stack | None:
-    """Compose's own checkpoint judges the file; the others go on without one that cannot be used."""
-    with suppress(LearnerError, NotChecked):  # a stub is one, too
-        return read_compose(tree)
-    return None
+        """What compose would start as `api`; the Dockerfile alone where compose.yaml says nothing that can be used."""
+        recipe, stack = self.recipe, self._usable
+        stage = recipe.last
+        api = _api(stack) or {}
+        told = {name: str(value) for name, value in (api.get("environment") or {}).items() if value is not None}
+        environment = {**stage.env, **told}
+        argv, where = _argv(stage, api, stack)
+        return Container(
+            argv=argv,
+            environment=environment,
+            workdir=api.get("working_dir") or stage.workdir,
+            user=_root_is_nobody(str(api.get("user") or stage.user)),
+            stop_signal=api.get("stop_signal") or stage.stop_signal,
+            stop_grace_seconds=seconds(api["stop_grace_period"]) if api.get("stop_grace_period") else 10.0,
+            health=_health(stage, api, stack),
+            port=_port(stage, api, environment, argv),
+            copies=[*_copies(recipe, stage, self.context, self.included)],
+            changes_modes="chmod" in recipe.text,
+            where=where,
+            user_at=stack.line(API, "user")
+            if stack and api.get("user")
+            else stage.user_at.where
+            if stage.user_at
+            else "",
+        )
 
 
 def _api(stack: Stack | None) -> dict[str, Any] | None:
