@@ -7,7 +7,6 @@ knob can serve has to be refused, or everybody waits too long. Begin with `lab/p
 import asyncio
 import math
 import re
-import socket
 import time
 from collections import Counter
 from fractions import Fraction
@@ -20,7 +19,7 @@ from checks.harness.inprocess import BrokenOff
 from checks.harness.judging import EARLY, Inconclusive, best_of, blame_the_machine_unless
 from checks.harness.probe import Probe
 from checks.harness.reading import close, content, is_number, unrouted
-from checks.harness.servers import ServerDied
+from checks.harness.servers import ServerDied, free_port, just_one_process
 from checks.harness.store import store_that_is_full
 from checks.harness.trace import timeline
 
@@ -119,9 +118,9 @@ def test_workers(serve, launch, service, workspace, lab, rng, show):
     assert not host or host[1] == "localhost", (
         f"with HOST=localhost it listens on {host[1]}\nwanted: the host that it is told"
     )
-    found = len(all_pids(server.url, workers, 0 if just_one_process(server) else 45))
+    found = len(all_pids(server.url, workers, 0 if just_one_process(server.output()) else 45))
     assert found == workers, f"with WEB_CONCURRENCY={workers} {found} answered\nwanted: {workers} different pids"
-    rounds = 1 if just_one_process(alone) else 12  # only now: it has had as long to start more of them
+    rounds = 1 if just_one_process(alone.output()) else 12  # only now: it has had as long to start more of them
     found = len(pids_beside(alone.url, "/predict/blocking", rounds))
     assert found == 1, f"without WEB_CONCURRENCY {found} workers answer\nwanted: 1"
 
@@ -499,13 +498,6 @@ def control(lab):
 # -- 4.2 --------------------------------------------------------------------------------------------------------------
 
 
-def free_port():
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return unused.getsockname()[1]
-
-
 def on_a_free_port(launch):
     """A service that was told its port, and that port; another one where somebody else was quicker to take it."""
     for _ in range(3):
@@ -518,11 +510,6 @@ def on_a_free_port(launch):
             raise died
         assert str(port) in died.output, f"with PORT={port} it wants another port\nwanted: the one that it is told"
     raise Inconclusive("no port stayed free for a second")
-
-
-def just_one_process(server):
-    """Whether uvicorn says that it has started no workers: then they need not be waited for."""
-    return "Started server process" in server.output() and "Started parent process" not in server.output()
 
 
 def worker_picture(serve, show):

@@ -12,6 +12,7 @@ from collections import Counter
 import pytest
 
 from checks.harness.judging import Inconclusive, NotChecked, blame_the_machine_unless
+from checks.harness.servers import just_one_process
 
 DEADLINE = 900
 """Seconds for a checkpoint that may have to build the image first."""
@@ -133,12 +134,12 @@ def test_listens_where_it_is_told(deploy, rng, show):
     one, several = deploy(WEB_CONCURRENCY="1"), deploy(WEB_CONCURRENCY=str(workers))
     for service in (one, several):
         until_it_answers(service)
-    found = len(all_pids(url(several), workers, 0 if just_one_process(several) else 45))
+    found = len(all_pids(url(several), workers, 0 if just_one_process(several.output()) else 45))
     assert found == workers, (
         f"with WEB_CONCURRENCY={workers} workers that answer: {found}{reloads(several)}\n"
         f"wanted: {workers} different pids at /health: how many there are is told from outside"
     )
-    found = len(all_pids(url(one), 2, 0 if just_one_process(one) else 10))
+    found = len(all_pids(url(one), 2, 0 if just_one_process(one.output()) else 10))
     assert found == 1, (
         f"with WEB_CONCURRENCY=1 workers that answer: {found}\nwanted: 1: how many there are is told from outside"
     )
@@ -370,12 +371,6 @@ def health_check(container, show):
 # -- 5.2 --------------------------------------------------------------------------------------------------------------
 
 
-def just_one_process(service):
-    """Whether uvicorn says that it has started no workers: then they need not be waited for."""
-    said = service.output()
-    return "Started server process" in said and "Started parent process" not in said
-
-
 def reloads(service):
     """What `--reload` does to workers, where it is used."""
     return "; `--reload` starts no workers, and is for your desk" * ("Started reloader process" in service.output())
@@ -570,7 +565,7 @@ def while_at_work(deploy, ready=None):
         service = ready or deploy(WEB_CONCURRENCY=str(workers), LAB_INFERENCE_SECONDS=str(seconds))
         ready = None
         until_it_answers(service)
-        workers = len(all_pids(url(service), workers, 0 if just_one_process(service) else 15))
+        workers = len(all_pids(url(service), workers, 0 if just_one_process(service.output()) else 15))
         try:
             seen = farewell(service, seconds, workers)
         except TooLate:

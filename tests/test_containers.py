@@ -20,7 +20,7 @@ from docker import DockerClient
 from checks.harness.compose import command, read_compose
 from checks.harness.container import Files
 from checks.harness.engine import LABEL, answering
-from checks.harness.plain import free_port
+from checks.harness.servers import free_port
 from checks.harness.workspace import open_workspace
 from tests.exercises import EXERCISES, ROOT
 from tests.runs import Judged, judge

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from checks.harness.farewell import AT_WORK, Farewell, TooLate, farewell
-from checks.harness.plain import Process, free_port, process
+from checks.harness.plain import Process, process
 from checks.harness.running import until_it_answers
+from checks.harness.servers import free_port
 from checks.harness.workspace import LearnerError
 from tests.exercises import ROOT
 from tests.test_plain import image

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from checks.harness.judging import Inconclusive
 from checks.harness.loadtest import LoadTests, NoRun, locust_command, locust_environment, run_guarded
 from checks.harness.locustfile import where_part
 from checks.harness.recording import Plan
+from checks.harness.servers import free_port
 from checks.harness.targets import Answer, Service, Target, target
 from checks.harness.workspace import LearnerError, StubError, Workspace, open_workspace
 from tests.exercises import ROOT
@@ -53,13 +53,6 @@ def load_tests(workspace: Workspace, tmp_path: Path) -> LoadTests:
     """A session without results."""
     (tmp_path / "shared").mkdir()
     return LoadTests(workspace, tmp_path / "shared")
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_a_run_is_recorded_and_not_repeated(

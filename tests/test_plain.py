@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from checks.harness.judging import NotChecked
-from checks.harness.plain import PORTS, Image, Process, free_port, process
+from checks.harness.plain import Image, Process, process
 from checks.harness.running import answers, until_it_answers
+from checks.harness.servers import PORTS, free_port
 from checks.harness.workspace import LearnerError
 from tests.test_container import files
 

@@ -13,8 +13,8 @@ import pytest
 
 from checks.harness import running as module
 from checks.harness.judging import Inconclusive
-from checks.harness.plain import free_port
 from checks.harness.running import Ended, last_lines, until_it_answers
+from checks.harness.servers import free_port
 from checks.harness.workspace import LearnerError
 
 

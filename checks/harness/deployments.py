@@ -11,8 +11,9 @@ from types import TracebackType
 from checks.harness import containers, engine
 from checks.harness.building import Builder
 from checks.harness.container import Container, Files
-from checks.harness.plain import Image, free_port, process
+from checks.harness.plain import Image, process
 from checks.harness.running import Running
+from checks.harness.servers import free_port
 
 TIMING = {"interval": 1_000_000_000, "timeout": 8_000_000_000, "start_period": 1_000_000, "retries": 2}
 """The health check's own command, asked more often (in ns): two in a row that fail within seconds decide."""

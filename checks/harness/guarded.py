@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -48,32 +48,19 @@ def run_guarded(command: Sequence[str], env: dict[str, str], cwd: Path, seconds:
 
     They die with this process, too.
     """
-    guarded = [sys.executable, "-I", "-S", str(_GUARD), "1", *command]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        guarded, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, env=env, cwd=cwd, start_new_session=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        kept = bytearray()
-
-        def drain(read: Callable[[int], bytes]) -> None:
-            while chunk := read(KEPT_BYTES):
-                kept.extend(chunk)
-                del kept[:-KEPT_BYTES]
-
-        reader = threading.Thread(target=drain, args=(process.stdout.read1,), daemon=True)  # type: ignore[attr-defined]
-        reader.start()
-        code: int | None = None
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            process.stdin.close()  # the guard kills the whole group
-            process.wait(5)
-            reader.join(5)
-    return code, kept.decode(errors="replace")
+    process = start(command, env, cwd, stop_seconds=1)
+    tail = Tail(process)
+    assert process.stdin is not None
+    code: int | None = None
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        process.stdin.close()  # the guard kills the whole group
+        process.wait(GONE_SECONDS)
+        tail.thread.join(GONE_SECONDS)
+    return code, tail.kept.decode(errors="replace")
 
 
 class Tail:
@@ -82,7 +69,7 @@ class Tail:
     def __init__(self, process: subprocess.Popen[bytes], port_line: re.Pattern[bytes] = _NO_LINE) -> None:
         self.port: int | None = None
         self.worker_deaths = 0
-        self._kept = b""
+        self.kept = b""
         self._port_line = port_line
         self.thread = threading.Thread(target=self._read, args=(process,), daemon=True)
         self.thread.start()
@@ -92,7 +79,7 @@ class Tail:
         begun = b""
         with process.stdout as pipe:
             while chunk := os.read(pipe.fileno(), KEPT_BYTES):
-                self._kept = (self._kept + chunk)[-KEPT_BYTES:]
+                self.kept = (self.kept + chunk)[-KEPT_BYTES:]
                 whole, _, begun = (begun[-KEPT_BYTES:] + chunk).rpartition(b"\n")
                 self.worker_deaths += len(_WORKER_DIED.findall(whole))
                 if self.port is None and (found := self._port_line.search(whole)):
@@ -100,7 +87,7 @@ class Tail:
 
     def text(self) -> str:
         """The last lines."""
-        return "\n".join(self._kept.decode(errors="replace").splitlines()[-KEPT_LINES:])
+        return "\n".join(self.kept.decode(errors="replace").splitlines()[-KEPT_LINES:])
 
 
 def descendants(process: subprocess.Popen[bytes]) -> set[psutil.Process]:

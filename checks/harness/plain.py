@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import shlex
 import shutil
@@ -25,8 +24,6 @@ from checks.harness.running import Ended
 from checks.harness.workspace import LearnerError
 
 SHELLS = ("sh", "bash", "dash", "ash")
-PORTS = range(20_000, 32_000)
-"""Ports that no system gives to outgoing connections: one of those may be taken before the service is there."""
 _PYTHON = r"python(?:3(?:\.\d+)?)?"
 _PROGRAM = re.compile(rf"(?<![\w.-])/[\w./-]*/({_PYTHON}|uvicorn)(?![\w.-])")
 _NOT_FOUND = (126, 127)
@@ -178,15 +175,6 @@ def process(image: Image, told: Mapping[str, str]) -> Iterator[Process]:
         yield Process(running, image, env, int(told["PORT"]))
     finally:
         leave_nothing(running, descendants(running))
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    while True:
-        port = random.SystemRandom().choice(PORTS)  # a replayed seed must not meet what it left
-        with socket.socket() as unused, contextlib.suppress(OSError):
-            unused.bind(("0.0.0.0", port))
-            return port
 
 
 def _takes_ipv4(port: int) -> bool:

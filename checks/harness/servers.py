@@ -8,8 +8,10 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +26,9 @@ from checks.harness.guarded import GONE_SECONDS, KEPT_BYTES, Tail, descendants, 
 
 PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
 """How a server names its port: the first group of this regular expression, in one line of its output."""
+
+PORTS = range(20_000, 32_000)
+"""Ports that no system gives to outgoing connections: one of those may be taken before the service is there."""
 
 _SHOWN_LINES = 20
 _PATIENCE_SECONDS = 3.0  # until the port is looked for without the server's own word
@@ -268,3 +273,17 @@ def _ask_to_stop(process: subprocess.Popen[bytes], seconds: float) -> None:
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         process.stdin.write(b".")
         process.wait(seconds)
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)  # a replayed seed must not meet what it left
+        with socket.socket() as unused, contextlib.suppress(OSError):
+            unused.bind(("0.0.0.0", port))
+            return port
+
+
+def just_one_process(said: str) -> bool:
+    """Whether uvicorn says that it has started no workers: then they need not be waited for."""
+    return "Started server process" in said and "Started parent process" not in said

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from checks.harness.servers import free_port
 from checks.harness.trace import percentile
 from checks.harness.traffic import closed_loop, open_loop
 
@@ -65,13 +65,6 @@ http {
     server { listen 127.0.0.1:%(port)d; location / { return 200 "ok"; } }
 }
 """
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
