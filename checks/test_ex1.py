@@ -13,14 +13,14 @@ from statistics import fmean
 
 import pytest
 
+from checks.harness.assertions.answers import close, content, is_number, short, unrouted
+from checks.harness.cell.probe import Probe
+from checks.harness.cell.standstill import SLEEPS
+from checks.harness.cell.virtual_time import TICK, virtual_time
+from checks.harness.errors import LearnerError
 from checks.harness.fixtures import CONTROL
-from checks.harness.judging import EARLY, best_of, blame_the_machine_unless
-from checks.harness.probe import Probe
-from checks.harness.reading import close, content, is_number, short, unrouted
-from checks.harness.trace import timeline
-from checks.harness.virtual import TICK, virtual_time
-from checks.harness.watch import SLEEPS
-from checks.harness.workspace import LearnerError
+from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
+from checks.harness.load.trace import timeline
 
 CALLERS = 60  # more than the 40 threads of FastAPI's pool
 CONNECTIONS = 32
@@ -401,7 +401,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     A blocking endpoint cannot answer more than 1/seconds, whatever the machine: that is arithmetic, not measurement.
     The awaited one answers all its connections in the time of one.
     """
-    from checks.harness.traffic import closed_loop
+    from checks.harness.load.generator import closed_loop
 
     seconds = round(rng.uniform(0.15, 0.2), 3)
     here = service(inference_seconds=0)  # what raises does so here first, where its line is seen

@@ -17,8 +17,11 @@ from contextlib import suppress
 
 import pytest
 
-from checks.harness import sandwich
-from checks.harness.costs import (
+from checks.harness.apps.logging_app import SECONDS as TALK_SECONDS
+from checks.harness.apps.logging_app import SPOKEN
+from checks.harness.assertions import server_timing as sandwich
+from checks.harness.assertions.answers import calling, is_number, json_lines, short
+from checks.harness.assertions.cpu_cost import (
     FILL_SECONDS,
     FILLED,
     LARGE,
@@ -28,20 +31,25 @@ from checks.harness.costs import (
     recording_costs,
     timing_on_base_http_middleware,
 )
-from checks.harness.exchange import Exchange
+from checks.harness.assertions.metrics_page import (
+    FIGURES,
+    UNROUTED,
+    WIRED,
+    figures_in,
+    metrics_of,
+    series,
+    statuses,
+    table_of_stages,
+)
+from checks.harness.assertions.server_timing import ROUNDING, durations, server_timing
+from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.probe import SECONDS as PROBE_SECONDS
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import LearnerError, Unanswered
 from checks.harness.fixtures import TALKER
-from checks.harness.inprocess import Unanswered
-from checks.harness.judging import EARLY, blame_the_machine_if
-from checks.harness.metrics import FIGURES, UNROUTED, WIRED, figures_in, metrics_of, series, statuses, table_of_stages
-from checks.harness.probe import SECONDS as PROBE_SECONDS
-from checks.harness.probe import Probe
-from checks.harness.reading import calling, is_number, json_lines, short
-from checks.harness.sandwich import ROUNDING, durations, server_timing
-from checks.harness.talker import SECONDS as TALK_SECONDS
-from checks.harness.talker import SPOKEN
-from checks.harness.trace import other_percentiles
-from checks.harness.trace import percentile as nearest_rank
-from checks.harness.workspace import LearnerError
+from checks.harness.grading.noise import EARLY, blame_the_machine_if
+from checks.harness.load.trace import other_percentiles
+from checks.harness.load.trace import percentile as nearest_rank
 
 HELD = 0.1
 """Seconds that requests are held where it matters how long they took."""
@@ -747,7 +755,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     """
     from fastapi import APIRouter
 
-    from checks.harness.traffic import closed_loop
+    from checks.harness.load.generator import closed_loop
 
     begun(lab, workspace, show)
     seconds = round(rng.uniform(0.005, 0.015), 3)

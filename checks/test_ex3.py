@@ -13,12 +13,12 @@ from statistics import fmean, median
 
 import pytest
 
-from checks.harness.judging import Inconclusive
-from checks.harness.locustfile import where_part
-from checks.harness.reading import calling, is_number
-from checks.harness.recording import Plan, hockey_stick
-from checks.harness.targets import Answer, Service
-from checks.harness.trace import percentile
+from checks.harness.assertions.answers import calling, is_number
+from checks.harness.errors import Inconclusive
+from checks.harness.load.trace import percentile
+from checks.harness.loadtest.locate import where_part
+from checks.harness.loadtest.recording import Plan, hockey_stick
+from checks.harness.loadtest.targets import Answer, Service
 
 NEAR = 0.2
 """Locust rounds what it reports to two digits, and a machine adds its own: so near to a limit nothing is judged."""
@@ -384,7 +384,7 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
     connection into the stall, and the hundred that users would have sent meanwhile appear nowhere. Its p99 is then the
     p99 of the good seconds.
     """
-    from checks.harness.traffic import open_loop
+    from checks.harness.load.generator import open_loop
 
     corrected, request = lab.breaking_point.corrected_latencies, lab.records.Request
     show.at(workspace.where_defined(corrected))

@@ -14,14 +14,14 @@ from statistics import fmean
 
 import pytest
 
+from checks.harness.apps.feature_store import store_that_is_full
+from checks.harness.assertions.answers import close, content, is_number, unrouted
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import BrokenOff, Inconclusive, ServerDied
 from checks.harness.fixtures import KINDS, OVERLOADED, OVERLOADED_CONTROL
-from checks.harness.inprocess import BrokenOff
-from checks.harness.judging import EARLY, Inconclusive, best_of, blame_the_machine_unless
-from checks.harness.probe import Probe
-from checks.harness.reading import close, content, is_number, unrouted
-from checks.harness.servers import ServerDied, free_port, just_one_process
-from checks.harness.store import store_that_is_full
-from checks.harness.trace import timeline
+from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
+from checks.harness.load.trace import timeline
+from checks.harness.processes.servers import free_port, just_one_process
 
 SOON = 10
 """Times as long as it should take, after which something hangs: the only upper bound on real time."""
@@ -105,7 +105,7 @@ def test_workers(serve, launch, service, workspace, lab, rng, show):
     code that computes by as many as there are cores; all of them are paid for in memory. How many there are is the
     business of who runs the service: it comes from the environment.
     """
-    from checks.harness.spread import all_pids, pids_beside, rate, spread
+    from checks.harness.processes.workers import all_pids, pids_beside, rate, spread
 
     seconds, each, workers = round(rng.uniform(0.09, 0.11), 3), 8, 4
     here = service(inference_seconds=0)  # what raises does so here first, where its line is seen
@@ -514,7 +514,7 @@ def on_a_free_port(launch):
 
 def worker_picture(serve, show):
     """What one, two and four workers give to the lab's own service: blocking, awaited, computing."""
-    from checks.harness.spread import rate, spread
+    from checks.harness.processes.workers import rate, spread
 
     seconds, connections, rows = 0.02, 16, []
     for workers in (1, 2, 4):
@@ -760,7 +760,7 @@ def others_pass(lab):
 
 def walk(lab, rng, show):
     """A thousand random steps with a bare AdmissionControl: the number of steps; fails at the first that goes wrong."""
-    from checks.harness.walk import Stray, Walk
+    from checks.harness.assertions.admission_walk import Stray, Walk
 
     steps = 1000
 

@@ -11,8 +11,9 @@ from collections import Counter
 
 import pytest
 
-from checks.harness.judging import Inconclusive, NotChecked, blame_the_machine_unless
-from checks.harness.servers import just_one_process
+from checks.harness.errors import Inconclusive, NotChecked
+from checks.harness.grading.noise import blame_the_machine_unless
+from checks.harness.processes.servers import just_one_process
 
 DEADLINE = 900
 """Seconds for a checkpoint that may have to build the image first."""
@@ -46,7 +47,7 @@ def test_image(files, image, show):
     deployment, and is one more thing to attack; what it installs anew for each changed line costs minutes of somebody's
     day.
     """
-    from checks.harness.layering import (
+    from checks.harness.containers.dockerfile_rules import (
         installs_again,
         installs_tests,
         leaves_cache,
@@ -126,8 +127,8 @@ def test_listens_where_it_is_told(deploy, rng, show):
     other cores. An image that knows them better has to be built anew for each place. And one that listens on 127.0.0.1
     works on no machine but its own: nobody outside of the container can reach it.
     """
-    from checks.harness.running import until_it_answers, url
-    from checks.harness.spread import all_pids
+    from checks.harness.containers.deployed import until_it_answers, url
+    from checks.harness.processes.workers import all_pids
 
     show.at(deploy.container.where)
     workers = rng.randint(3, 4)
@@ -255,9 +256,9 @@ def test_real_container(deploy, image, show):
     A machine that knows nothing of your service decides by its health check whether it lives. A check that asks only
     whether a process is there, or a port open, calls a service healthy that hangs, and all traffic keeps going to it.
     """
-    from checks.harness.containers import until_health
-    from checks.harness.deployments import TIMING
-    from checks.harness.running import last_lines, until_it_answers
+    from checks.harness.containers.deploy import TIMING
+    from checks.harness.containers.deployed import last_lines, until_it_answers
+    from checks.harness.containers.docker_service import until_health
 
     built = image()
     assert built.added_mb < 200, (
@@ -316,7 +317,7 @@ def test_real_container(deploy, image, show):
 
 def real_image(image, show):
     """What the engine says of the image; None where only the Dockerfile's text can tell."""
-    from checks.harness.inspecting import inspect
+    from checks.harness.containers.image_contents import inspect
 
     if not image.possible:
         return None
@@ -556,9 +557,9 @@ def waits_for_health(services, name, seen=()):
 
 def while_at_work(deploy, ready=None):
     """A service, and what happened when it was asked to end in the middle of its work."""
-    from checks.harness.farewell import TooLate, farewell
-    from checks.harness.running import until_it_answers, url
-    from checks.harness.spread import all_pids
+    from checks.harness.containers.deployed import until_it_answers, url
+    from checks.harness.containers.graceful_stop import TooLate, farewell
+    from checks.harness.processes.workers import all_pids
 
     for seconds in (WORK_SECONDS, 3 * WORK_SECONDS):  # the longer one for a machine on which all takes long
         workers = 1 if ready else 2
@@ -597,7 +598,7 @@ def cut_short(others):
 def seconds_to_end():
     """How long the lab's own service takes to end, on this machine, now."""
     from checks.harness.fixtures import CONTROL, ROOT
-    from checks.harness.servers import server, uvicorn_command
+    from checks.harness.processes.servers import server, uvicorn_command
 
     with server(uvicorn_command(CONTROL, factory=True), env={"LAB_INFERENCE_SECONDS": "0"}, cwd=ROOT):
         started = time.monotonic()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from checks.harness import ROOT
 from tests import runs
-from tests.exercises import ROOT
 
 AT_A_TIME = 4
 """Runs that go on side by side: a run waits more than it works."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from checks.harness import ROOT
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.exercises import ROOT
+from checks.harness import ROOT
 
 SECONDS = 180
 LIVE_SECONDS = 900
@@ -26,7 +26,7 @@ NOWHERE = "unix:///nowhere"
 """Where no Docker engine answers: a verdict must not hang on whether this machine has one, and builds take long."""
 
 WARM = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-WARM.set_forkserver_preload(["checks.harness.warm", "psutil", "pydantic_settings", "pytest", "rich.console"])
+WARM.set_forkserver_preload(["checks.harness.grading.preload", "psutil", "pydantic_settings", "pytest", "rich.console"])
 
 ASKING = Lock()
 """A start of one process asks after all the others, and of two that ask after one at once the second hears 255."""

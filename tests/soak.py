@@ -22,7 +22,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-ROOT = Path(__file__).parents[1]
+from checks.harness import ROOT
+
 SPIN = "while True: pass"
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks.harness.exchange import Exchange
-from checks.harness.virtual import virtual_time
+from checks.harness import ROOT
+from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.virtual_time import virtual_time
 from checks.harness.workspace import open_workspace
-from tests.exercises import ROOT
 
 INSTANTS = [0.0, 0.0, 0.0, 0.5, 1.0]
 """Seconds until the next event: mostly none, so that much happens in the same instant."""

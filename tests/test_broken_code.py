@@ -10,8 +10,8 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from checks.harness import ROOT
 from tests.conftest import Judge
-from tests.exercises import ROOT
 from tests.runs import Judged, judge
 
 SERVICE, MODEL = "lab/service.py", "lab/model.py"

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness.compose import read_compose
-from checks.harness.container import Container, Files
-from checks.harness.context import DECOYS, patterns
-from checks.harness.layering import installs_again, leaves_cache, loose_base, missing_source, unusable
-from checks.harness.workspace import LearnerError, StubError
-from tests.exercises import ROOT
+from checks.harness import ROOT
+from checks.harness.containers.build_context import DECOYS, patterns
+from checks.harness.containers.compose import read_compose
+from checks.harness.containers.dockerfile_rules import (
+    installs_again,
+    leaves_cache,
+    loose_base,
+    missing_source,
+    unusable,
+)
+from checks.harness.containers.spec import Container, Files
+from checks.harness.errors import LearnerError, StubError
 
 IMAGE = (
     'FROM python:3.12-slim\nENV PORT=8000\nWORKDIR /app\nCOPY lab lab\nUSER app\nCMD ["python", "-m", "lab.serve"]\n'

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 from docker import DockerClient
 
-from checks.harness.compose import command, read_compose
-from checks.harness.container import Files
-from checks.harness.engine import LABEL, answering
-from checks.harness.servers import free_port
+from checks.harness import ROOT
+from checks.harness.containers.compose import command, read_compose
+from checks.harness.containers.engine import LABEL, answering
+from checks.harness.containers.spec import Files
+from checks.harness.processes.servers import free_port
 from checks.harness.workspace import open_workspace
-from tests.exercises import EXERCISES, ROOT
+from tests.exercises import EXERCISES
 from tests.runs import Judged, judge
 from tests.test_wrong_answers import ANSWERS, Answer
 

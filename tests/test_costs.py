@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from checks.harness.costs import (
+from checks.harness.assertions.cpu_cost import (
     Control,
     cost_of_a_full_window,
     middleware_costs,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness import engine
-from checks.harness.building import Step, _base, _plain, _where
-from checks.harness.judging import NotChecked
+from checks.harness.containers import engine
+from checks.harness.containers.image_build import Step, _base, _plain, _where
+from checks.harness.errors import NotChecked
 
 
 @pytest.mark.parametrize("url", ["unix:///no/engine", "tcp://127.0.0.1:9", "nonsense"])

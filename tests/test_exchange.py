@@ -9,8 +9,8 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from checks.harness.exchange import Exchange
-from checks.harness.workspace import LearnerError
+from checks.harness.cell.exchange import Exchange
+from checks.harness.errors import LearnerError
 
 
 async def test_each_piece_of_a_body_is_there_when_it_has_left() -> None:

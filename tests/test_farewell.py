@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness.farewell import AT_WORK, Farewell, TooLate, farewell
-from checks.harness.plain import Process, process
-from checks.harness.running import until_it_answers
-from checks.harness.servers import free_port
-from checks.harness.workspace import LearnerError
-from tests.exercises import ROOT
+from checks.harness import ROOT
+from checks.harness.containers.deployed import until_it_answers
+from checks.harness.containers.graceful_stop import AT_WORK, Farewell, TooLate, farewell
+from checks.harness.containers.local_service import Process, process
+from checks.harness.errors import LearnerError
+from checks.harness.processes.servers import free_port
 from tests.test_plain import image
 
-SERVER = "uvicorn checks.harness.control:create_app --factory --host 0.0.0.0 --port $PORT"
+SERVER = "uvicorn checks.harness.apps.control:create_app --factory --host 0.0.0.0 --port $PORT"
 
 # Its answer to POST is http.server's own: 501.
 NO_PREDICT = """

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.exercises import ROOT
+from checks.harness import ROOT
 
 COMMANDS = {
     "lint": ["ruff", "check", "--no-cache", "--quiet"],

@@ -11,10 +11,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from checks.harness.inprocess import BrokenOff, InProcess, Unanswered
-from checks.harness.probe import Probe
-from checks.harness.workspace import LearnerError, open_workspace
-from tests.exercises import ROOT
+from checks.harness import ROOT
+from checks.harness.cell.inprocess import InProcess
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import BrokenOff, LearnerError, Unanswered
+from checks.harness.workspace import open_workspace
 
 
 @pytest.fixture

@@ -13,12 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from checks.harness import isolation
-from checks.harness.isolation import Ending, Send, Watchdog
+from checks.harness import ROOT
+from checks.harness.grading import isolation
+from checks.harness.grading.isolation import Ending, Send, Watchdog
 
 pytestmark = pytest.mark.skipif(not isolation.can_fork(), reason="there is no safe fork here")
-
-ROOT = Path(__file__).parents[1]
 
 
 def run(work: Callable[[Send], None], tmp_path: Path, seconds: float = 20) -> Ending:

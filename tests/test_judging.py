@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from checks.harness.judging import Inconclusive, best_of, blame_the_machine_if, blame_the_machine_unless
+from checks.harness.errors import Inconclusive
+from checks.harness.grading.noise import best_of, blame_the_machine_if, blame_the_machine_unless
 
 
 def test_the_best_of_a_few_rounds_counts() -> None:

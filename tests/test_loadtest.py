@@ -13,15 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from checks.harness import loadtest
-from checks.harness.judging import Inconclusive
-from checks.harness.loadtest import LoadTests, NoRun, locust_command, locust_environment, run_guarded
-from checks.harness.locustfile import where_part
-from checks.harness.recording import Plan
-from checks.harness.servers import free_port
-from checks.harness.targets import Answer, Service, Target, target
-from checks.harness.workspace import LearnerError, StubError, Workspace, open_workspace
-from tests.exercises import ROOT
+from checks.harness import ROOT
+from checks.harness.errors import Inconclusive, LearnerError, StubError
+from checks.harness.loadtest import locust_run as loadtest
+from checks.harness.loadtest.locate import where_part
+from checks.harness.loadtest.locust_run import LoadTests, NoRun, locust_command, locust_environment, run_guarded
+from checks.harness.loadtest.recording import Plan
+from checks.harness.loadtest.targets import Answer, Service, Target, target
+from checks.harness.processes.servers import free_port
+from checks.harness.workspace import Workspace, open_workspace
 
 PLAN = Plan("a small one", Service((Answer(0.01),)), users=2)
 

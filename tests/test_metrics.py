@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from checks.harness.metrics import FIGURES, metrics_of, series, statuses, table_of_stages
+from checks.harness.assertions.metrics_page import FIGURES, metrics_of, series, statuses, table_of_stages
 
 ROUTE = {"count": 2, **dict.fromkeys(FIGURES, 1.5), "status": {"2xx": 1, "5xx": 0}, "stages": {}}
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from checks.harness.overload import Load, calm_down, one_more, overload
-from checks.harness.servers import server, uvicorn_command
-from checks.harness.trace import Request, Trace
-from tests.exercises import ROOT
+from checks.harness import ROOT
+from checks.harness.assertions.overload import Load, calm_down, one_more, overload
+from checks.harness.load.trace import Request, Trace
+from checks.harness.processes.servers import server, uvicorn_command
 
 SLOTS, SECONDS = 2, 0.05
 
@@ -47,7 +47,7 @@ def test_what_nobody_expected_is_told() -> None:
 @pytest.fixture
 def control() -> Iterator[str]:
     """The URL of the lab's own service, which takes on as many as it can serve soon."""
-    command = uvicorn_command("checks.harness.slots:create_control", factory=True)
+    command = uvicorn_command("checks.harness.apps.slots:create_control", factory=True)
     env = {"LAB_SLOTS": str(SLOTS), "LAB_SLOT_SECONDS": str(SECONDS)}
     with server(command, env=env | {"PYTHONPATH": os.fspath(ROOT)}, cwd=ROOT) as running:
         yield running.url

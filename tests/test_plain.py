@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness.judging import NotChecked
-from checks.harness.plain import Image, Process, process
-from checks.harness.running import answers, until_it_answers
-from checks.harness.servers import PORTS, free_port
-from checks.harness.workspace import LearnerError
+from checks.harness.containers.deployed import answers, until_it_answers
+from checks.harness.containers.local_service import Image, Process, process
+from checks.harness.errors import LearnerError, NotChecked
+from checks.harness.processes.servers import PORTS, free_port
 from tests.test_container import files
 
 SH = shutil.which("dash") or shutil.which("sh")

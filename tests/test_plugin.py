@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from checks.harness.workspace import GIVEN
+from checks.harness import ROOT
+from checks.harness.source_lines import GIVEN
 
 pytest_plugins = ["pytester"]
-
-ROOT = Path(__file__).parents[1]
 
 VERDICTS = '''
 """Exercise 9 - every verdict there is.
@@ -24,7 +23,7 @@ What it is about.
 """
 
 import pytest
-from checks.harness.judging import Inconclusive
+from checks.harness.errors import Inconclusive
 
 
 def checkpoint(number, **more):
@@ -293,7 +292,7 @@ def test_exported_settings_do_not_reach_a_verdict(lab, pytester, monkeypatch):
 def test_an_inconclusive_load_test_is_run_anew(lab, pytester, way):
     """What was measured on too busy a machine is not shared; another checkpoint's good run is."""
     (pytester.path / "checks" / "test_ex9.py").write_text(
-        "import pytest\nfrom checks.harness.judging import Inconclusive\n"
+        "import pytest\nfrom checks.harness.grading.noise import Inconclusive\n"
         '@pytest.mark.checkpoint("9.1", points=1)\n'
         "def test_unsure(load_test, shared):\n"
         '    kept, tries = shared / "x.run", shared / "tries"\n'

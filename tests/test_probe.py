@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from checks.harness.probe import Probe
+from checks.harness.cell.probe import Probe
 
 
 async def test_held_calls_are_inside_until_the_gate_opens() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from checks.harness.reading import calling, close, content, is_number, json_lines, short, unrouted
-from checks.harness.workspace import LearnerError, open_workspace
-from tests.exercises import ROOT
+from checks.harness import ROOT
+from checks.harness.assertions.answers import calling, close, content, is_number, json_lines, short, unrouted
+from checks.harness.errors import LearnerError
+from checks.harness.workspace import open_workspace
 
 
 def answer(text: str, status: int = 200) -> httpx.Response:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness.recipe import BASE_ENV, Recipe, read_recipe
-from checks.harness.values import seconds
-from checks.harness.workspace import LearnerError, StubError
+from checks.harness.containers.dockerfile import BASE_ENV, Recipe, read_recipe
+from checks.harness.containers.dockerfile_values import seconds
+from checks.harness.errors import LearnerError, StubError
 
 
 def recipe(tmp_path: Path, text: str, args: dict[str, str] | None = None, target: str = "") -> Recipe:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from checks.harness.recording import Fault, Plan, Recording, Sent, hockey_stick
-from checks.harness.targets import Answer, Arrival, Service
-from checks.harness.workspace import LearnerError, StubError
+from checks.harness.errors import LearnerError, StubError
+from checks.harness.loadtest.recording import Fault, Plan, Recording, Sent, hockey_stick
+from checks.harness.loadtest.targets import Answer, Arrival, Service
 
 PLAN = Plan("two steps", Service((Answer(0.01),)), users=2, steps=2, step_seconds=3.0)
 

@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
+from checks.harness import ROOT
 from checks.harness.report import results
 from checks.harness.report.__main__ import tell
 from checks.harness.report.card import WIDTH
@@ -143,7 +144,7 @@ def test_a_run_can_be_told_again_as_a_picture(run: Run, tmp_path: Path) -> None:
     results.write(run, path)
     for option, name in (("--svg", "card.svg"), ("--gradescope", "gradescope.json")):
         command = [sys.executable, "-m", "checks.harness.report", str(path), option, str(tmp_path / name)]
-        subprocess.run(command, check=True, timeout=60, cwd=Path(__file__).parents[1])
+        subprocess.run(command, check=True, timeout=60, cwd=ROOT)
 
     assert "<svg" in (tmp_path / "card.svg").read_text()
     assert json.loads((tmp_path / "gradescope.json").read_text())["score"] == 2

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from checks.harness.exchange import Exchange
+from checks.harness.cell.exchange import Exchange
 from lab.routes import route_template
 
 

@@ -12,10 +12,9 @@ from threading import Thread
 import pytest
 
 from checks.harness import running as module
-from checks.harness.judging import Inconclusive
-from checks.harness.running import Ended, last_lines, until_it_answers
-from checks.harness.servers import free_port
-from checks.harness.workspace import LearnerError
+from checks.harness.containers.deployed import Ended, last_lines, until_it_answers
+from checks.harness.errors import Inconclusive, LearnerError
+from checks.harness.processes.servers import free_port
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from checks.harness.assertions.server_timing import Sandwich, durations, judge, server_timing
 from checks.harness.report.evidence import Show
-from checks.harness.sandwich import Sandwich, durations, judge, server_timing
 
 
 def row(took: float, recorded: float, client: float) -> Sandwich:

@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from checks.harness import guard
-from checks.harness.servers import Server, ServerDied, ServerNotReady, server, uvicorn_command
-
-ROOT = Path(__file__).parent.parent
+from checks.harness import ROOT
+from checks.harness.errors import ServerDied, ServerNotReady
+from checks.harness.processes import supervisor as guard
+from checks.harness.processes.servers import Server, server, uvicorn_command
 
 APP = """
 import json, os
@@ -54,7 +54,7 @@ httpd.serve_forever()
 HOLDER = """
 import signal, sys
 from pathlib import Path
-from checks.harness.servers import server, uvicorn_command
+from checks.harness.processes.servers import server, uvicorn_command
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 with server(uvicorn_command("app:app", workers=2), env={}, cwd=Path(sys.argv[1]), workers=2) as running:

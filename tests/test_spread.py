@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from checks.harness.kinds import BURN_SECONDS
-from checks.harness.servers import server, uvicorn_command
-from checks.harness.spread import all_pids, pids, pids_beside, rate, spread
-from tests.exercises import ROOT
+from checks.harness import ROOT
+from checks.harness.apps.kinds import BURN_SECONDS
+from checks.harness.processes.servers import server, uvicorn_command
+from checks.harness.processes.workers import all_pids, pids, pids_beside, rate, spread
 
 SECONDS = 0.2
 
@@ -19,7 +19,7 @@ SECONDS = 0.2
 @contextmanager
 def kinds(workers: int) -> Iterator[str]:
     """The URL of the lab's own service with so many workers."""
-    command = uvicorn_command("checks.harness.kinds:create_app", factory=True, workers=workers)
+    command = uvicorn_command("checks.harness.apps.kinds:create_app", factory=True, workers=workers)
     env = {"LAB_INFERENCE_SECONDS": str(SECONDS), "PYTHONPATH": os.fspath(ROOT)}
     with server(command, env=env, cwd=ROOT, workers=workers) as running:
         yield running.url
@@ -63,7 +63,7 @@ def test_an_answer_that_is_no_200_is_told(control_with_limit: str) -> None:
 @pytest.fixture
 def control_with_limit() -> Iterator[str]:
     """A service that refuses the third of three."""
-    command = uvicorn_command("checks.harness.slots:create_control", factory=True)
+    command = uvicorn_command("checks.harness.apps.slots:create_control", factory=True)
     env = {"LAB_SLOTS": "1", "LAB_SLOT_SECONDS": "0.3", "PYTHONPATH": os.fspath(ROOT)}
     with server(command, env=env, cwd=ROOT) as running:
         yield running.url

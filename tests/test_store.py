@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from checks.harness.store import Store, running_store, store_that_is_full
+from checks.harness.apps.feature_store import Store, running_store, store_that_is_full
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from checks.harness import ROOT
 from checks.harness.workspace import open_workspace
-from tests.exercises import EXERCISES, ROOT, Checkpoint, Exercise
+from tests.exercises import EXERCISES, Checkpoint, Exercise
 from tests.runs import Judged, judge
 
 POINTS = {1: 20, 2: 25, 3: 20, 4: 25, 5: 10}

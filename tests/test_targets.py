@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from checks.harness.targets import Answer, Service, target
-from checks.harness.traffic import closed_loop, open_loop
+from checks.harness.load.generator import closed_loop, open_loop
+from checks.harness.loadtest.targets import Answer, Service, target
 
 BODY = b'{"features": [1.0, 2.0, 6.0]}'
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from checks.harness.trace import Request, Trace, histogram, percentile, timeline
+from checks.harness.load.trace import Request, Trace, histogram, percentile, timeline
 
 
 def request(scheduled=0.0, sent=None, finished=None, *, status=200, error=None, gave_up=None):

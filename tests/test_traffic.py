@@ -4,17 +4,14 @@ import asyncio
 import contextlib
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 
-import psutil
 import pytest
 
-from checks.harness import loops, traffic
-from checks.harness.trace import percentile
-from checks.harness.traffic import closed_loop, open_loop, run_apart, schedule
+from checks.harness.load import loops
+from checks.harness.load.generator import closed_loop, open_loop, schedule
+from checks.harness.load.trace import percentile
 
 LIMIT = 10.0  # seconds until a server's thread that is stuck fails its test
 
@@ -546,62 +543,3 @@ def test_coordinated_omission():
 
     assert max(closed.latencies()) >= 0.3, "the closed loop met the stall, in one request of 400"
     assert from_scheduled >= 4 * percentile(closed.latencies(), 99), "and its p99 hides what users would have waited"
-
-
-def children():
-    """The load's processes that were started by this one, and are still there."""
-    return [child for child in psutil.Process().children() if "checks.harness.traffic" in child.cmdline()]
-
-
-def test_run_apart_gives_the_same_kind_of_trace():
-    """In a process of its own the same load gives the same trace, on this process's clock, and leaves no process."""
-    plan = {"rate": 200, "seconds": 0.2, "seed": 5, "body": [b"a", b"b"], "keep_bodies": True}
-    with serving(echo) as server:
-        before = time.perf_counter()
-        apart = run_apart(open_loop, server.url, **plan)
-        after = time.perf_counter()
-        here = open_loop(server.url, **plan)
-
-    assert [r.body for r in here.requests] == [r.body for r in apart.requests], "the same requests, the same answers"
-    assert pytest.approx([r.scheduled - here.started for r in here.requests]) == [
-        r.scheduled - apart.started for r in apart.requests
-    ], "by the same schedule"
-    assert before <= apart.started <= apart.ended <= after, "one clock"
-    assert len(apart.requests) == len(apart.lags) == len(apart.answered)
-    assert [] == children()
-
-
-def test_run_apart_tells_why_it_failed():
-    """What went wrong in the other process is told here; a function as its body is refused before."""
-    with pytest.raises(RuntimeError, match="ValueError: a load needs at least one connection"):
-        run_apart(closed_loop, "http://127.0.0.1:9/", connections=0, requests=1)
-    with pytest.raises(TypeError, match="list of bytes"):
-        run_apart(closed_loop, "http://127.0.0.1:9/", connections=1, requests=1, body=lambda number: b"")
-
-    assert [] == children()
-
-
-def test_run_apart_has_a_deadline(monkeypatch):
-    """A process that does not end in the time that its plan can take is ended."""
-    monkeypatch.setattr(traffic, "_longest", lambda plan: 0.1)
-    with serving(never) as server, pytest.raises(RuntimeError, match=r"no end within 0\.1 s"):
-        run_apart(closed_loop, server.url, connections=1, requests=1, timeout=60)
-
-    assert [] == children()
-
-
-def test_run_apart_dies_with_its_caller():
-    """Should the caller be killed, the other process ends too, in the middle of its load."""
-    code = "from checks.harness.traffic import *; run_apart(closed_loop, sys.argv[1], connections=1, requests=1)"
-    with serving(never) as server:
-        caller = subprocess.Popen([sys.executable, "-c", "import sys; " + code, server.url], cwd=traffic.ROOT)
-        try:
-            assert server.heard.wait(LIMIT), "the load has begun"
-            loads = psutil.Process(caller.pid).children()
-        finally:
-            caller.kill()
-            caller.wait(LIMIT)
-        _, left = psutil.wait_procs(loads, timeout=LIMIT)
-
-    assert len(loads) == 1
-    assert [] == left

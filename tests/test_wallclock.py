@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from checks.harness.wallclock import WallClock
+from checks.harness.cell.wall_clock import WallClock
 
 
 def test_what_tells_the_date_is_set_back_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from checks.harness import watch as watch_module
-from checks.harness.watch import SleepSpy, Watch, WatchedLoop, stacks
+from checks.harness.cell.standstill import SleepSpy, Watch, WatchedLoop, stacks
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.exceptions import ResponseValidationError
 
-from checks.harness.exchange import Exchange
-from checks.harness.workspace import GIVEN, LearnerError, LearnerModules, open_workspace
-
-ROOT = Path(__file__).parents[1]
+from checks.harness import ROOT
+from checks.harness.cell.exchange import Exchange
+from checks.harness.errors import LearnerError
+from checks.harness.source_lines import GIVEN
+from checks.harness.workspace import LearnerModules, open_workspace
 
 
 @pytest.fixture

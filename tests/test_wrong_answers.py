@@ -30,7 +30,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.exercises import EXERCISES, ROOT, Checkpoint
+from checks.harness import ROOT
+from tests.exercises import EXERCISES, Checkpoint
 from tests.runs import Judged, judge
 
 REAL = frozenset({"serve", "serve_target", "load_test", "feature_store", "deploy"})

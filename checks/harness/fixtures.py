@@ -13,38 +13,37 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checks.harness.building import Builder
-from checks.harness.checkpoints import CHECKPOINT, SHOWN
-from checks.harness.container import Files
-from checks.harness.deployments import Deployments
-from checks.harness.engine import this_run
-from checks.harness.inprocess import InProcess
-from checks.harness.judging import Inconclusive
-from checks.harness.loadtest import LoadTests
+from checks.harness import ROOT
+from checks.harness.apps.feature_store import Store, running_store
+from checks.harness.cell.inprocess import InProcess
+from checks.harness.cell.standstill import SLEEPS
+from checks.harness.cell.wall_clock import WallClock
+from checks.harness.containers.deploy import Deployments
+from checks.harness.containers.engine import this_run
+from checks.harness.containers.image_build import Builder
+from checks.harness.containers.spec import Files
+from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerError, StubError
+from checks.harness.grading.checkpoints import CHECKPOINT, SHOWN
+from checks.harness.loadtest.locust_run import LoadTests
+from checks.harness.loadtest.targets import Service as TargetService
+from checks.harness.loadtest.targets import Target, target
+from checks.harness.processes.servers import Server, server, uvicorn_command
 from checks.harness.report.evidence import Show
-from checks.harness.servers import Server, ServerDied, ServerError, server, uvicorn_command
-from checks.harness.store import Store, running_store
-from checks.harness.targets import Service as TargetService
-from checks.harness.targets import Target, target
-from checks.harness.wallclock import WallClock
-from checks.harness.watch import SLEEPS
-from checks.harness.workspace import LearnerError, LearnerModules, StubError, Workspace
+from checks.harness.workspace import LearnerModules, Workspace
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-ROOT = Path(__file__).parents[2]
-
 THEIRS = "lab.service:create_app"
-CONTROL = "checks.harness.control:create_app"
+CONTROL = "checks.harness.apps.control:create_app"
 """A service of the lab's own, which fails only on too busy a machine."""
-TALKER = "checks.harness.talker:create_app"
+TALKER = "checks.harness.apps.logging_app:create_app"
 """Theirs, with routes whose handlers write log lines of their own."""
-KINDS = "checks.harness.kinds:create_app"
+KINDS = "checks.harness.apps.kinds:create_app"
 """A service of the lab's own that blocks, awaits or computes."""
-OVERLOADED = "checks.harness.slots:create_app"
+OVERLOADED = "checks.harness.apps.slots:create_app"
 """Theirs, around a model of known capacity."""
-OVERLOADED_CONTROL = "checks.harness.slots:create_control"
+OVERLOADED_CONTROL = "checks.harness.apps.slots:create_control"
 """The lab's own service around the same model."""
 
 LIFTED = {"max_in_flight": 10_000, "max_queue": 10_000, "queue_seconds": 60}

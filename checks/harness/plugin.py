@@ -23,10 +23,8 @@ from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 from rich.console import Console
 
-from checks.harness import checkpoints
-from checks.harness.apart import Apart, told, unsent
-from checks.harness.checkpoints import CHECKPOINT, SHOWN
-from checks.harness.engine import leave_nothing
+from checks.harness.containers.engine import leave_nothing
+from checks.harness.errors import LearnerError
 from checks.harness.fixtures import (
     deploy,
     feature_store,
@@ -42,11 +40,14 @@ from checks.harness.fixtures import (
     show,
     wall_clock,
 )
+from checks.harness.grading import checkpoints
+from checks.harness.grading.checkpoints import CHECKPOINT, SHOWN
+from checks.harness.grading.runner import Apart, told, unsent
+from checks.harness.grading.verdicts import judge
 from checks.harness.progress import doing
 from checks.harness.report import results
 from checks.harness.report.card import WIDTH, Card
-from checks.harness.verdicts import judge
-from checks.harness.workspace import LearnerError, Workspace, open_workspace
+from checks.harness.workspace import Workspace, open_workspace
 
 __all__ = [
     "deploy",
@@ -170,7 +171,9 @@ class Lab:
         if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
             with warnings.catch_warnings():  # a library's own deprecations are not for a learner
                 warnings.simplefilter("ignore")
-                import_module("checks.harness.warm")  # once here instead of once in every checkpoint's process
+                import_module(
+                    "checks.harness.grading.preload"
+                )  # once here instead of once in every checkpoint's process
         self.run = results.Run(
             workspace=self.workspace.name,
             hash=self.workspace.hash,

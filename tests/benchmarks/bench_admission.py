@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from checks.harness.exchange import Exchange
-from checks.harness.overload import Load, overload
-from checks.harness.servers import server, uvicorn_command
+from checks.harness import ROOT
+from checks.harness.assertions.overload import Load, overload
+from checks.harness.cell.exchange import Exchange
+from checks.harness.processes.servers import server, uvicorn_command
 from checks.harness.workspace import open_workspace
-from tests.exercises import ROOT
 
 ROUNDS = 9
 REQUESTS = 500
@@ -65,7 +65,9 @@ def test_goodput_at_twice_the_capacity(solution: Path) -> None:
     limits = {"LAB_MAX_IN_FLIGHT": SLOTS, "LAB_MAX_QUEUE": SLOTS, "LAB_QUEUE_SECONDS": 1}
     env = {name: str(value) for name, value in (model | limits).items()} | {"PYTHONPATH": os.fspath(ROOT)}
     loads: list[Load] = []
-    with server(uvicorn_command("checks.harness.slots:create_app", factory=True), env=env, cwd=solution) as running:
+    with server(
+        uvicorn_command("checks.harness.apps.slots:create_app", factory=True), env=env, cwd=solution
+    ) as running:
         for seed in range(ROUNDS):
             loads += overload([running.url], slots=SLOTS, seconds=SECONDS, times=2, lasting=4, seed=seed)
     goodput = [load.goodput / load.capacity for load in loads]

@@ -20,22 +20,22 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness.servers import free_port
-from checks.harness.trace import percentile
-from checks.harness.traffic import closed_loop, open_loop
+from checks.harness import ROOT
+from checks.harness.load.generator import closed_loop, open_loop
+from checks.harness.load.trace import percentile
+from checks.harness.processes.servers import free_port
 
 CONNECTIONS = 32
 SECONDS = 1.0
 ROUNDS = 15
 OUTSIDE = 3  # 15 rounds without the 3 least and the 3 greatest span the median with 96 % confidence (sign test)
 
-ROOT = Path(__file__).parents[2]
 IDLE_LAG = 0.002  # seconds: on a machine that is idle but for the server and the generator a sleep ends this punctually
 
 SLEEPER = f"""
 import time
-from checks.harness.trace import percentile
-from checks.harness.traffic import schedule
+from checks.harness.load.trace import percentile
+from checks.harness.load.generator import schedule
 
 started, lags = time.perf_counter(), []
 for due in schedule(1000, {SECONDS}, seed=0):

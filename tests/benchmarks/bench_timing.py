@@ -28,13 +28,13 @@ import psutil
 import pytest
 from fastapi import FastAPI
 
-from checks.harness.costs import timing_on_base_http_middleware
-from checks.harness.exchange import App, Exchange, Message
-from checks.harness.servers import Server, server, uvicorn_command
-from checks.harness.traffic import closed_loop
+from checks.harness import ROOT
+from checks.harness.assertions.cpu_cost import timing_on_base_http_middleware
+from checks.harness.cell.exchange import App, Exchange, Message
+from checks.harness.load.generator import closed_loop
+from checks.harness.processes.servers import Server, server, uvicorn_command
 from checks.harness.workspace import open_workspace
 
-ROOT = Path(__file__).parents[2]
 BODY = json.dumps({"features": [1.0, 2.0, 6.0]}).encode()
 PREDICT, SMALLEST, COMPUTE = ("POST", "/predict", BODY), ("GET", "/", None), ("GET", "/compute", None)
 CPU_TIME = pytest.mark.benchmark(timer=time.process_time)

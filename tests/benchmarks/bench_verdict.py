@@ -10,11 +10,11 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from checks.harness import ROOT
+
 ROUNDS = 5
 IMPORTS = [sys.executable, "-c", "import fastapi, httpx, uvicorn, pytest"]
 PYTEST = [sys.executable, "-m", "pytest", "--workspace=solutions"]

@@ -1,0 +1,1 @@
+"""What came back, judged: answers, timings, metrics, costs, overload."""

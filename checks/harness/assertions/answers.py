@@ -1,0 +1,69 @@
+"""Reads what came back, and says it in words for a learner where it is something else than wanted."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from checks.harness.errors import LearnerError, describe
+from checks.harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def unrouted(answer: httpx.Response) -> str:
+    """What a 404 says about the app."""
+    return ": the app has no such route (is the router included?)" if answer.status_code == 404 else ""
+
+
+def content(answer: httpx.Response) -> dict[str, Any]:
+    """The JSON object in an answer."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    assert isinstance(body, dict), f"{answer.url.path} answered {answer.text[:60]!r}\nwanted: a JSON object"
+    return body
+
+
+def is_number(value: object) -> bool:
+    """A float, or an integer in its place; a boolean is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def close(value: float, expected: float) -> bool:
+    """Equal but for the last digits of floating point."""
+    return math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def short(numbers: Sequence[float]) -> str:
+    """The first few of many numbers."""
+    return ", ".join(f"{number:.6g}" for number in numbers[:3]) + (", ..." if len(numbers) > 3 else "")
+
+
+@contextmanager
+def calling(what: str, workspace: Workspace) -> Iterator[None]:
+    """Around a call of the learner's code: what it raises is told with what was asked of it."""
+    try:
+        yield
+    except (NotImplementedError, LearnerError, AssertionError):
+        raise
+    except Exception as error:
+        where = workspace.where_raised(error.__traceback__)
+        raise LearnerError(f"{what} raised {describe(error)}\nwanted: no exception", where) from error
+
+
+def json_lines(output: str) -> list[dict[str, Any]]:
+    """The JSON objects among a program's lines."""
+    found = []
+    for line in output.splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue
+        found += [told] if isinstance(told, dict) else []
+    return found

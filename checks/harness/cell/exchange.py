@@ -1,0 +1,83 @@
+"""One request driven straight through an ASGI app, message by message: what httpx's transport buffers or hides."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from checks.harness.errors import LearnerError
+
+Message = MutableMapping[str, Any]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Exchange:
+    """A request without a body, and what has come out of the app so far. Times are `time.perf_counter()` seconds.
+
+    Attributes:
+        status: of the answer, None before it began.
+        headers: of the answer, names in lower case; the values of one that comes several times with commas between.
+        chunks: each piece of the body that is not empty, with the time at which it left the app.
+        finished: when the last message of the body left, None before.
+    """
+
+    def __init__(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+            "client": ("127.0.0.1", 50000),
+            "server": ("localhost", 80),
+        }
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.chunks: list[tuple[float, bytes]] = []
+        self.finished: float | None = None
+        self.moved: Callable[[], None] = lambda: None
+        """Called at each message."""
+        self._asked = False
+
+    async def run(self, app: App) -> Exchange:
+        """Drive it to where the app returns; what the app raises is raised here."""
+        await app(self.scope, self._receive, self._send)
+        return self
+
+    async def _receive(self) -> Message:
+        if self._asked:
+            await asyncio.Event().wait()  # its client stays until the end
+        self._asked = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def _send(self, message: Message) -> None:
+        now = time.perf_counter()
+        assert_bytes(message)
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            for name, value in message.get("headers", ()):
+                field = name.decode("latin-1").lower()
+                self.headers[field] = ", ".join(filter(None, [self.headers.get(field), value.decode("latin-1")]))
+        elif message["type"] == "http.response.body":
+            if body := message.get("body"):
+                self.chunks.append((now, bytes(body)))
+            if not message.get("more_body"):
+                self.finished = now
+        self.moved()
+
+
+def assert_bytes(message: Message) -> None:
+    """Headers are pairs of bytes, which a server insists on and httpx's transport does not."""
+    for field in message.get("headers", ()):
+        if not all(isinstance(part, bytes) for part in field):
+            raise LearnerError(
+                f"a header was sent as {field!r}\nwanted: a pair of bytes, as ASGI has it\n"
+                'try: `(b"server-timing", value.encode())`.'
+            )

@@ -1,0 +1,351 @@
+"""The learner's app on an event loop in a thread of its own, called through `httpx.ASGITransport`.
+
+The test stays on another thread: whatever the app does to its loop, the test goes on and can say what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from checks.harness.cell.exchange import App, Exchange, assert_bytes
+from checks.harness.cell.standstill import SLEEPS, TIMER_HORIZON, Standstill, Watch, WatchedLoop, stacks
+from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered, describe
+from checks.harness.source_lines import SourceLines
+
+if TYPE_CHECKING:
+    import httpx
+    from fastapi import FastAPI
+
+START_SECONDS = 20.0
+ANSWER_SECONDS = 30.0
+
+
+class Pending:
+    """A request on its way. Times are `time.perf_counter()` seconds."""
+
+    def __init__(self, app: InProcess, asked: str, send: Callable[[], Awaitable[Any]]) -> None:
+        self.asked = asked
+        self.scope: MutableMapping[str, Any] = {}
+        self.sent = time.perf_counter()
+        self.finished: float | None = None
+        self.given_up = False
+        self.swallowed: bool | None = None
+        """Whether a cancellation did not come out of the app; None until it ended."""
+        self._app = app
+        self._future = app.submit(app.request(self, send))
+        self._future.add_done_callback(self._done)
+
+    def _done(self, _: object) -> None:
+        self.finished = time.perf_counter()
+        self._app.watch.changed.set()
+
+    def ends(self, *, cancelled: bool) -> None:
+        """The app has come back from a request that was given up."""
+        self.swallowed = not cancelled
+        self._app.moved()
+
+    @property
+    def endpoint(self) -> object:
+        """The learner's function that it was routed to, if it was."""
+        return self.scope.get("endpoint")
+
+    @property
+    def done(self) -> bool:
+        """Whether it was answered, or failed."""
+        return self._future.done()
+
+    def cancel(self) -> None:
+        """Give up, as a server does with a request whose caller is gone: its task is cancelled where it waits."""
+        self.given_up = True
+        self._future.cancel()
+
+    def answer(self, seconds: float = ANSWER_SECONDS) -> Any:
+        """Wait for the answer: an `httpx.Response`, or the `Exchange` that was driven.
+
+        What the app raised is raised here; `NoAnswer` when none can come any more.
+        """
+        self._app.looked_at = self
+        standstill = self._app.until(lambda: self.done, seconds, horizon=seconds)
+        if standstill:
+            raise NoAnswer(self.asked, standstill.words, self._app.where_waiting())
+        return self._future.result()
+
+
+class Driven(Pending):
+    """A request that is watched message by message: its `exchange` is there from the start."""
+
+    def __init__(self, app: InProcess, exchange: Exchange, serve: App) -> None:
+        self.exchange = exchange
+        exchange.moved = app.moved
+        super().__init__(app, f"{exchange.scope['method']} {exchange.scope['path']}", lambda: exchange.run(serve))
+
+
+REQUEST: ContextVar[Pending] = ContextVar("REQUEST")
+"""The request that this task sends."""
+
+
+class InProcess:
+    """A running app. `post` and `get` send and return at once; `answer()` of what they return waits."""
+
+    def __init__(self, app: FastAPI, lines: SourceLines) -> None:
+        self.app = app
+        self.looked_at: Pending | None = None
+        """The request whose answer was asked for last."""
+        self._stuck = False
+        self._lines = lines
+        self._loop = WatchedLoop()
+        self._loop.set_exception_handler(self._callback_failed)
+        self._fatal: BaseException | None = None
+        self._raised: list[BaseException] = []
+        """What the learner's own lines raised, in requests and in callbacks of the loop."""
+        self._moves = 0
+        self.progress: Callable[[], object] = lambda: None
+        """Any value that differs when something moved, beside the answers: the calls of a probe."""
+        self._slept_before = len(SLEEPS.stacks)
+        self._thread = threading.Thread(target=self._run, name="service loop", daemon=True)
+        self.watch = Watch(self._loop, self._thread)
+        self._client: httpx.AsyncClient
+        self._life: Future[Any]
+        self._state: dict[str, Any] = {}
+        self._started = threading.Event()
+        self._stopping = asyncio.Event()
+
+    @property
+    def endpoint(self) -> object:
+        """The learner's function that the request looked at last was routed to."""
+        return self.looked_at.endpoint if self.looked_at else None
+
+    def start(self) -> None:
+        """Run the app's lifespan up to where it serves; it may take its time, and block, as loading a model does."""
+        import httpx
+
+        self._thread.start()
+        transport = httpx.ASGITransport(app=self._serve)
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost", trust_env=False)
+        what = "the start of the app (its lifespan)"
+        self._life = self.submit(self._theirs(what, self._live()))
+        self._life.add_done_callback(lambda _: self._started.set())
+        if not self._started.wait(START_SECONDS):
+            raise NoAnswer(what, Standstill("late").words, self.where_waiting())
+        if self._life.done():
+            self._life.result()
+        self._slept_before = len(SLEEPS.stacks)
+
+    def stop(self) -> None:
+        """Run the app's lifespan to its end, and stop the loop."""
+        if self._thread.is_alive() and not self._stuck:  # else its process is about to end anyway
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            try:
+                self._life.result(START_SECONDS)
+            except TimeoutError:
+                raise NoAnswer("the end of the app", Standstill("late").words, self.where_waiting()) from None
+            finally:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join(1)
+                if not self._thread.is_alive():
+                    self._loop.close()
+
+    async def _live(self) -> None:
+        """The server's side of ASGI's lifespan protocol, in one task from start to end."""
+        asked = False
+
+        async def receive() -> dict[str, Any]:
+            nonlocal asked
+            if asked:
+                await self._stopping.wait()
+                return {"type": "lifespan.shutdown"}
+            asked = True
+            return {"type": "lifespan.startup"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._started.set()
+
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._state}
+        await self.app(scope, receive, send)
+
+    def post(self, path: str, body: object = None, *, content: bytes | None = None) -> Pending:
+        """`POST` a JSON body (or `content` as it is)."""
+        data = json.dumps(body).encode() if content is None else content
+        return self._send("POST", path, content=data, headers={"content-type": "application/json"})
+
+    def get(self, path: str) -> Pending:
+        """`GET` a path."""
+        return self._send("GET", path)
+
+    def until(
+        self, done: Callable[[], object], seconds: float = ANSWER_SECONDS, horizon: float = TIMER_HORIZON
+    ) -> Standstill | None:
+        """Wait until `done()`; `None` then, else why it will not come true. Timers count that are due in `horizon`."""
+        standstill = self.watch.until(done, lambda: (self._moves, self.progress()), seconds, horizon)
+        if self._fatal is not None and not done():
+            where = self._lines.where_raised(self._fatal.__traceback__)
+            raise LearnerError(f"your code ended the whole program: {describe(self._fatal)}", where)
+        if standstill and standstill.kind == "starved":
+            raise Inconclusive(f"{standstill.words} in {seconds:g} s")
+        self._stuck = standstill is not None and standstill.kind in ("spinning", "blocked", "ended")
+        return standstill
+
+    def go_on_until(self, done: Callable[[], object], horizon: float = TIMER_HORIZON) -> None:
+        """Wait until `done()`, or until nothing goes on any more; a loop that stands still or never rests ends it."""
+        standstill = self.until(done, horizon=horizon)
+        if standstill and standstill.kind != "settled":
+            raise LearnerError(
+                f"{standstill.words}\nwanted: the loop serves everybody else while a request waits\n"
+                "try: `await` what is waited for, a Future or an Event: no `time.sleep`, no loop that looks again.",
+                self.where_waiting(),
+            )
+
+    @contextmanager
+    def causes_first(self) -> Iterator[None]:
+        """Whatever fails in here gives way to what the learner's own code raised, if it did: that is the cause."""
+        try:
+            yield
+        except (AssertionError, NoAnswer):
+            if not self._raised:
+                raise
+            error = self._raised[0]
+            where = self._lines.where_raised(error.__traceback__)
+            raise LearnerError(f"your code raised {describe(error)}", where, explains_itself=True) from None
+
+    @contextmanager
+    def told_with(self, before: str, after: str) -> Iterator[None]:
+        """Whatever the learner's own code raises in here is told with these words around it."""
+        try:
+            yield
+        except (LearnerError, NotImplementedError):
+            raise
+        except Exception as error:
+            if where := self._lines.where_raised(error.__traceback__):
+                raise LearnerError(f"{before}your code raised {describe(error)}\n{after}", where) from None
+            raise
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is not None and "handle" in context and self._lines.where_raised(error.__traceback__):
+            self._raised.append(error)
+        loop.default_exception_handler(context)
+
+    def moved(self) -> None:
+        """Something happened that `until` should look at."""
+        self._moves += 1
+        self.watch.changed.set()
+
+    def finish(self, calls: Sequence[Pending], seconds: float) -> None:
+        """Give calls so much time to end, whether or not they do."""
+        self.until(lambda: all(call.done for call in calls), seconds)
+
+    def where_waiting(self) -> str | None:
+        """The learner's line that the loop's thread is in, or else one that a task or another thread waits at."""
+        return self._lines.where_first(stacks(self._thread.ident))
+
+    def where_slept(self) -> str | None:
+        """The learner's line that put the event loop's thread to sleep, if one did."""
+        return self._lines.where_first(SLEEPS.stacks[self._slept_before :])
+
+    def pool_threads_in_use(self) -> int:
+        """How many of FastAPI's pool of threads are in use now; none where the loop cannot answer."""
+        import anyio.to_thread
+
+        async def count() -> int:
+            return int(anyio.to_thread.current_default_thread_limiter().borrowed_tokens)
+
+        future = self.submit(count())
+        return int(future.result()) if self.until(future.done) is None else 0
+
+    def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run a coroutine on the app's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _theirs(self, what: str, work: Awaitable[Any], pending: Pending | None = None) -> Any:
+        """Await what runs their code. What FastAPI chokes on is theirs, too, though no line of theirs raised it."""
+        try:
+            return await work
+        except (Exception, asyncio.CancelledError) as error:
+            if pending and pending.given_up:
+                raise
+            if isinstance(error, BaseExceptionGroup | LearnerError):
+                raise
+            where = self._lines.where_raised(error.__traceback__)
+            said = f"{what} ended in {describe(error)}\nwanted: no exception"
+            if isinstance(error, TimeoutError | asyncio.CancelledError):  # a future gives these without their lines
+                where = where or self._lines.where_defined(pending and pending.endpoint)
+                raise BrokenOff(said, where, type(error).__name__) from error
+            if where:
+                self._raised.append(error)
+                raise
+            where = self._lines.where_defined(pending and pending.endpoint)
+            raise LearnerError(said, where) from error
+
+    def drive(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> Driven:
+        """Send without httpx, to see the answer leave the app message by message."""
+        return Driven(self, Exchange(method, path, headers), self._serve)
+
+    def _send(self, method: str, path: str, **request: Any) -> Pending:
+        return Pending(self, f"{method} {path}", lambda: self._client.request(method, path, **request))
+
+    async def request(self, pending: Pending, send: Callable[[], Awaitable[Any]]) -> Any:
+        """The coroutine behind a pending request."""
+        REQUEST.set(pending)
+        try:
+            return await self._theirs(pending.asked, send(), pending)
+        finally:
+            self.moved()
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        """Call the app as a server does: the answer is there with its last byte, though background tasks go on."""
+        REQUEST.get().scope = scope
+        scope["state"] = self._state.copy()
+        answered, status, sent = asyncio.Event(), 0, list[str]()
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            assert_bytes(message)
+            sent.append("end" if _is_last(message) else message["type"])
+            await send(message)
+            status = message.get("status", status)
+            # A 500 is sent before its exception is raised: that is what the learner wants to see.
+            if _is_last(message) and status < 500:
+                answered.set()
+
+        serving = asyncio.ensure_future(self.app(scope, receive, sending))
+        waiting = asyncio.ensure_future(answered.wait())
+        try:
+            await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pending = REQUEST.get()
+            serving.add_done_callback(lambda task: pending.ends(cancelled=task.cancelled()))
+            serving.cancel()
+            raise
+        finally:
+            waiting.cancel()
+        if serving.done():
+            serving.result()
+            if "end" not in sent:
+                what = "the end of its answer" if sent else "an answer"
+                raise Unanswered(
+                    f"{REQUEST.get().asked}: the app returned without {what}\nwanted: every message passed on\n"
+                    "try: In a middleware `await self.app(scope, receive, send)`, perhaps with a `send` of your own, "
+                    "and in that one `await send(message)` for each message, whatever its type."
+                )
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        except BaseException as error:  # sys.exit in a handler ends the loop: the waiting test must hear of it
+            self._fatal = error
+            self.watch.changed.set()
+
+
+def _is_last(message: MutableMapping[str, Any]) -> bool:
+    """Whether an answer ends with this message."""
+    return message["type"] == "http.response.body" and not message.get("more_body")

@@ -1,0 +1,146 @@
+"""The model that the harness puts into the learner's service: it counts calls, holds them at a gate, releases them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from types import CodeType
+
+from checks.harness.errors import LearnerError
+
+SECONDS = 0.005
+"""How long a call stays that is not held, if nothing else is said."""
+LONGEST_HOLD = 60.0
+"""Seconds after which a held call goes on by itself: a gate that nobody opens must not hold a process for ever."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call of the model. Times are `time.perf_counter()` seconds; `left` is `None` while it is inside."""
+
+    features: tuple[float, ...]
+    blocking: bool
+    """Whether it came in through `predict_blocking`."""
+    thread: int
+    on_loop: bool
+    """Whether an event loop runs on its thread, which a blocking call keeps from everybody else."""
+    caller: tuple[CodeType, int]
+    """Code and line that called."""
+    entered: float
+    left: float | None = None
+    answer: float | None = None
+    _go: Callable[[], None] = field(default=lambda: None, repr=False)
+
+
+class Probe:
+    """A model whose calls wait inside until the gate is open, and then stay for `seconds`.
+
+    `answer` makes the prediction of the features; without it that is their mean.
+    """
+
+    def __init__(
+        self, *, held: bool = True, seconds: float = SECONDS, answer: Callable[[Sequence[float]], float] = fmean
+    ) -> None:
+        self.calls: list[Call] = []
+        self.peak = 0
+        self.inside = 0
+        self._held = held
+        self._seconds = seconds
+        self._answer = answer
+        self._lock = threading.Lock()
+
+    async def predict(self, features: Sequence[float]) -> float:
+        """What an endpoint awaits."""
+        call = self._enter(features, blocking=False)
+        try:
+            if self._held:
+                gate, loop = asyncio.Event(), asyncio.get_running_loop()
+                call._go = lambda: _thread_safe(loop, gate.set)
+                if self._held:  # else it was opened in between, and nobody will call _go
+                    async with asyncio.timeout(LONGEST_HOLD):
+                        await gate.wait()
+            else:
+                await asyncio.sleep(self._seconds)
+            return self._answered(call)
+        finally:
+            self._leave(call)
+
+    def predict_blocking(self, features: Sequence[float]) -> float:
+        """What blocks the thread that calls it."""
+        call = self._enter(features, blocking=True)
+        try:
+            if self._held:
+                gate = threading.Event()
+                call._go = gate.set
+                if self._held:
+                    gate.wait(LONGEST_HOLD)
+            else:
+                time.sleep(self._seconds)
+            return self._answered(call)
+        finally:
+            self._leave(call)
+
+    def open(self) -> None:
+        """Let everybody out, and whoever comes from now on through."""
+        self._held = False
+        for call in list(self.calls):
+            call._go()
+
+    def release(self, call: Call) -> None:
+        """Let this one call out."""
+        call._go()
+
+    def blocked_loop(self, thread: int) -> Call | None:
+        """The call that is held on this thread although an event loop runs there: nothing else can run on that loop."""
+        if not self._held:
+            return None
+        return next((c for c in self.calls if c.thread == thread and c.on_loop and c.blocking and c.left is None), None)
+
+    def _enter(self, features: Sequence[float], *, blocking: bool) -> Call:
+        caller = sys._getframe(2)
+        given = features if isinstance(features, Sequence) and not isinstance(features, str | bytes) else None
+        if given is None or not all(isinstance(value, int | float) for value in given):
+            raise LearnerError(
+                f"the model was given {str(features)[:50]!r} ({type(features).__name__})\n"
+                "wanted: the list of numbers, `body.features`"
+            )
+        call = Call(
+            features=tuple(given),
+            blocking=blocking,
+            thread=threading.get_ident(),
+            on_loop=_on_event_loop(),
+            caller=(caller.f_code, caller.f_lineno),
+            entered=time.perf_counter(),
+        )
+        with self._lock:
+            self.calls.append(call)
+            self.inside += 1
+            self.peak = max(self.peak, self.inside)
+        return call
+
+    def _answered(self, call: Call) -> float:
+        call.answer = self._answer(call.features)
+        return call.answer
+
+    def _leave(self, call: Call) -> None:
+        call.left = time.perf_counter()
+        with self._lock:
+            self.inside -= 1
+
+
+def _on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _thread_safe(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(callback)

@@ -1,0 +1,1 @@
+"""The learner's Dockerfile and compose.yaml: read, built, started, stopped."""

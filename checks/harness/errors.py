@@ -1,0 +1,155 @@
+"""Every exception that becomes a verdict, and the value that each carries to the card."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a learner reads about work that is not right yet: the message of a checkpoint's `assert`.
+
+    `seen` is what happened, in a sentence. `wanted` is what a right answer does. `hint` mends exactly this failure, and
+    is empty where no hint is known to. `where` is the learner's line that has to change, as `SourceLines` gives it.
+    """
+
+    seen: str
+    wanted: str = ""
+    hint: str = ""
+    where: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, where: str | None = None) -> Failure:
+        """One that was written as text."""
+        said, *hint = re.split(r"\n\s*try: ", text, maxsplit=1)
+        seen, *wanted = re.split(r"\n\s*wanted: ", said, maxsplit=1)
+        return cls(seen.strip(), "".join(wanted).strip(), "".join(hint).strip(), where)
+
+    def __str__(self) -> str:
+        """The same as text, for pytest's own output."""
+        wanted = f"\nwanted: {self.wanted}" if self.wanted else ""
+        return f"{self.seen}{wanted}" + (f"\ntry: {self.hint}" if self.hint else "")
+
+
+class LearnerError(Exception):
+    """The learner's work is not right: the verdict is *failed*.
+
+    `explains_itself` says that neither a reason why nor a general hint can add to it: it is about Python, or a file
+    that is missing, not about latency.
+    """
+
+    def __init__(
+        self, seen: str, where: str | None = None, *, wanted: str = "", hint: str = "", explains_itself: bool = False
+    ) -> None:
+        self.failure = Failure(seen, wanted, hint, where) if wanted or hint else Failure.parse(seen, where)
+        self.explains_itself = explains_itself
+        super().__init__(seen)
+
+    def __str__(self) -> str:
+        """The failure as text."""
+        return str(self.failure)
+
+    @property
+    def where(self) -> str | None:
+        """The learner's line."""
+        return self.failure.where
+
+
+class StubError(LearnerError):
+    """A part that is still to be written: the verdict is *not started*. It says which checkpoint waits for it."""
+
+
+class Unanswered(LearnerError):
+    """The app returned without a whole answer."""
+
+
+class BrokenOff(LearnerError):
+    """A request that ended in a `TimeoutError` or a cancellation of the learner's own: `ended` names it."""
+
+    def __init__(self, seen: str, where: str | None, ended: str, *, wanted: str = "") -> None:
+        super().__init__(seen, where, wanted=wanted)
+        self.ended = ended
+
+
+class NoAnswer(LearnerError):
+    """A request that got no answer, and never will: `why` in words, and the learner's line."""
+
+    def __init__(self, asked: str, why: str, where: str | None) -> None:
+        super().__init__(f"{asked} got no answer: {why}", where)
+
+
+class Inconclusive(Exception):
+    """The machine was too busy to tell right from wrong: the verdict is *inconclusive*."""
+
+
+class NotChecked(Exception):
+    """This machine lacks what it takes to tell right from wrong (an engine, a base image): the verdict is *locked*."""
+
+    def __str__(self) -> str:
+        """The words, and that nothing is wrong."""
+        return f"not checked here: {super().__str__()}"
+
+
+_SHOWN_LINES = 20
+
+
+class ServerError(LearnerError):
+    """A server that did not get ready.
+
+    Attributes:
+        reason: what happened, in a sentence or two.
+        output: the last lines that the server printed.
+    """
+
+    def __init__(self, reason: str, output: str) -> None:
+        self.reason, self.output = reason, output
+        shown = "\n".join(f"    {line}" for line in output.splitlines()[-_SHOWN_LINES:])
+        super().__init__(f"{reason}\nIts last lines:\n{shown}" if shown else f"{reason}\nIt printed nothing.")
+
+
+class ServerDied(ServerError):
+    """A server that ended, or whose workers ended again and again, before it was ready.
+
+    Attributes:
+        exit_code: of the main process, -N for signal N; None when only its workers ended.
+    """
+
+    def __init__(self, reason: str, output: str, exit_code: int | None) -> None:
+        super().__init__(reason, output)
+        self.exit_code = exit_code
+
+
+class ServerNotReady(ServerError):
+    """A server that lives, but was not ready in time."""
+
+
+PLAIN_WORDS = {
+    "object is not an iterator": "a function under `@contextmanager` needs one `yield`",
+    "generator didn't yield": "a function under `@contextmanager` needs one `yield`, on every way through it",
+    "does not support the context manager protocol": "is `@contextmanager` above it, and is it called?",
+    "does not support the asynchronous context manager protocol": "a plain `with` does, in a coroutine, too",
+}
+"""What Python says of a mistake that everybody makes, and what it means."""
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, in plain words for the mistakes that everybody makes.
+
+    Else its name, and the first line of what it says; of pydantic, also which field and why.
+    """
+    name, words = type(error).__name__, str(error)
+    if "<coroutine object" in words:
+        return f"{name}: a coroutine was given where a value is wanted: an `await` is missing"
+    for said, plain in PLAIN_WORDS.items():
+        if said in words:
+            return f"{name}: {words.splitlines()[0]} ({plain})"
+    if "__call__() missing 2 required positional arguments" in words:
+        return f"{name}: add_middleware wants the class, not an object: `app.add_middleware(TheMiddleware, ...)`"
+    if name == "ResponseValidationError" and "'input': None" in words:
+        return "an answer of None: a `return` is missing"
+    if "Invalid args for response field" in words:
+        return f"{name}: FastAPI takes a parameter for a part of the body: its `Depends(...)` is missing"
+    lines = words.strip().splitlines()
+    said = " ".join(line.strip() for line in lines[: 3 if "ValidationError" in name else 1])
+    return f"{name}: {said}" if said else name

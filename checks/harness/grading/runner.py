@@ -1,0 +1,192 @@
+"""Runs one checkpoint in a process of its own, and brings its verdict home whatever happened there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from checks.harness.cell.standstill import stacks
+from checks.harness.errors import LearnerError
+from checks.harness.grading import isolation
+from checks.harness.grading.checkpoints import CHECKPOINT, SHOWN, deadline
+from checks.harness.grading.verdicts import Judged
+from checks.harness.report.results import Checkpoint, Verdict
+from checks.harness.workspace import Workspace
+
+IMPORT_SECONDS = 10.0
+TRIES = 3
+"""How often a checkpoint is run before it is inconclusive."""
+OUTPUT_LINES, OUTPUT_COLUMNS = 20, 200
+REQUEST_LOGGED = '"event": "request"'
+"""What their service logs of each request would hide what they printed to find a mistake."""
+
+
+class Apart:
+    """How checkpoints are kept apart in this run."""
+
+    def __init__(self, config: pytest.Config, workspace: Workspace, scratch: Path, seed: int) -> None:
+        self.config = config
+        self.workspace = workspace
+        self.scratch = scratch
+        self.seed = seed
+
+    def run(self, item: pytest.Item, tick: Callable[[], None]) -> list[pytest.TestReport]:
+        """Run it until it is conclusive, at most so often; `tick` is called meanwhile."""
+        checkpoint = item.stash[CHECKPOINT]
+        for _ in range(TRIES):
+            checkpoint.judge("not_run")
+            reports = self._once(item, tick)
+            if checkpoint.verdict != "inconclusive":
+                break
+        return reports
+
+    def _once(self, item: pytest.Item, tick: Callable[[], None]) -> list[pytest.TestReport]:
+        checkpoint = item.stash[CHECKPOINT]
+        folder = Path(tempfile.mkdtemp(dir=self.scratch))
+        ending = self._process(item, folder, tick)
+        told: dict[str, Any] = json.loads(ending.payload or b"{}")
+        if "checkpoint" in told:
+            for name, value in told["checkpoint"].items():
+                setattr(checkpoint, name, value)
+            if hung := told.get("hung_import"):
+                self.workspace.hung_imports[hung] = checkpoint.message
+        else:
+            judged = _ended_badly(ending, self.workspace)
+            checkpoint.judge(judged.verdict, judged.message)
+            checkpoint.where = judged.where
+        checkpoint.seconds = round(ending.seconds, 3)
+        printed = [line[:OUTPUT_COLUMNS] for line in ending.output.splitlines() if REQUEST_LOGGED not in line]
+        checkpoint.output = "\n".join(printed[-OUTPUT_LINES:])
+        return self._loaded(told.get("reports", [])) or unsent(item)
+
+    def _process(self, item: pytest.Item, folder: Path, tick: Callable[[], None]) -> isolation.Ending:
+        way, seconds = self.config.option.isolation, deadline(item)
+        common: dict[str, Any] = {
+            "echo": self.config.option.capture == "no",
+            "stacks": folder / "stacks",
+            "tick": tick,
+        }
+        if way == "fork" or (way == "auto" and isolation.can_fork()):
+
+            def work(send: isolation.Send) -> None:
+                self._inside(item, send, folder)
+
+            return isolation.forked(work, seconds, prepare=self._stop_capturing, **common)
+        return isolation.spawned(self._command(item, folder), folder / "payload", seconds, **common)
+
+    def _command(self, item: pytest.Item, folder: Path) -> list[str]:
+        node = f"{item.path}::{item.nodeid.partition('::')[2]}"
+        options = [f"--seed={self.seed}", f"--isolated={folder}", "--capture=no"]
+        if self.config.option.workspace:
+            options.append(f"--workspace={self.config.option.workspace}")
+        return [sys.executable, "-m", "pytest", "-qq", "--rootdir", str(self.config.rootpath), node, *options]
+
+    def _loaded(self, data: list[dict[str, Any]]) -> list[pytest.TestReport]:
+        load: Callable[..., Any] = self.config.hook.pytest_report_from_serializable
+        reports = [load(config=self.config, data=one) for one in data]
+        for report in reports:
+            if isinstance(report.longrepr, list):  # why it was skipped: JSON knows no tuples, and pytest nothing else
+                report.longrepr = tuple(report.longrepr)
+        return reports
+
+    def _stop_capturing(self) -> None:
+        """In a fork pytest's own capture file would be shared with the parent."""
+        if capture := self.config.pluginmanager.getplugin("capturemanager"):
+            capture.stop_global_capturing()
+            self.config.pluginmanager.unregister(capture)
+
+    # -- in the checkpoint's own process ----------------------------------------------------------------------
+
+    def inside_spawned(self, item: pytest.Item, folder: Path) -> NoReturn:
+        """Run it in an interpreter that was started for it alone; what it sends goes through a file."""
+        isolation.follow_parent(0)
+
+        def send(payload: bytes) -> None:
+            partial = folder / "partial"
+            partial.write_bytes(payload)
+            partial.replace(folder / "payload")
+
+        self._inside(item, send, folder)
+        isolation.wait_to_be_ended()
+        os._exit(0)
+
+    def _inside(self, item: pytest.Item, send: isolation.Send, folder: Path) -> None:
+        """Run it, and send its reports and its results; the watchdog sends them if it takes too long."""
+        checkpoint, shown = item.stash[CHECKPOINT], item.stash[SHOWN]
+
+        def late(what: str, starved: bool) -> None:
+            verdict: Verdict = "inconclusive" if starved else "failed"
+            checkpoint.judge(verdict, f"too busy a machine to {what}" if starved else f"your code did not {what}")
+            checkpoint.where = self.workspace.where_first(stacks(threading.main_thread().ident))
+            checkpoint.evidence = shown.evidence
+            hung = what.split()[2] if what.startswith("finish importing") and not starved else None
+            send(json.dumps({"checkpoint": asdict(checkpoint), "hung_import": hung}).encode())
+            os._exit(1)
+
+        def no_debugger(*_: object, **__: object) -> None:
+            raise LearnerError("breakpoint() was called, and nobody is at the keyboard here\nwanted: no breakpoint")
+
+        sys.breakpointhook = no_debugger
+        watchdog = isolation.Watchdog(deadline(item), folder / "stacks", late)
+        self.workspace.import_deadline = lambda module: watchdog.within(
+            IMPORT_SECONDS, f"finish importing {module} within {IMPORT_SECONDS:g} s"
+        )
+        dump: Callable[..., Any] = self.config.hook.pytest_report_to_serializable
+        reports = [dump(config=self.config, report=report) for report in runtestprotocol(item, log=False)]
+        with contextlib.suppress(Exception):  # a learner's code may have closed them
+            sys.stdout.flush()
+            sys.stderr.flush()
+        send(json.dumps({"reports": reports, "checkpoint": asdict(checkpoint)}).encode())
+
+
+def unsent(item: pytest.Item) -> list[pytest.TestReport]:
+    """Reports for a checkpoint that sent none; pytest's plugins wait for all three phases."""
+    words: dict[Any, str | None] = {"setup": None, "call": item.stash[CHECKPOINT].message, "teardown": None}
+    reports = [
+        pytest.TestReport(
+            item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed" if said else "passed", said, when
+        )
+        for when, said in words.items()
+    ]
+    return [told(report, item) for report in reports]
+
+
+def told(report: pytest.TestReport, item: pytest.Item) -> pytest.TestReport:
+    """A report with pytest's word for the verdict, and the lab's own for `--junitxml`."""
+    checkpoint: Checkpoint = item.stash[CHECKPOINT]
+    properties = {"checkpoint": checkpoint.id, "points": checkpoint.points, "verdict": checkpoint.verdict}
+    report.user_properties = [*properties.items()]
+    if report.failed and checkpoint.verdict in ("locked", "inconclusive"):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, f"{checkpoint.verdict}: {checkpoint.message}")
+    return report
+
+
+def _ended_badly(ending: isolation.Ending, workspace: Workspace) -> Judged:
+    """A process that sent nothing: it hung beyond its own watchdog's reach, or it ended itself."""
+    if "INTERNALERROR" in ending.output:
+        return Judged("lab_error", ending.output)
+    if "Timeout" in ending.stacks:
+        frames = re.findall(r'File "([^"]+)", line (\d+) in (\S+)', ending.stacks)
+        lines = (
+            f"{Path(path).relative_to(workspace.tree).as_posix()}:{line} in {function}"
+            for path, line, function in frames
+            if Path(path).is_relative_to(workspace.tree / "lab")
+        )
+        message = f"your code did not finish within {ending.seconds:.0f} s, and let nothing else run meanwhile"
+        return Judged("failed", message, next(lines, None))
+    if ending.exit_code is not None and ending.exit_code < 0:
+        return Judged("failed", f"the process that ran your code was killed (signal {-ending.exit_code})")
+    return Judged("failed", f"your code ended its own process with exit code {ending.exit_code} (os._exit?)")

@@ -1,0 +1,1 @@
+"""The load generator: requests over real connections, and what became of each."""

@@ -1,0 +1,1 @@
+"""Locust with the learner's locustfile, against targets of known capacity."""

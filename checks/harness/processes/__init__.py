@@ -1,0 +1,1 @@
+"""Real servers in processes of their own, which are always gone at the end."""

@@ -1,0 +1,123 @@
+"""A command in a process group of its own, behind its guard: what it prints, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+KEPT_BYTES, KEPT_LINES = 65536, 200
+GONE_SECONDS = 5.0
+
+_GUARD = Path(__file__).with_name("supervisor.py")
+_WORKER_DIED = re.compile(rb"Child process \[\d+\] died")
+_NO_LINE = re.compile(rb"(?!)")
+_POLL_SECONDS = 0.02
+if sys.platform == "win32":
+    _FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP
+else:
+    _FLAGS = 0
+
+
+def start(command: Sequence[str], env: dict[str, str], cwd: Path, stop_seconds: float) -> subprocess.Popen[bytes]:
+    """Start it; its guard takes a byte on standard input as the order to end, and kills the group at its end."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_GUARD), str(stop_seconds), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        env=env,
+        cwd=cwd,
+        # The guard must not get the terminal's Ctrl-C: it stops the server when the body has ended.
+        start_new_session=True,
+        creationflags=_FLAGS,
+    )
+
+
+def run_guarded(command: Sequence[str], env: dict[str, str], cwd: Path, seconds: float) -> tuple[int | None, str]:
+    """Run a command with all its processes to its end, or kill them after so many seconds (None, and what it printed).
+
+    They die with this process, too.
+    """
+    process = start(command, env, cwd, stop_seconds=1)
+    tail = Tail(process)
+    assert process.stdin is not None
+    code: int | None = None
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        process.stdin.close()  # the guard kills the whole group
+        process.wait(GONE_SECONDS)
+        tail.thread.join(GONE_SECONDS)
+    return code, tail.kept.decode(errors="replace")
+
+
+class Tail:
+    """Reads a server's output on a thread, so that it never blocks, and keeps only the end of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port_line: re.Pattern[bytes] = _NO_LINE) -> None:
+        self.port: int | None = None
+        self.worker_deaths = 0
+        self.kept = b""
+        self._port_line = port_line
+        self.thread = threading.Thread(target=self._read, args=(process,), daemon=True)
+        self.thread.start()
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        begun = b""
+        with process.stdout as pipe:
+            while chunk := os.read(pipe.fileno(), KEPT_BYTES):
+                self.kept = (self.kept + chunk)[-KEPT_BYTES:]
+                whole, _, begun = (begun[-KEPT_BYTES:] + chunk).rpartition(b"\n")
+                self.worker_deaths += len(_WORKER_DIED.findall(whole))
+                if self.port is None and (found := self._port_line.search(whole)):
+                    self.port = int(found[1])
+
+    def text(self) -> str:
+        """The last lines."""
+        return "\n".join(self.kept.decode(errors="replace").splitlines()[-KEPT_LINES:])
+
+
+def descendants(process: subprocess.Popen[bytes]) -> set[psutil.Process]:
+    """All processes that it has started, and those that they have."""
+    try:
+        return set(psutil.Process(process.pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def leave_nothing(process: subprocess.Popen[bytes], family: set[psutil.Process]) -> None:
+    """Kill the server's group through its guard, then whatever of the family has left the group."""
+    assert process.stdin is not None
+    process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GONE_SECONDS)
+    if process.poll() is None:
+        process.kill()
+        process.wait(GONE_SECONDS)
+    for member in family:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    deadline = time.monotonic() + GONE_SECONDS
+    while any(map(_runs, family)) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        runs: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    return runs

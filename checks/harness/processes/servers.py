@@ -1,0 +1,259 @@
+"""Real servers in a process group of their own: started, waited for, stopped, and always gone at the end.
+
+Knows nothing of what they serve. The port is read from the server's own output, so no two servers can want the same
+one; ready means that HTTP answers, and with several workers that each of them has.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from checks.harness.errors import ServerDied, ServerNotReady
+from checks.harness.processes.process_group import GONE_SECONDS, KEPT_BYTES, Tail, descendants, leave_nothing, start
+
+PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
+"""How a server names its port: the first group of this regular expression, in one line of its output."""
+
+PORTS = range(20_000, 32_000)
+"""Ports that no system gives to outgoing connections: one of those may be taken before the service is there."""
+
+_PATIENCE_SECONDS = 3.0  # until the port is looked for without the server's own word
+_POLL_SECONDS = 0.02
+_ROUND_SECONDS = 5.0
+_LAST_ROUND_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs, or ran.
+
+    Attributes:
+        port: the TCP port it listens on, on 127.0.0.1.
+        pids: the workers that answered before it counted as ready, as the bodies' "pid" told them; ascending,
+            empty when the only worker named none.
+        output: call it for the last lines (200 lines, 64 KB) of standard output and error.
+    """
+
+    port: int
+    pids: tuple[int, ...]
+    output: Callable[[], str]
+    _process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while the main process runs, then its exit code: -N for signal N."""
+        return self._process.poll()
+
+
+def uvicorn_command(
+    app: str, *, factory: bool = False, workers: int = 1, port: int = 0, access_log: bool = False
+) -> list[str]:
+    """Give the command that serves `app` ("module:name") with uvicorn; port 0 lets the system choose a free one."""
+    command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", str(workers), "--access-log" if access_log else "--no-access-log", "--no-use-colors"]
+    # The line that names the port is an info line.
+    command += ["--log-level", "info"]
+    # On a busy machine the supervisor's 5 s kill workers that are merely slow to start, and so for ever.
+    command += ["--timeout-worker-healthcheck", "60"]
+    return [*command, "--factory"] if factory else command
+
+
+@contextlib.contextmanager
+def server(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    workers: int = 1,
+    ready_path: str = "/health",
+    ready_seconds: float = 60,
+    stop_seconds: float = 10,
+    port_line: str = PORT_LINE,
+) -> Iterator[Server]:
+    """Run `command` as a server while the body runs; nothing of it is left afterwards, however the body ends.
+
+    Ready is one worker that gives any answer below 500, or several of which each gave a 200 whose JSON body names
+    its "pid". At the end the server gets SIGTERM and `stop_seconds`; then whatever still runs is killed.
+
+    Args:
+        command: program and arguments; it must print a line that names its port.
+        env: added to this process's environment, which it overrides; `cwd` always comes first on PYTHONPATH.
+        cwd: the folder it runs in.
+        workers: how many different pids must have answered.
+        ready_path: what to GET.
+        ready_seconds: how long it may take to get ready.
+        stop_seconds: how long it may take to stop of its own accord.
+        port_line: regular expression whose first group is the port.
+
+    Raises:
+        ServerDied: it ended before it was ready; raised at once.
+        ServerNotReady: `ready_seconds` were over.
+    """
+    pattern = re.compile(port_line.encode())
+    process = start(command, _environment(env, cwd), cwd, stop_seconds)
+    family: set[psutil.Process] = set()
+    try:
+        tail = Tail(process, pattern)
+        port, pids = _wait_until_ready(process, tail, workers, ready_path, ready_seconds)
+        family |= descendants(process)
+        try:
+            yield Server(port, pids, tail.text, process)
+        finally:
+            family |= descendants(process)
+            _ask_to_stop(process, stop_seconds)
+    finally:
+        leave_nothing(process, family | descendants(process))
+        # The end of its output is the end of the last process that could write to it.
+        tail.thread.join(GONE_SECONDS)
+
+
+def _environment(env: Mapping[str, str], cwd: Path) -> dict[str, str]:
+    merged = {**os.environ, **env, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    merged["PYTHONPATH"] = os.pathsep.join(filter(None, [str(cwd.resolve()), merged.get("PYTHONPATH")]))
+    return merged
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], tail: Tail, workers: int, path: str, seconds: float
+) -> tuple[int, tuple[int, ...]]:
+    """Give port and pids, or raise what `server` raises."""
+    started = time.monotonic()
+    deadline = started + seconds
+    wanted = f"GET {path} to answer" + (f" from {workers} workers" if workers > 1 else "")
+    seen = "its output named no port, as 'Uvicorn running on http://127.0.0.1:PORT' does"
+    pids: set[int] = set()
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            # Its last words; not for long, as a process that it left behind may keep the pipe open.
+            tail.thread.join(1)
+            code = process.returncode
+            how = f"with exit code {code}" if code >= 0 else f"killed by signal {-code} ({signal.strsignal(-code)})"
+            raise ServerDied(f"The server ended before it was ready, {how}.", tail.text(), code)
+        if workers > 1 and (tail.worker_deaths > workers or _dead_children(process) >= workers):
+            leave_nothing(process, descendants(process))
+            tail.thread.join(1)
+            raise ServerDied("The server's workers end as soon as they start.", tail.text(), None)
+        port = tail.port or (_listening(process) if time.monotonic() - started > _PATIENCE_SECONDS else None)
+        if port is not None:
+            answers = _ask(port, path, 4 * workers if workers > 1 else 1, deadline)
+            # A worker may have ended since it answered.
+            pids = (pids | {a.pid for a in answers if a.pid}) & {p.pid for p in descendants(process)}
+            if len(pids) >= workers or (workers == 1 and any(a.status and a.status < 500 for a in answers)):
+                return port, tuple(sorted(pids))
+            seen = f"{len(pids)} of {workers} workers answered" if pids else _why_not(answers, path)
+        time.sleep(_POLL_SECONDS)
+    raise ServerNotReady(f"The server was not ready after {seconds:g} s. Waited for {wanted}; {seen}.", tail.text())
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int | None
+    pid: int | None
+    text: str
+
+
+def _ask(port: int, path: str, connections: int, deadline: float) -> list[_Answer]:
+    """Open all connections before the first request: one after the other, the same worker may take each of them."""
+    now = time.monotonic()
+    # A round that begins just before the deadline may pass it: cut short, it would report a server that hangs.
+    end = now + max(_LAST_ROUND_SECONDS, min(_ROUND_SECONDS, deadline - now))
+    answers: list[_Answer] = []
+    exchanges = [_exchange(port, path, end, answers) for _ in range(connections)]
+    for _ in ("connect", "send", "receive"):
+        for exchange in exchanges:
+            next(exchange, None)
+    return answers
+
+
+def _exchange(port: int, path: str, end: float, answers: list[_Answer]) -> Iterator[None]:
+    seconds = max(0.01, end - time.monotonic())
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)) as connection:
+        try:
+            connection.connect()
+            yield
+            connection.request("GET", path, headers={"Connection": "close"})
+            yield
+            connection.sock.settimeout(max(0.01, end - time.monotonic()))
+            with connection.getresponse() as response:
+                body = response.read(KEPT_BYTES)
+                pid = _pid(body) if response.status == 200 else None
+                answers.append(_Answer(response.status, pid, body.decode(errors="replace")[:200]))
+        except (OSError, http.client.HTTPException) as error:
+            answers.append(_Answer(None, None, "in time" if isinstance(error, TimeoutError) else f"({error!r})"))
+
+
+def _pid(body: bytes) -> int | None:
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        pid = json.loads(body)["pid"]
+        return pid if isinstance(pid, int) else None
+    return None
+
+
+def _why_not(answers: list[_Answer], path: str) -> str:
+    answer = max(answers, key=lambda a: a.status or 0)
+    if answer.status is None:
+        return f"the port is known, but GET {path} gave no answer {answer.text}"
+    if answer.status == 200:
+        return f'GET {path} gave 200, but the body is no JSON with the "pid" of one of its processes: {answer.text}'
+    return f"the port is open, but GET {path} gave {answer.status}: {answer.text}"
+
+
+def _listening(process: subprocess.Popen[bytes]) -> int | None:
+    """The one port that the server listens on, for an app whose logging hides the line that names it."""
+    ports: set[int] = set()
+    for member in descendants(process):
+        with contextlib.suppress(psutil.Error):
+            ports |= {c.laddr.port for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    return ports.pop() if len(ports) == 1 else None
+
+
+def _dead_children(process: subprocess.Popen[bytes]) -> int:
+    """Count the dead children that a process of the server has not looked after: the most of any of them.
+
+    uvicorn's supervisor may wait for the answer of a worker that has just died until the health check's time is up.
+    """
+    parents: Counter[int] = Counter()
+    for member in descendants(process):
+        with contextlib.suppress(psutil.Error):
+            parents[member.ppid()] += member.status() == psutil.STATUS_ZOMBIE
+    return max(parents.values(), default=0)
+
+
+def _ask_to_stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        process.stdin.write(b".")
+        process.wait(seconds)
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)  # a replayed seed must not meet what it left
+        with socket.socket() as unused, contextlib.suppress(OSError):
+            unused.bind(("0.0.0.0", port))
+            return port
+
+
+def just_one_process(said: str) -> bool:
+    """Whether uvicorn says that it has started no workers: then they need not be waited for."""
+    return "Started server process" in said and "Started parent process" not in said

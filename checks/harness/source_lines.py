@@ -1,0 +1,93 @@
+"""Names lines of the learner's: where an exception was raised, where a thread waits, where a function is defined."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import re
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType, TracebackType
+
+GIVEN = tuple(f"lab/{name}.py" for name in ("__init__", "settings", "errors", "routes", "recommender", "records"))
+"""Files that a learner does not edit: they come from the lab, whatever the workspace holds in their place."""
+
+LEARNERS = ("lab", "loadtests", "docker", "Dockerfile", "compose.yaml", ".dockerignore", ".env")
+"""Where a learner may write: files, and folders with all below them."""
+
+FRAMEWORK = (
+    "starlette.routing",
+    "starlette.applications",
+    "starlette.middleware",
+    "starlette._exception",
+    "fastapi.routing",
+)
+"""Modules that carry a request from the server through the middleware to its handler."""
+
+_FRAME = re.compile(r'^\s*File "([^"]+)", line (\d+)(?:,)? in (\S+)|^\s*File "([^"]+)", line (\d+)', re.MULTILINE)
+
+
+@dataclass
+class SourceLines:
+    """The learner's lines below the folder `tree`.
+
+    A line is named `lab/service.py:41 in predict`, with its text indented below; `None` stands for a line that is not
+    the learner's.
+    """
+
+    tree: Path
+
+    def where(self, code: CodeType, line: int) -> str | None:
+        """A line of some code."""
+        return self.where_line(Path(code.co_filename), line, code.co_name)
+
+    def where_line(self, path: Path, line: int, function: str = "<module>") -> str | None:
+        """A line of a file, as another process may report it."""
+        if not path.is_relative_to(self.tree):
+            return None
+        relative = path.relative_to(self.tree)
+        if relative.as_posix() in GIVEN or relative.parts[0] not in LEARNERS:
+            return None
+        text = linecache.getline(str(path), line).strip()
+        inside = "" if function == "<module>" else f" in {function}"
+        return f"{relative.as_posix()}:{line}{inside}" + (f"\n    {text}" if text else "")
+
+    def where_frames(self, frames: Iterable[tuple[FrameType, int]]) -> str | None:
+        """The deepest line of a stack given from the outside in, unless the framework took over below it.
+
+        A middleware of theirs is in every stack of a request: where FastAPI fails below it, its line says nothing.
+        """
+        for frame, line in reversed([*frames]):
+            if frame.f_globals.get("__name__", "").startswith(FRAMEWORK):
+                break
+            if found := self.where(frame.f_code, line):
+                return found
+        return None
+
+    def where_raised(self, trace: TracebackType | None) -> str | None:
+        """The line nearest to where an exception was raised."""
+        return self.where_frames(traceback.walk_tb(trace))
+
+    def where_first(self, stacks: Iterable[Sequence[tuple[FrameType, int]]]) -> str | None:
+        """The line in the first stack that has one."""
+        return next(filter(None, map(self.where_frames, stacks)), None)
+
+    def where_printed(self, text: str, *, innermost_last: bool = True) -> str | None:
+        """The innermost line in a traceback that was printed: Python's own ends with it, faulthandler's begins."""
+        frames = [(m[1] or m[4], int(m[2] or m[5]), m[3] or "<module>") for m in _FRAME.finditer(text)]
+        found = (self.where_line(Path(path), line, function) for path, line, function in frames)
+        lines = [line for line in found if line]
+        return lines[-1 if innermost_last else 0] if lines else None
+
+    def where_defined(self, thing: object) -> str | None:
+        """The `def` or `class` line of something of the learner's, below its decorators."""
+        try:
+            lines, first = inspect.getsourcelines(thing)  # type: ignore[arg-type]  # what has no source raises
+            path = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")  # type: ignore[arg-type]
+        except (OSError, TypeError):
+            return None
+        starts = ("def ", "async def ", "class ")
+        line = next((n for n, text in enumerate(lines) if text.lstrip().startswith(starts)), 0)
+        return self.where_line(path, first + line)
