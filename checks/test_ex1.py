@@ -20,7 +20,7 @@ from checks.harness.cell.virtual_time import TICK, virtual_time
 from checks.harness.errors import LearnerError
 from checks.harness.fixtures import CONTROL
 from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
-from checks.harness.load.trace import timeline
+from checks.harness.report.evidence import timeline
 
 CALLERS = 60  # more than the 40 threads of FastAPI's pool
 CONNECTIONS = 32

@@ -48,8 +48,8 @@ from checks.harness.cell.probe import Probe
 from checks.harness.errors import LearnerError, Unanswered
 from checks.harness.fixtures import TALKER
 from checks.harness.grading.noise import EARLY, blame_the_machine_if
-from checks.harness.load.trace import other_percentiles
-from checks.harness.load.trace import percentile as nearest_rank
+from checks.harness.load.percentiles import other_percentiles
+from checks.harness.load.percentiles import percentile as nearest_rank
 
 HELD = 0.1
 """Seconds that requests are held where it matters how long they took."""

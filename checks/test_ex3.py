@@ -15,7 +15,7 @@ import pytest
 
 from checks.harness.assertions.answers import calling, is_number
 from checks.harness.errors import Inconclusive
-from checks.harness.load.trace import percentile
+from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.locate import where_part
 from checks.harness.loadtest.recording import Plan, hockey_stick
 from checks.harness.loadtest.targets import Answer, Service

@@ -20,8 +20,8 @@ from checks.harness.cell.probe import Probe
 from checks.harness.errors import BrokenOff, Inconclusive, ServerDied
 from checks.harness.fixtures import KINDS, OVERLOADED, OVERLOADED_CONTROL
 from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
-from checks.harness.load.trace import timeline
 from checks.harness.processes.servers import free_port, just_one_process
+from checks.harness.report.evidence import Table, timeline
 
 SOON = 10
 """Times as long as it should take, after which something hangs: the only upper bound on real time."""
@@ -336,7 +336,7 @@ def test_overload(serve, service, workspace, lab, rng, show):
     Goodput counts only answers that come in time. Without a limit the queue grows for as long as the overload lasts,
     and soon every answer is too late: the service works at full throughput, and is of no use to anybody.
     """
-    from checks.harness import overload
+    from checks.harness.assertions import overload
 
     control(lab)
     show.at(workspace.where_defined(lab.admission.AdmissionControl))
@@ -941,4 +941,4 @@ def overload_picture(loads):
     rows = [(f"{times:g} x", f"{a.offered:.0f}", *a.row(), *b.row()) for times, (a, b) in sorted(loads.items())]
     columns = ("load", "sent/s", "goodput/s", "p95 ms", "without: goodput/s", "p95 ms")
     title = f"capacity {capacity:.0f}/s; with admission control, and without it"
-    return {"kind": "table", "title": title, "columns": [*columns], "rows": [[*row] for row in rows]}
+    return Table(title, [*columns], [[str(cell) for cell in row] for row in rows])

@@ -13,47 +13,38 @@ import pytest
 from rich.console import Console
 
 from checks.harness import ROOT
+from checks.harness.errors import Failure
 from checks.harness.report import results
 from checks.harness.report.__main__ import tell
 from checks.harness.report.card import WIDTH
+from checks.harness.report.evidence import (
+    Bucket,
+    Evidence,
+    Histogram,
+    HockeyStick,
+    Number,
+    Point,
+    Span,
+    Table,
+    Timeline,
+)
 from checks.harness.report.gradescope import gradescope
-from checks.harness.report.results import Checkpoint, Exercise, Run, Verdict
+from checks.harness.report.results import Checkpoint, Exercise, Outcome, Run, Verdict
 
-TIMELINE = {
-    "kind": "timeline",
-    "title": "two requests",
-    "unit": "ms",
-    "rows": [
-        {"label": "", "wait": 0.0, "work": 0.0, "end": 10.0},
-        {"label": "", "wait": 0.0, "work": 10.0, "end": 20.0},
-    ],
-    "left_out": 3,
-}
-HISTOGRAM = {
-    "kind": "histogram",
-    "title": "latencies",
-    "unit": "ms",
-    "buckets": [{"from": 1.0, "to": 2.0, "count": 1}, {"from": 2.0, "to": 3.0, "count": 9}],
-    "p50": 2.5,
-    "p95": 2.9,
-    "p99": 2.9,
-    "count": 10,
-}
-CURVE = {
-    "kind": "curve",
-    "title": "4 slots of 50 ms",
-    "points": [
-        {"users": 2, "requests_per_second": 38.9, "p95_ms": 51.0},
-        {"users": 4, "requests_per_second": 79.1, "p95_ms": 52.0},
-        {"users": 120, "requests_per_second": 79.6, "p95_ms": 1501.0},
-        {"users": 140, "requests_per_second": 79.9, "p95_ms": 1749.0},
-    ],
-    "slo_ms": 300.0,
-    "capacity": 80.0,
-    "found": 140,
-    "true": 120,
-}
-TABLE = {"kind": "table", "title": "numbers", "columns": ["name", "value"], "rows": [["a", "1"], ["bb", "22"]]}
+EVIDENCE: list[Evidence] = [
+    Number("7 of 7", 7),
+    Timeline("two requests", [Span("", 0.0, 0.0, 10.0), Span("", 0.0, 10.0, 20.0)], left_out=3),
+    Histogram("latencies", [Bucket(1.0, 2.0, 1), Bucket(2.0, 3.0, 9)], p50=2.5, p95=2.9, p99=2.9, count=10),
+    HockeyStick(
+        "4 slots of 50 ms",
+        [Point(2, 38.9, 51.0), Point(4, 79.1, 52.0), Point(120, 79.6, 1501.0), Point(140, 79.9, 1749.0)],
+        slo_ms=300.0,
+        capacity=80.0,
+        found=140,
+        true=120,
+    ),
+    Table("numbers", ["name", "value"], [["a", "1"], ["bb", "22"]]),
+]
 
 
 @pytest.fixture
@@ -62,10 +53,11 @@ def run() -> Run:
     checkpoints = []
     for number, verdict in enumerate(get_args(Verdict), start=1):
         checkpoint = Checkpoint(f"1.{number}", f"The {verdict} one", max_points=2, hints=["a hint", "another"])
-        checkpoint.judge(verdict, "seen µ\n  wanted: wanted →" if verdict not in ("passed", "not_run") else "")
         checkpoint.why = "It matters " * 20
-        checkpoint.where = "lab/service.py:41 in predict\n    " + "return " * 30
-        checkpoint.evidence = [{"kind": "number", "text": "7 of 7", "value": 7}, TIMELINE, HISTOGRAM, CURVE, TABLE]
+        where = "lab/service.py:41 in predict\n    " + "return " * 30
+        said = verdict not in ("passed", "not_run")
+        failure = Failure("seen µ" if said else "", "wanted →" if said else "", where=where)
+        checkpoint.settle(Outcome(verdict, failure, evidence=EVIDENCE))
         checkpoints.append(checkpoint)
     exercise = Exercise(1, "a title", "what it is about", checkpoints)
     return Run("your own files", "0123456789ab", 42, "2020-01-01T00:00:00+00:00", {"cores": 2}, [exercise])
@@ -91,15 +83,15 @@ def test_other_json_is_refused(tmp_path: Path) -> None:
         results.read(tmp_path / "x.json")
 
 
-def test_a_message_is_split_into_seen_and_wanted() -> None:
-    """`wanted:` on a line of its own, indented or not, divides a message; without it all of it was seen."""
-    checkpoint = Checkpoint("1.1", "x", 1)
-    checkpoint.judge("failed", "one of two\nand more\n  wanted: two")
-    both = (checkpoint.seen, checkpoint.wanted)
-    checkpoint.judge("failed", "only this")
+def test_the_hint_for_a_failure_comes_before_the_general_ones() -> None:
+    """A failure's own hint is first and stands there once; one that explains itself has neither a why nor other hints."""
+    checkpoint = Checkpoint("1.1", "x", 1, why="because", hints=["general", "own"])
+    checkpoint.settle(Outcome("failed", Failure("one", wanted="two", hint="own")))
+    hinted = (checkpoint.seen, checkpoint.wanted, checkpoint.hints)
+    checkpoint.settle(Outcome("failed", Failure("only this"), explains_itself=True))
 
-    assert both == ("one of two\nand more", "two")
-    assert (checkpoint.seen, checkpoint.wanted) == ("only this", "")
+    assert hinted == ("one", "two", ["own", "general"])
+    assert (checkpoint.message, checkpoint.why, checkpoint.hints) == ("only this", "", [])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from checks.harness.assertions.server_timing import Sandwich, durations, judge, server_timing
-from checks.harness.report.evidence import Show
+from checks.harness.report.evidence import Show, Table
 
 
 def row(took: float, recorded: float, client: float) -> Sandwich:
@@ -24,12 +24,19 @@ def answer(header: str | None) -> httpx.Response:
     return httpx.Response(200, headers=headers, request=httpx.Request("GET", "http://localhost/health"))
 
 
+def table(show: Show) -> Table:
+    """The one table that was shown."""
+    (shown,) = show.evidence
+    assert isinstance(shown, Table)
+    return shown
+
+
 def test_what_lies_in_between_passes() -> None:
     """The bounds themselves and what rounding does to them are fine."""
     show = Show()
     judge(show, "three requests", [row(10, 10, 10), row(10.04, 10.0, 12), row(8, 10.04, 10)])
 
-    assert [line[-1] for line in show.evidence[0]["rows"]] == ["", "", ""]
+    assert [line[-1] for line in table(show).rows] == ["", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -47,8 +54,8 @@ def test_a_broken_one_is_shown_first_with_a_hint_that_fits(broken: Sandwich, oth
     with pytest.raises(AssertionError, match=rf"wanted: model <= recorded <= client\ntry: .*{hint}"):
         judge(show, "some requests", [row(10, 10, 10)] * others + [broken])
 
-    assert show.evidence[0]["rows"][0][-1] == "<- broken"
-    assert len(show.evidence[0]["rows"]) == 4
+    assert table(show).rows[0][-1] == "<- broken"
+    assert len(table(show).rows) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """The numbers and the pictures' data of recorded requests."""
 
 import itertools
-import json
 import random
 
 import pytest
 
-from checks.harness.load.trace import Request, Trace, histogram, percentile, timeline
+from checks.harness.load.percentiles import percentile
+from checks.harness.load.trace import Request, Trace
+from checks.harness.report.evidence import Bucket, Span, Timeline, histogram, timeline
 
 
 def request(scheduled=0.0, sent=None, finished=None, *, status=200, error=None, gave_up=None):
@@ -137,28 +138,21 @@ def test_timeline_rows_are_ms_after_the_earliest():
     """A row tells in ms when it waited and when it worked; without a known start of work all of it is work."""
     picture = timeline([("#2", 10.5, 10.75, 11.0), ("#1", 10.0, None, 10.25)], "two requests")
 
-    assert {
-        "kind": "timeline",
-        "title": "two requests",
-        "unit": "ms",
-        "rows": [
-            {"label": "#2", "wait": 500.0, "work": 750.0, "end": 1000.0},
-            {"label": "#1", "wait": 0.0, "work": 0.0, "end": 250.0},
-        ],
-        "left_out": 0,
-        "note": "",
-    } == picture
+    assert (
+        Timeline("two requests", [Span("#2", 500.0, 750.0, 1000.0), Span("#1", 0.0, 0.0, 250.0)], left_out=0, note="")
+        == picture
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 12, 13, 39, 1000])
 def test_timeline_keeps_an_even_spread(count):
     """Of more than 12 rows 12 are kept, evenly spread with the first and the last; the others are counted."""
     picture = timeline([(str(i), float(i), None, i + 1.0) for i in range(count)], "many")
-    kept = [int(row["label"]) for row in picture["rows"]]
+    kept = [int(row.label) for row in picture.rows]
     gaps = {after - before for before, after in itertools.pairwise(kept)}
 
     assert min(count, 12) == len(set(kept)), "no row twice"
-    assert count - len(kept) == picture["left_out"]
+    assert count - len(kept) == picture.left_out
     assert max(gaps, default=0) - min(gaps, default=0) <= 1, "evenly spread"
     if count:
         assert [0, count - 1] == [kept[0], kept[-1]], "first and last are there"
@@ -171,33 +165,32 @@ def test_histogram_counts_every_sample_once(seed, spread):
     draw = random.Random(seed)
     samples = [0.001 * spread ** draw.random() for _ in range(500)]
     picture = histogram(samples, "latencies")
-    buckets = picture["buckets"]
+    buckets = picture.buckets
 
     assert 12 == len(buckets)
-    assert 500 == sum(bucket["count"] for bucket in buckets) == picture["count"]
-    assert [b["to"] for b in buckets[:-1]] == [b["from"] for b in buckets[1:]], "no gap, no overlap"
+    assert 500 == sum(bucket.count for bucket in buckets) == picture.count
+    assert [b.high for b in buckets[:-1]] == [b.low for b in buckets[1:]], "no gap, no overlap"
     assert pytest.approx([min(samples) * 1000, max(samples) * 1000], abs=1e-3) == [
-        buckets[0]["from"],
-        buckets[-1]["to"],
+        buckets[0].low,
+        buckets[-1].high,
     ]
-    assert round(percentile(samples, 95) * 1000, 3) == picture["p95"]
-    assert picture == json.loads(json.dumps(picture)), "evidence is JSON"
+    assert round(percentile(samples, 95) * 1000, 3) == picture.p95
 
 
 def test_histogram_spacing():
     """Buckets are equally wide, but equally wide in the logarithm for samples that span over 20 times."""
-    near = histogram([0.010 + 0.001 * i for i in range(13)], "near")["buckets"]
-    far = histogram([0.001 * 2**i for i in range(13)], "far")["buckets"]
+    near = histogram([0.010 + 0.001 * i for i in range(13)], "near").buckets
+    far = histogram([0.001 * 2**i for i in range(13)], "far").buckets
 
-    assert pytest.approx([1.0] * 12) == [bucket["to"] - bucket["from"] for bucket in near]
-    assert pytest.approx([2.0] * 12) == [bucket["to"] / bucket["from"] for bucket in far]
+    assert pytest.approx([1.0] * 12) == [bucket.high - bucket.low for bucket in near]
+    assert pytest.approx([2.0] * 12) == [bucket.high / bucket.low for bucket in far]
 
 
 def test_histogram_of_equal_samples_and_of_none():
     """Equal samples share one bucket, and no samples are a histogram without buckets, not an error."""
     equal, empty = histogram([0.05] * 7, "equal"), histogram([], "empty")
 
-    assert [{"from": 50.0, "to": 50.0, "count": 7}] == equal["buckets"]
-    assert [50.0] * 3 == [equal["p50"], equal["p95"], equal["p99"]]
-    assert ([], 0, None) == (empty["buckets"], empty["count"], empty["p99"])
-    assert 3 == sum(bucket["count"] for bucket in histogram([0.0, 0.0, 0.1], "zeros")["buckets"]), "0 has no logarithm"
+    assert [Bucket(50.0, 50.0, 7)] == equal.buckets
+    assert [50.0] * 3 == [equal.p50, equal.p95, equal.p99]
+    assert ([], 0, None) == (empty.buckets, empty.count, empty.p99)
+    assert 3 == sum(bucket.count for bucket in histogram([0.0, 0.0, 0.1], "zeros").buckets), "0 has no logarithm"

@@ -11,7 +11,7 @@ import pytest
 
 from checks.harness.load import loops
 from checks.harness.load.generator import closed_loop, open_loop, schedule
-from checks.harness.load.trace import percentile
+from checks.harness.load.percentiles import percentile
 
 LIMIT = 10.0  # seconds until a server's thread that is stuck fails its test
 

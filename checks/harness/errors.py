@@ -6,6 +6,11 @@ import re
 from dataclasses import dataclass
 
 
+def encodable(text: str) -> str:
+    """The text with lone surrogates spelled out, which no report can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What a learner reads about work that is not right yet: the message of a checkpoint's `assert`.
@@ -18,6 +23,11 @@ class Failure:
     wanted: str = ""
     hint: str = ""
     where: str | None = None
+
+    def __post_init__(self) -> None:
+        """Make every text one that a report can hold."""
+        for name in ("seen", "wanted", "hint"):
+            object.__setattr__(self, name, encodable(getattr(self, name)))
 
     @classmethod
     def parse(cls, text: str, where: str | None = None) -> Failure:

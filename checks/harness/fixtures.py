@@ -23,7 +23,7 @@ from checks.harness.containers.engine import this_run
 from checks.harness.containers.image_build import Builder
 from checks.harness.containers.spec import Files
 from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerError, StubError
-from checks.harness.grading.checkpoints import CHECKPOINT, SHOWN
+from checks.harness.grading.checkpoints import OUTCOME, SHOWN
 from checks.harness.loadtest.locust_run import LoadTests
 from checks.harness.loadtest.targets import Service as TargetService
 from checks.harness.loadtest.targets import Target, target
@@ -186,7 +186,7 @@ def load_test(request: pytest.FixtureRequest, workspace: Workspace, shared: Path
     """`load_test(plan, ...)` runs Locust with the learner's locustfile, or takes what another checkpoint has run."""
     tests = LoadTests(workspace, shared)
     yield tests
-    if request.node.stash[CHECKPOINT].verdict == "inconclusive":
+    if request.node.stash[OUTCOME].verdict == "inconclusive":
         tests.forget()
 
 

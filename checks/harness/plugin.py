@@ -1,27 +1,13 @@
-"""pytest's hooks: which checkpoints run, each in a process of its own, and who tells of it."""
+"""The lab's options and fixtures, and the session that takes part in a pytest run."""
 
 from __future__ import annotations
 
-import io
 import os
-import random
-import re
-import shlex
 import shutil
-import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Generator
-from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
-from _pytest.runner import runtestprotocol
-from _pytest.terminal import TerminalReporter
-from rich.console import Console
 
 from checks.harness.containers.engine import leave_nothing
 from checks.harness.errors import LearnerError
@@ -41,12 +27,7 @@ from checks.harness.fixtures import (
     wall_clock,
 )
 from checks.harness.grading import checkpoints
-from checks.harness.grading.checkpoints import CHECKPOINT, SHOWN
-from checks.harness.grading.runner import Apart, told, unsent
-from checks.harness.grading.verdicts import judge
-from checks.harness.progress import doing
-from checks.harness.report import results
-from checks.harness.report.card import WIDTH, Card
+from checks.harness.grading.session import Session
 from checks.harness.workspace import Workspace, open_workspace
 
 __all__ = [
@@ -65,8 +46,7 @@ __all__ = [
     "wall_clock",
 ]
 
-LAB = pytest.StashKey["Lab"]()
-ORDER = pytest.StashKey[int]()
+SESSION = pytest.StashKey[Session]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,8 +67,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Open the workspace, and put the card in the place of pytest's own report where a learner looks at checkpoints."""
     config.addinivalue_line("markers", checkpoints.MARKER)
     scratch = Path(tempfile.mkdtemp(prefix="lab-", dir=config.option.isolated))
+    path = config.option.results or config.rootpath / ".lab" / "last-run.json"
     if _only_checks(config) and not config.option.isolated:
-        results_path(config).unlink(missing_ok=True)  # a run that never begins must not leave another's results
+        path.unlink(missing_ok=True)  # a run that never begins must not leave another's results
     try:
         workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree")
     except LearnerError as error:
@@ -96,14 +77,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     for name in [name for name in os.environ if name.upper().startswith(("LAB_", "UVICORN_"))]:
         del os.environ[name]  # what a shell happens to export must not change a verdict
-    config.stash[LAB] = Lab(config, workspace, scratch)
-    config.pluginmanager.register(config.stash[LAB], "lab")
-
-
-def results_path(config: pytest.Config) -> Path:
-    """Where this run's results go."""
-    chosen: Path | None = config.option.results
-    return chosen or config.rootpath / ".lab" / "last-run.json"
+    session = Session(config, workspace, scratch, path, with_card=_wants_card(config), clean_up=leave_nothing)
+    config.stash[SESSION] = session
+    config.pluginmanager.register(session, "lab")
 
 
 def _wants_card(config: pytest.Config) -> bool:
@@ -120,209 +96,19 @@ def _only_checks(config: pytest.Config) -> bool:
     return all(path.resolve().is_relative_to(checks) for path in named)
 
 
-class Lab:
-    """One run: the workspace, the results so far, and the card that tells them."""
-
-    def __init__(self, config: pytest.Config, workspace: Workspace, scratch: Path) -> None:
-        self.config = config
-        self.workspace = workspace
-        self.scratch = scratch
-        self.shared: Path = config.option.isolated.parent if config.option.isolated else scratch
-        self.seed: int = config.option.seed if config.option.seed is not None else random.randrange(10**6)
-        self.path = results_path(config)
-        self.apart = Apart(config, workspace, scratch, self.seed)
-        self.run: results.Run | None = None
-        self.started = time.monotonic()
-        self.console = Console(file=sys.stdout, width=WIDTH)
-        self.exit_status: int = pytest.ExitCode.OK
-        self.card: Card | None = None
-        self.pytest_says = io.StringIO()
-        if _wants_card(config):
-            # pytest's own reporter goes on, into a buffer: its last line ends the card, and errors outside of any
-            # checkpoint are shown from there.
-            config.pluginmanager.unregister(name="terminalreporter")
-            config.pluginmanager.register(TerminalReporter(config, self.pytest_says), "terminalreporter")
-            self.card = Card(self.console, all_hints=config.option.hints, all_details=config.option.all_details)
-
-    # -- which checkpoints ------------------------------------------------------------------------------------
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """`-k 2.1` means that checkpoint alone, not 2.10 as well."""
-        for order, item in enumerate(items):
-            checkpoints.adopt(item)
-            item.stash[ORDER] = order
-        if re.fullmatch(r"\d+\.\d+", config.option.keyword or ""):
-            wanted = config.option.keyword
-            config.option.keyword = ""
-            others = [item for item in items if CHECKPOINT not in item.stash or item.stash[CHECKPOINT].id != wanted]
-            if len(others) == len(items):
-                known = ", ".join(item.stash[CHECKPOINT].id for item in items if CHECKPOINT in item.stash)
-                raise pytest.UsageError(f"there is no checkpoint {wanted} among {known}")
-            config.hook.pytest_deselected(items=others)
-            items[:] = [item for item in items if item not in others]
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """From the start all selected checkpoints stand in the results, as not run."""
-        session.items.sort(key=lambda item: item.stash[ORDER])  # what a checkpoint needs runs before it, --ff or not
-        items = [item for item in session.items if CHECKPOINT in item.stash]
-        if not items or self.config.option.isolated:
-            return
-        if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
-            with warnings.catch_warnings():  # a library's own deprecations are not for a learner
-                warnings.simplefilter("ignore")
-                import_module(
-                    "checks.harness.grading.preload"
-                )  # once here instead of once in every checkpoint's process
-        self.run = results.Run(
-            workspace=self.workspace.name,
-            hash=self.workspace.hash,
-            seed=self.seed,
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            machine=_machine(),
-            exercises=checkpoints.exercises(items),
-            options=f" --workspace {shlex.quote(str(self.config.option.workspace))}"
-            if self.config.option.workspace
-            else "",
-        )
-        self._write()
-
-    # -- one checkpoint ---------------------------------------------------------------------------------------
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Run a checkpoint in a process of its own."""
-        if CHECKPOINT not in item.stash:
-            return None
-        if folder := self.config.option.isolated:
-            self.apart.inside_spawned(item, folder)
-        checkpoint = item.stash[CHECKPOINT]
-        self._announce(checkpoint)
-        missing = self._missing(item)
-        if missing:
-            checkpoint.judge("locked", f"needs {', '.join(missing)} first")
-            reports = unsent(item)
-        elif self.config.option.isolation == "none":
-            reports = runtestprotocol(item, log=False)
-        else:
-            reports = self.apart.run(item, self._tick)
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in reports:
-            item.ihook.pytest_runtest_logreport(report=report)
-        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        self._write()
-        if self.card:
-            self._clear()
-            self.card.line(checkpoint)
-        return True
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Turn what a checkpoint ended with into its verdict."""
-        report = yield
-        if CHECKPOINT not in item.stash:
-            return report
-        checkpoint, shown = item.stash[CHECKPOINT], item.stash[SHOWN]
-        checkpoint.seconds += call.duration
-        if call.excinfo is not None and checkpoint.verdict in ("not_run", "passed"):
-            judged = judge(call.excinfo.value, self.workspace)
-            checkpoint.judge(judged.verdict, judged.message)
-            checkpoint.where = judged.where
-            if judged.explains_itself:
-                checkpoint.why, checkpoint.hints = "", []
-        elif call.when == "call" and call.excinfo is None:
-            checkpoint.judge("passed")
-        elif call.when == "teardown" and call.excinfo is not None:
-            report.outcome, report.longrepr = "passed", None  # it has its verdict: this is no second problem
-        checkpoint.evidence = shown.evidence
-        if checkpoint.verdict == "failed":
-            checkpoint.where = checkpoint.where or shown.where
-        return told(report, item)
-
-    def _missing(self, item: pytest.Item) -> list[str]:
-        """What this checkpoint needs that was selected too, and has not passed."""
-        assert self.run
-        verdicts = {c.id: c.verdict for c in self.run.checkpoints}
-        return [need for need in checkpoints.needs(item) if verdicts.get(need, "passed") != "passed"]
-
-    # -- who is told ------------------------------------------------------------------------------------------
-
-    def _announce(self, checkpoint: results.Checkpoint) -> None:
-        if not self.card or not self.run:
-            return
-        exercise = next(e for e in self.run.exercises if checkpoint in e.checkpoints)
-        if exercise.checkpoints[0] is checkpoint:
-            self.card.heading(exercise, self.run)
-        self._running = (checkpoint, time.monotonic())
-        self._tick()
-
-    def _tick(self) -> None:
-        """What runs right now, and for how long, on a line that the next one replaces."""
-        if self.card and self.console.is_terminal and self.config.option.capture != "no":
-            checkpoint, since = self._running
-            what, left = doing(self.shared)
-            text = f"   {checkpoint.id:<5}{(what or checkpoint.title)[:40]:<41}{time.monotonic() - since:.0f} s"
-            text += f", about {max(left, 1):.0f} s left" if left is not None else ""
-            self.console.file.write(f"\r{text}\x1b[K")
-            self.console.file.flush()
-
-    def _clear(self) -> None:
-        if self.console.is_terminal:
-            self.console.file.write("\r\x1b[K")
-
-    def _write(self) -> None:
-        if self.run:
-            self.run.seconds = round(time.monotonic() - self.started, 3)
-            results.write(self.run, self.path)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Success is when every selected checkpoint passed: one that could not be judged is none."""
-        if self.run and session.exitstatus == pytest.ExitCode.OK and not self.run.all_passed:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        self.exit_status = session.exitstatus
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_unconfigure(self) -> None:
-        """The rest of the card, and pytest's own last line."""
-        if self.card:
-            self._clear()
-            said = self.pytest_says.getvalue()
-            judged = self.run is not None and any(c.verdict != "not_run" for c in self.run.checkpoints)
-            if self.run and judged and self.exit_status != pytest.ExitCode.INTERNAL_ERROR:
-                self.card.ending(self.run)
-                if self.exit_status == pytest.ExitCode.INTERRUPTED:
-                    self.console.print("interrupted: the rest was not judged", style="yellow")
-                last = next((line for line in reversed(said.splitlines()) if line.strip("= ")), "")
-                self.console.print(f"\n{last.strip('= ')}", style="dim", highlight=False, markup=False)
-            else:
-                self.console.file.write(said)
-        if not self.config.option.isolated:
-            leave_nothing(self.shared, os.getpid())
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-
 @pytest.fixture
 def workspace(request: pytest.FixtureRequest) -> Workspace:
     """Whose files are judged."""
-    return request.config.stash[LAB].workspace
+    return request.config.stash[SESSION].workspace
 
 
 @pytest.fixture
 def shared(request: pytest.FixtureRequest) -> Path:
     """A folder that all checkpoints of this run share."""
-    return request.config.stash[LAB].shared
+    return request.config.stash[SESSION].shared
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """This run's seed."""
-    return request.config.stash[LAB].seed
-
-
-def _machine() -> dict[str, Any]:
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    python = ".".join(map(str, sys.version_info[:3]))
-    return {"cores": os.cpu_count(), "platform": sys.platform, "python": python, "load": load}
+    return request.config.stash[SESSION].seed

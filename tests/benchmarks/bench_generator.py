@@ -22,7 +22,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.load.generator import closed_loop, open_loop
-from checks.harness.load.trace import percentile
+from checks.harness.load.percentiles import percentile
 from checks.harness.processes.servers import free_port
 
 CONNECTIONS = 32
@@ -34,7 +34,7 @@ IDLE_LAG = 0.002  # seconds: on a machine that is idle but for the server and th
 
 SLEEPER = f"""
 import time
-from checks.harness.load.trace import percentile
+from checks.harness.load.percentiles import percentile
 from checks.harness.load.generator import schedule
 
 started, lags = time.perf_counter(), []

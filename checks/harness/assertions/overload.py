@@ -11,7 +11,8 @@ from statistics import median
 
 from checks.harness.apps.slots import FORGET
 from checks.harness.load.generator import closed_loop, open_loop
-from checks.harness.load.trace import MS, Trace, percentile
+from checks.harness.load.percentiles import percentile
+from checks.harness.load.trace import MS, Trace
 
 IN_TIME = 5
 """Service times within which an answer is of use, counted from when the request was due."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from checks.harness.cell.inprocess import Pending
 from checks.harness.cell.probe import Call, Probe
-from checks.harness.load.trace import MS, timeline
-from checks.harness.report.evidence import Show
+from checks.harness.load.trace import MS
+from checks.harness.report.evidence import Show, Timeline, timeline
 
 if TYPE_CHECKING:
     import httpx
@@ -99,7 +99,7 @@ def _hint(broken: Sandwich, requests: int) -> str:
     return "Keep the start in a local variable: what is kept on the middleware belongs to whoever came last."
 
 
-def staircase(found: Sequence[Sandwich], title: str) -> dict[str, Any]:
+def staircase(found: Sequence[Sandwich], title: str) -> Timeline:
     """The picture of requests that wait for a thread and then work."""
     rows = [("", one.request.sent, one.model.entered, one.request.finished or one.request.sent) for one in found]
     return timeline(rows, title)

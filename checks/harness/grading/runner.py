@@ -5,24 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from _pytest.runner import runtestprotocol
+from pydantic import TypeAdapter
 
 from checks.harness.cell.standstill import stacks
-from checks.harness.errors import LearnerError
+from checks.harness.errors import Failure, LearnerError
 from checks.harness.grading import isolation
-from checks.harness.grading.checkpoints import CHECKPOINT, SHOWN, deadline
-from checks.harness.grading.verdicts import Judged
-from checks.harness.report.results import Checkpoint, Verdict
+from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, deadline
+from checks.harness.report.results import Outcome, Verdict
+from checks.harness.source_lines import SourceLines
 from checks.harness.workspace import Workspace
 
 IMPORT_SECONDS = 10.0
@@ -33,8 +33,24 @@ REQUEST_LOGGED = '"event": "request"'
 """What their service logs of each request would hide what they printed to find a mistake."""
 
 
-class Apart:
-    """How checkpoints are kept apart in this run."""
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the process of a checkpoint sends: its outcome, pytest's reports, and the module whose import hung."""
+
+    outcome: Outcome
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    hung_import: str | None = None
+
+
+_SENT = TypeAdapter(Sent)
+
+
+def _bytes(sent: Sent) -> bytes:
+    return json.dumps(_SENT.dump_python(sent, by_alias=True)).encode()
+
+
+class Runner:
+    """How the checkpoints of this run are kept apart."""
 
     def __init__(self, config: pytest.Config, workspace: Workspace, scratch: Path, seed: int) -> None:
         self.config = config
@@ -42,34 +58,26 @@ class Apart:
         self.scratch = scratch
         self.seed = seed
 
-    def run(self, item: pytest.Item, tick: Callable[[], None]) -> list[pytest.TestReport]:
-        """Run it until it is conclusive, at most so often; `tick` is called meanwhile."""
-        checkpoint = item.stash[CHECKPOINT]
+    def run(self, item: pytest.Item, tick: Callable[[], None]) -> tuple[Outcome, list[pytest.TestReport]]:
+        """Run it until it is conclusive, at most `TRIES` times; `tick` is called meanwhile."""
         for _ in range(TRIES):
-            checkpoint.judge("not_run")
-            reports = self._once(item, tick)
-            if checkpoint.verdict != "inconclusive":
+            outcome, reports = self._once(item, tick)
+            if outcome.verdict != "inconclusive":
                 break
-        return reports
+        return outcome, reports
 
-    def _once(self, item: pytest.Item, tick: Callable[[], None]) -> list[pytest.TestReport]:
-        checkpoint = item.stash[CHECKPOINT]
+    def _once(self, item: pytest.Item, tick: Callable[[], None]) -> tuple[Outcome, list[pytest.TestReport]]:
         folder = Path(tempfile.mkdtemp(dir=self.scratch))
         ending = self._process(item, folder, tick)
-        told: dict[str, Any] = json.loads(ending.payload or b"{}")
-        if "checkpoint" in told:
-            for name, value in told["checkpoint"].items():
-                setattr(checkpoint, name, value)
-            if hung := told.get("hung_import"):
-                self.workspace.hung_imports[hung] = checkpoint.message
+        if ending.payload:
+            sent = _SENT.validate_python(json.loads(ending.payload))
+            if sent.hung_import:
+                self.workspace.hung_imports[sent.hung_import] = sent.outcome.failure.seen
         else:
-            judged = _ended_badly(ending, self.workspace)
-            checkpoint.judge(judged.verdict, judged.message)
-            checkpoint.where = judged.where
-        checkpoint.seconds = round(ending.seconds, 3)
+            sent = Sent(_ended_badly(ending, self.workspace))
         printed = [line[:OUTPUT_COLUMNS] for line in ending.output.splitlines() if REQUEST_LOGGED not in line]
-        checkpoint.output = "\n".join(printed[-OUTPUT_LINES:])
-        return self._loaded(told.get("reports", [])) or unsent(item)
+        outcome = replace(sent.outcome, seconds=ending.seconds, output="\n".join(printed[-OUTPUT_LINES:]))
+        return outcome, self._loaded(sent.reports) or unsent(item, outcome)
 
     def _process(self, item: pytest.Item, folder: Path, tick: Callable[[], None]) -> isolation.Ending:
         way, seconds = self.config.option.isolation, deadline(item)
@@ -124,19 +132,18 @@ class Apart:
 
     def _inside(self, item: pytest.Item, send: isolation.Send, folder: Path) -> None:
         """Run it, and send its reports and its results; the watchdog sends them if it takes too long."""
-        checkpoint, shown = item.stash[CHECKPOINT], item.stash[SHOWN]
 
         def late(what: str, starved: bool) -> None:
+            said = f"too busy a machine to {what}" if starved else f"your code did not {what}"
+            where = self.workspace.where_first(stacks(threading.main_thread().ident))
             verdict: Verdict = "inconclusive" if starved else "failed"
-            checkpoint.judge(verdict, f"too busy a machine to {what}" if starved else f"your code did not {what}")
-            checkpoint.where = self.workspace.where_first(stacks(threading.main_thread().ident))
-            checkpoint.evidence = shown.evidence
+            outcome = Outcome(verdict, Failure(said, where=where), evidence=item.stash[SHOWN].evidence)
             hung = what.split()[2] if what.startswith("finish importing") and not starved else None
-            send(json.dumps({"checkpoint": asdict(checkpoint), "hung_import": hung}).encode())
+            send(_bytes(Sent(outcome, hung_import=hung)))
             os._exit(1)
 
         def no_debugger(*_: object, **__: object) -> None:
-            raise LearnerError("breakpoint() was called, and nobody is at the keyboard here\nwanted: no breakpoint")
+            raise LearnerError("breakpoint() was called, and nobody is at the keyboard here", wanted="no breakpoint")
 
         sys.breakpointhook = no_debugger
         watchdog = isolation.Watchdog(deadline(item), folder / "stacks", late)
@@ -148,45 +155,41 @@ class Apart:
         with contextlib.suppress(Exception):  # a learner's code may have closed them
             sys.stdout.flush()
             sys.stderr.flush()
-        send(json.dumps({"reports": reports, "checkpoint": asdict(checkpoint)}).encode())
+        send(_bytes(Sent(item.stash[OUTCOME], reports)))
 
 
-def unsent(item: pytest.Item) -> list[pytest.TestReport]:
+def unsent(item: pytest.Item, outcome: Outcome) -> list[pytest.TestReport]:
     """Reports for a checkpoint that sent none; pytest's plugins wait for all three phases."""
-    words: dict[Any, str | None] = {"setup": None, "call": item.stash[CHECKPOINT].message, "teardown": None}
+    words: dict[Any, str | None] = {"setup": None, "call": str(outcome.failure), "teardown": None}
     reports = [
         pytest.TestReport(
             item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed" if said else "passed", said, when
         )
         for when, said in words.items()
     ]
-    return [told(report, item) for report in reports]
+    return [with_verdict(report, item, outcome) for report in reports]
 
 
-def told(report: pytest.TestReport, item: pytest.Item) -> pytest.TestReport:
+def with_verdict(report: pytest.TestReport, item: pytest.Item, outcome: Outcome) -> pytest.TestReport:
     """A report with pytest's word for the verdict, and the lab's own for `--junitxml`."""
-    checkpoint: Checkpoint = item.stash[CHECKPOINT]
-    properties = {"checkpoint": checkpoint.id, "points": checkpoint.points, "verdict": checkpoint.verdict}
-    report.user_properties = [*properties.items()]
-    if report.failed and checkpoint.verdict in ("locked", "inconclusive"):
+    checkpoint = item.stash[CHECKPOINT]
+    points = checkpoint.max_points if outcome.verdict == "passed" else 0
+    report.user_properties = [("checkpoint", checkpoint.id), ("points", points), ("verdict", outcome.verdict)]
+    if report.failed and outcome.verdict in ("locked", "inconclusive"):
         report.outcome = "skipped"
-        report.longrepr = (str(item.path), item.location[1] or 0, f"{checkpoint.verdict}: {checkpoint.message}")
+        report.longrepr = (str(item.path), item.location[1] or 0, f"{outcome.verdict}: {outcome.failure}")
     return report
 
 
-def _ended_badly(ending: isolation.Ending, workspace: Workspace) -> Judged:
+def _ended_badly(ending: isolation.Ending, lines: SourceLines) -> Outcome:
     """A process that sent nothing: it hung beyond its own watchdog's reach, or it ended itself."""
     if "INTERNALERROR" in ending.output:
-        return Judged("lab_error", ending.output)
+        return Outcome("lab_error", Failure(ending.output))
     if "Timeout" in ending.stacks:
-        frames = re.findall(r'File "([^"]+)", line (\d+) in (\S+)', ending.stacks)
-        lines = (
-            f"{Path(path).relative_to(workspace.tree).as_posix()}:{line} in {function}"
-            for path, line, function in frames
-            if Path(path).is_relative_to(workspace.tree / "lab")
-        )
-        message = f"your code did not finish within {ending.seconds:.0f} s, and let nothing else run meanwhile"
-        return Judged("failed", message, next(lines, None))
+        said = f"your code did not finish within {ending.seconds:.0f} s, and let nothing else run meanwhile"
+        return Outcome("failed", Failure(said, where=lines.where_printed(ending.stacks, innermost_last=False)))
     if ending.exit_code is not None and ending.exit_code < 0:
-        return Judged("failed", f"the process that ran your code was killed (signal {-ending.exit_code})")
-    return Judged("failed", f"your code ended its own process with exit code {ending.exit_code} (os._exit?)")
+        said = f"the process that ran your code was killed (signal {-ending.exit_code})"
+    else:
+        said = f"your code ended its own process with exit code {ending.exit_code} (os._exit?)"
+    return Outcome("failed", Failure(said))

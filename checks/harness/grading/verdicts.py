@@ -5,69 +5,53 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from types import ModuleType
 
 from _pytest.outcomes import Failed
 
-from checks.harness.errors import (
-    Inconclusive,
-    LearnerError,
-    NoAnswer,
-    NotChecked,
-    ServerDied,
-    ServerNotReady,
-    StubError,
-    describe,
-)
-from checks.harness.report.results import Verdict
-from checks.harness.workspace import Workspace
+from checks.harness.errors import Failure, Inconclusive, LearnerError, NotChecked, StubError, describe
+from checks.harness.report.results import Outcome
+from checks.harness.source_lines import SourceLines
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A verdict, what is said with it, and the learner's line where one matters."""
-
-    verdict: Verdict
-    message: str
-    where: str | None = None
-    explains_itself: bool = False
-    """No reason why and no hint can add to it."""
-
-
-def judge(error: BaseException, workspace: Workspace) -> Judged:
+def outcome_of(error: BaseException, lines: SourceLines) -> Outcome:
     """What an exception that ended a checkpoint says about the learner's code.
 
     Only what is surely the learner's counts as *failed*; what is left is *lab error*, with its traceback.
     """
     for cause in _causes(error):
-        where = workspace.where_raised(cause.__traceback__)
+        where = lines.where_raised(cause.__traceback__)
         match cause:
             case NotImplementedError() if where:
-                return Judged("not_started", str(cause) or "a stub that is still to be filled in", where)
+                return Outcome(
+                    "not_started", Failure(str(cause) or "a stub that is still to be filled in", where=where)
+                )
             case StubError():
-                return Judged("not_started", str(cause), cause.where)
+                return Outcome("not_started", cause.failure)
             case Inconclusive():
-                return Judged("inconclusive", str(cause))
+                return Outcome("inconclusive", Failure(str(cause)))
             case NotChecked():
-                return Judged("locked", str(cause), explains_itself=True)
+                return Outcome("locked", Failure.parse(str(cause)), explains_itself=True)
             case LearnerError():
-                return Judged("failed", str(cause), cause.where or where, cause.explains_itself)
-            case NoAnswer():
-                return Judged("failed", str(cause), cause.where or where)
-            case ServerDied() | ServerNotReady():
-                return Judged("failed", str(cause), where)
+                return _failed(cause.failure, where, explains_itself=cause.explains_itself)
             case Failed():
-                return Judged("failed", str(cause.msg))
+                return _failed(Failure(str(cause.msg)))
+            case AssertionError(args=[Failure() as failure]):
+                return _failed(failure)
             case AssertionError() if not where:
                 # pytest's rewriting appends the compared values: the message already says them in words.
-                return Judged("failed", str(cause).partition("\nassert ")[0])
-    where = workspace.where_raised(error.__traceback__)
-    if where:
-        return Judged("failed", f"your code raised {describe(error)}", where)
+                return _failed(Failure.parse(str(cause).partition("\nassert ")[0]))
+    if where := lines.where_raised(error.__traceback__):
+        return _failed(Failure(f"your code raised {describe(error)}"), where)
     if mismatch := _mismatch(error):
-        return Judged("failed", mismatch, explains_itself=True)
-    return Judged("lab_error", "".join(traceback.format_exception(error)).strip())
+        return _failed(mismatch, explains_itself=True)
+    return Outcome("lab_error", Failure("".join(traceback.format_exception(error)).strip()))
+
+
+def _failed(failure: Failure, where: str | None = None, *, explains_itself: bool = False) -> Outcome:
+    """A failure, at `where` when it names no line of its own."""
+    return Outcome("failed", replace(failure, where=failure.where or where), explains_itself=explains_itself)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -80,7 +64,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield from _causes(error.__cause__)
 
 
-def _mismatch(error: BaseException) -> str | None:
+def _mismatch(error: BaseException) -> Failure | None:
     """A name that the learner's code should have, or a signature that it should keep to."""
     if isinstance(error, AttributeError):
         owner = error.obj
@@ -89,7 +73,7 @@ def _mismatch(error: BaseException) -> str | None:
             kind = owner if isinstance(owner, type) else type(owner)
             inside = "" if isinstance(owner, ModuleType) else f" in {kind.__name__}"
             path = module.replace(".", "/") + ".py"
-            return f"{path} has no `{error.name}`{inside}\nwanted: the name as the stub had it"
+            return Failure(f"{path} has no `{error.name}`{inside}", wanted="the name as the stub had it")
     if isinstance(error, TypeError) and re.match(r"[\w.<>]+\(\) (got|missing|takes)", str(error)):
-        return f"calling your code does not work: {error}\nwanted: the parameters as the stub had them"
+        return Failure(f"calling your code does not work: {error}", wanted="the parameters as the stub had them")
     return None

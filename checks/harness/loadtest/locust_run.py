@@ -16,7 +16,7 @@ from pathlib import Path
 
 from checks.harness import ROOT
 from checks.harness.errors import Inconclusive, LearnerError, StubError
-from checks.harness.load.trace import percentile
+from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.recording import LATE, Plan, Recording, recording
 from checks.harness.loadtest.targets import Target, target
 from checks.harness.processes.process_group import run_guarded

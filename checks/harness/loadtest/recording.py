@@ -10,8 +10,9 @@ from statistics import fmean, median
 from typing import Any
 
 from checks.harness.errors import LearnerError, StubError
-from checks.harness.load.trace import percentile
+from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.targets import Arrival, Service
+from checks.harness.report.evidence import HockeyStick, Point
 from checks.harness.workspace import Workspace
 
 LATE = 0.1
@@ -168,17 +169,10 @@ class Recording:
 
 def hockey_stick(
     title: str, plateaus: Sequence[Plateau], *, slo_ms: float, capacity: float, found: int | None, true: int | None
-) -> dict[str, Any]:
-    """Evidence for a picture of throughput (requests/s) and p95 over users: flat and rising, where the service breaks.
-
-    `capacity` is what the target can answer in requests/s; `found` and `true` are users at the breaking point.
-    """
-    points = [
-        {"users": p.users, "requests_per_second": round(p.requests_per_second, 1), "p95_ms": round(p.p95_ms, 1)}
-        for p in plateaus
-    ]
-    told = {"slo_ms": slo_ms, "capacity": capacity, "found": found, "true": true}
-    return {"kind": "curve", "title": title, "points": points, **told}
+) -> HockeyStick:
+    """The picture of what came of each number of users."""
+    points = [Point(p.users, round(p.requests_per_second, 1), round(p.p95_ms, 1)) for p in plateaus]
+    return HockeyStick(title, points, slo_ms, capacity, found, true)
 
 
 def recording(

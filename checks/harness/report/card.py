@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from checks.harness.report.evidence import Number
 from checks.harness.report.pictures import draw
 from checks.harness.report.results import Checkpoint, Exercise, Run
 
@@ -102,7 +103,7 @@ class Card:
 
     def _celebrate(self, run: Run) -> None:
         """All green: what the last checkpoint with a picture measured, which is what the exercise was for."""
-        last = [c for c in run.checkpoints if any(e["kind"] != "number" for e in c.evidence)][-1:]
+        last = [c for c in run.checkpoints if any(not isinstance(e, Number) for e in c.evidence)][-1:]
         for checkpoint in last:
             for evidence in checkpoint.evidence:
                 for drawn in draw(evidence, ascii_only=self._ascii):
@@ -112,8 +113,8 @@ class Card:
         if checkpoint.verdict in ("failed", "inconclusive", "locked") and checkpoint.seen:
             return checkpoint.seen.splitlines()[0]
         if checkpoint.verdict == "passed":
-            numbers = [e["text"] for e in checkpoint.evidence if e["kind"] == "number"]
-            return str(numbers[0]) if numbers else ""
+            numbers = [e.text for e in checkpoint.evidence if isinstance(e, Number)]
+            return numbers[0] if numbers else ""
         return MARKS[checkpoint.verdict][3]
 
     def _field(self, name: str, text: str) -> None:

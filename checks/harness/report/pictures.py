@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from rich.text import Text
+
+from checks.harness.report.evidence import Evidence, Histogram, HockeyStick, Number, Table, Timeline
 
 LABEL = 8
 BAR = 48
@@ -15,31 +14,40 @@ CURVE = 24
 """Columns of each of the two bars of a curve."""
 
 
-def draw(evidence: dict[str, Any], *, ascii_only: bool) -> list[Text]:
-    """One piece of evidence as lines; nothing for a kind that has no picture."""
-    drawing = _DRAWINGS.get(evidence["kind"])
-    return drawing(evidence, ascii_only) if drawing else []
+def draw(evidence: Evidence, *, ascii_only: bool) -> list[Text]:
+    """One piece of evidence as lines; none for a number, which stands in the checkpoint's row."""
+    match evidence:
+        case Timeline():
+            return _timeline(evidence, ascii_only)
+        case Histogram():
+            return _histogram(evidence, ascii_only)
+        case Table():
+            return _table(evidence)
+        case HockeyStick():
+            return _hockey_stick(evidence, ascii_only)
+        case Number():
+            return []
 
 
-def _timeline(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:
+def _timeline(evidence: Timeline, ascii_only: bool) -> list[Text]:
     """Waiting and working of each request on one time axis."""
     waiting, working, edge = (".", "#", "|") if ascii_only else ("░", "█", "│")
-    rows = evidence["rows"]
-    end = max((row["end"] for row in rows), default=0.0) or 1.0
-    label = LABEL if any(row["label"] for row in rows) else 0
-    lines = [Text(evidence["title"], style="bold")]
+    rows = evidence.rows
+    end = max((row.end for row in rows), default=0.0) or 1.0
+    label = LABEL if any(row.label for row in rows) else 0
+    lines = [Text(evidence.title, style="bold")]
     for row in rows:
-        start, work, stop = (_column(row[key], end) for key in ("wait", "work", "end"))
-        stop = max(stop, work + 1) if row["end"] > row["work"] else stop
-        stop, work = min(stop, BAR), min(work, BAR - 1) if row["end"] > row["work"] else min(work, BAR)
+        start, work, stop = (_column(ms, end) for ms in (row.wait, row.work, row.end))
+        stop = max(stop, work + 1) if row.end > row.work else stop
+        stop, work = min(stop, BAR), min(work, BAR - 1) if row.end > row.work else min(work, BAR)
         bar = Text(" " * start)
         bar.append(waiting * (work - start), style="yellow")
         bar.append(working * (stop - work), style="cyan")
         bar.pad_right(BAR - len(bar))
-        lines.append(Text(f"{row['label']:>{label}} {edge}").append_text(bar).append(f"{edge} {row['end']:.0f} ms"))
-    if evidence.get("left_out"):
-        lines.append(Text(f"{'':>{label}} and {evidence['left_out']} more between them", style="dim"))
-    note = f" ({evidence['note']})" if evidence.get("note") else ""
+        lines.append(Text(f"{row.label:>{label}} {edge}").append_text(bar).append(f"{edge} {row.end:.0f} ms"))
+    if evidence.left_out:
+        lines.append(Text(f"{'':>{label}} and {evidence.left_out} more between them", style="dim"))
+    note = f" ({evidence.note})" if evidence.note else ""
     lines.append(Text(f"{'':>{label}} {waiting} waiting  {working} in the model{note}", style="dim"))
     return lines
 
@@ -48,25 +56,26 @@ def _column(ms: float, end: float) -> int:
     return round(max(ms, 0.0) / end * BAR)
 
 
-def _histogram(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:
+def _histogram(evidence: Histogram, ascii_only: bool) -> list[Text]:
     """How many requests took how long."""
     full = "#" if ascii_only else "█"
-    most = max((bucket["count"] for bucket in evidence["buckets"]), default=0) or 1
-    lines = [Text(evidence["title"], style="bold")]
-    for bucket in evidence["buckets"]:
-        bar = full * -(-bucket["count"] * BAR // most)
-        edges = f"{bucket['from']:.4g}-{bucket['to']:.4g} ms"
-        lines.append(Text(f"{edges:>18} ").append(bar, style="cyan").append(f" {bucket['count']}"))
-    percentiles = "  ".join(f"{name} {evidence[name]:.4g} ms" for name in ("p50", "p95", "p99"))
+    most = max((bucket.count for bucket in evidence.buckets), default=0) or 1
+    lines = [Text(evidence.title, style="bold")]
+    for bucket in evidence.buckets:
+        bar = full * -(-bucket.count * BAR // most)
+        edges = f"{bucket.low:.4g}-{bucket.high:.4g} ms"
+        lines.append(Text(f"{edges:>18} ").append(bar, style="cyan").append(f" {bucket.count}"))
+    named = (("p50", evidence.p50), ("p95", evidence.p95), ("p99", evidence.p99))
+    percentiles = "  ".join(f"{name} {ms:.4g} ms" for name, ms in named if ms is not None)
     lines.append(Text(f"{'':>18} {percentiles}", style="dim"))
     return lines
 
 
-def _table(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:  # noqa: ARG001 - all drawings look alike
+def _table(evidence: Table) -> list[Text]:
     """Columns side by side, the first to the left and the others to the right."""
-    rows = [evidence["columns"], *[[str(cell) for cell in row] for row in evidence["rows"]]]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(evidence["columns"]))]
-    lines = [Text(evidence["title"], style="bold")]
+    rows = [evidence.columns, *evidence.rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(evidence.columns))]
+    lines = [Text(evidence.title, style="bold")]
     for number, row in enumerate(rows):
         cells = [
             cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
@@ -75,29 +84,29 @@ def _table(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:  # noqa: A
     return lines
 
 
-def _curve(evidence: dict[str, Any], ascii_only: bool) -> list[Text]:
+def _hockey_stick(evidence: HockeyStick, ascii_only: bool) -> list[Text]:
     """Throughput and p95 over users, side by side: a hockey stick lies on its side."""
     full, limit = ("#", "|") if ascii_only else ("█", "┊")
-    points, slo, capacity = evidence["points"], evidence["slo_ms"], evidence["capacity"]
-    fastest = max([capacity, *(point["requests_per_second"] for point in points)])
-    slowest = max([slo, *(point["p95_ms"] for point in points)])
-    lines = [Text(evidence["title"], style="bold")]
+    points, slo, capacity = evidence.points, evidence.slo_ms, evidence.capacity
+    fastest = max([capacity, *(point.requests_per_second for point in points)])
+    slowest = max([slo, *(point.p95_ms for point in points)])
+    lines = [Text(evidence.title, style="bold")]
     lines.append(Text(f"{'users':>5}  {'requests/s':<{CURVE + 6}}  p95 in ms", style="dim"))
     for point in points:
-        throughput = _bar(point["requests_per_second"], capacity, fastest, full, limit, "cyan")
-        latency = _bar(point["p95_ms"], slo, slowest, full, limit, "yellow" if point["p95_ms"] > slo else "cyan")
-        line = Text(f"{point['users']:>5}  ").append_text(throughput)
-        line.append(f"{point['requests_per_second']:>6.0f}  ").append_text(latency)
-        line.append(f"{point['p95_ms']:>6.0f}").append(_marks(evidence, point["users"]), style="bold")
+        throughput = _bar(point.requests_per_second, capacity, fastest, full, limit, "cyan")
+        latency = _bar(point.p95_ms, slo, slowest, full, limit, "yellow" if point.p95_ms > slo else "cyan")
+        line = Text(f"{point.users:>5}  ").append_text(throughput)
+        line.append(f"{point.requests_per_second:>6.0f}  ").append_text(latency)
+        line.append(f"{point.p95_ms:>6.0f}").append(_marks(evidence, point.users), style="bold")
         lines.append(line)
     words = f"{limit} capacity {capacity:.0f} requests/s"
     lines.append(Text(f"{'':>7}{words:<{CURVE + 6}}  {limit} SLO {slo:.0f} ms", style="dim"))
     return lines
 
 
-def _marks(evidence: dict[str, Any], users: int) -> str:
+def _marks(evidence: HockeyStick, users: int) -> str:
     """Whether the breaking point is here: as it was found, as it truly is, or both."""
-    marks = [name for name in ("found", "true") if evidence[name] == users]
+    marks = [name for name in ("found", "true") if getattr(evidence, name) == users]
     return {0: "", 1: f" {''.join(marks)}", 2: " breaks"}[len(marks)]
 
 
@@ -106,11 +115,3 @@ def _bar(value: float, mark: float, most: float, full: str, limit: str, style: s
     length, at = round(value / most * (CURVE - 1)), round(mark / most * (CURVE - 1))
     bar = Text((full * length).ljust(CURVE), style=style)
     return Text.assemble(bar[:at], (limit, "bold"), bar[at + 1 :])
-
-
-_DRAWINGS: dict[str, Callable[[dict[str, Any], bool], list[Text]]] = {
-    "timeline": _timeline,
-    "histogram": _histogram,
-    "table": _table,
-    "curve": _curve,
-}

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from checks.harness.errors import Failure
+from checks.harness.report.evidence import Evidence
 
 Verdict = Literal["not_run", "passed", "failed", "not_started", "locked", "inconclusive", "lab_error"]
-Evidence = dict[str, Any]
-"""`{"kind": "number" | "timeline" | "histogram" | "table" | "curve", ...}`, as `evidence.Show` collects it."""
 
 SCHEMA = "lab-results/v1"
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a checkpoint: its verdict, what is said of it, and what was seen on the way.
+
+    `explains_itself`: neither the checkpoint's reason why nor its general hints can add to the failure. `output` is the
+    last lines that the learner's code printed.
+    """
+
+    verdict: Verdict
+    failure: Failure = field(default_factory=lambda: Failure(""))
+    explains_itself: bool = False
+    evidence: list[Evidence] = field(default_factory=list)
+    seconds: float = 0.0
+    output: str = ""
+
+
 @dataclass(slots=True)
 class Checkpoint:
-    """One checkpoint: `seen`, `wanted` and `message` (both, or the one sentence there is) are for a learner to read."""
+    """One checkpoint: what its file says of it, then what `settle` took from its outcome.
+
+    `message` is `seen`, `wanted` and the hint for this very failure as one text.
+    """
 
     id: str
     title: str
@@ -35,22 +56,18 @@ class Checkpoint:
     hints: list[str] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     output: str = ""
-    """The last lines that the learner's code printed."""
 
-    def judge(self, verdict: Verdict, message: str = "") -> None:
-        """Set the verdict, the points that follow from it, and what is said.
-
-        That is what was seen; then, on lines of their own, `wanted: ` what was wanted and `try: ` a hint that fits.
-        """
-        assert verdict in get_args(Verdict)
-        message = message.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no place in a report
-        self.verdict = verdict
-        self.points = self.max_points if verdict == "passed" else 0
-        self.message = message
-        said, *hint = re.split(r"\n\s*try: ", message, maxsplit=1)  # pytest indents the lines of a message
-        seen, *wanted = re.split(r"\n\s*wanted: ", said, maxsplit=1)
-        self.seen, self.wanted = seen.strip(), "".join(wanted).strip()
-        self.hints = [*(one.strip() for one in hint), *(one for one in self.hints if one.strip() not in "".join(hint))]
+    def settle(self, outcome: Outcome) -> None:
+        """Take over what became of it. The hint for this very failure comes before the general ones."""
+        failure = outcome.failure
+        self.verdict = outcome.verdict
+        self.points = self.max_points if outcome.verdict == "passed" else 0
+        self.seen, self.wanted, self.message, self.where = failure.seen, failure.wanted, str(failure), failure.where
+        general = [] if outcome.explains_itself else self.hints
+        self.hints = [*filter(None, [failure.hint]), *(hint for hint in general if hint != failure.hint)]
+        self.why = "" if outcome.explains_itself else self.why
+        self.evidence, self.output = outcome.evidence, outcome.output
+        self.seconds = round(outcome.seconds, 3)
 
 
 @dataclass(slots=True)
@@ -98,15 +115,17 @@ class Run:
         return all(c.verdict == "passed" for c in self.checkpoints)
 
 
+_RUN = TypeAdapter(Run)
+
+
 def write(run: Run, path: Path) -> None:
     """Write the run as JSON, at once or not at all: a reader never sees half a file."""
-    exercises = [
-        {**asdict(exercise), "points": exercise.points, "max_points": exercise.max_points} for exercise in run.exercises
-    ]
-    text = json.dumps({"schema": SCHEMA, **asdict(run), "exercises": exercises}, indent=1)
+    told = _RUN.dump_python(run, mode="json", by_alias=True)
+    for exercise, written in zip(run.exercises, told["exercises"], strict=True):
+        written |= {"points": exercise.points, "max_points": exercise.max_points}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text + "\n", encoding="utf-8")
+    partial.write_text(json.dumps({"schema": SCHEMA, **told}, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
 
 
@@ -115,11 +134,4 @@ def read(path: Path) -> Run:
     told = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(told, dict) or told.pop("schema", None) != SCHEMA:
         raise ValueError(f"{path} holds no results of the lab ({SCHEMA})")
-    exercises = [_exercise(exercise) for exercise in told.pop("exercises")]
-    return Run(exercises=exercises, **told)
-
-
-def _exercise(told: dict[str, Any]) -> Exercise:
-    checkpoints = [Checkpoint(**checkpoint) for checkpoint in told.pop("checkpoints")]
-    known = {f.name for f in fields(Exercise)}
-    return Exercise(checkpoints=checkpoints, **{key: value for key, value in told.items() if key in known})
+    return _RUN.validate_python(told)
