@@ -84,7 +84,7 @@ def test_other_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_hint_for_a_failure_comes_before_the_general_ones() -> None:
-    """A failure's own hint is first and stands there once; one that explains itself has neither a why nor other hints."""
+    """A failure's own hint comes first and once; one that explains itself has neither a why nor other hints."""
     checkpoint = Checkpoint("1.1", "x", 1, why="because", hints=["general", "own"])
     checkpoint.settle(Outcome("failed", Failure("one", wanted="two", hint="own")))
     hinted = (checkpoint.seen, checkpoint.wanted, checkpoint.hints)
