@@ -6,9 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from checks.harness.loadtest.targets import Answer, Service, target
-from checks.harness.load.trace import Request, percentile
 from checks.harness.load.generator import closed_loop, open_loop
+from checks.harness.load.trace import Request, percentile
+from checks.harness.loadtest.targets import Answer, Service, target
 
 SLOTS, SECONDS = 4, 0.05
 """The service: so many requests at a time, so long each. Its capacity is 80 requests/s."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from checks.harness import watch as watch_module
+from checks.harness.cell import standstill as watch_module
 from checks.harness.cell.standstill import SleepSpy, Watch, WatchedLoop, stacks
 
 

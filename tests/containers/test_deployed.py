@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from checks.harness import running as module
+from checks.harness.containers import deployed as module
 from checks.harness.containers.deployed import Ended, last_lines, until_it_answers
 from checks.harness.errors import Inconclusive, LearnerError
 from checks.harness.processes.servers import free_port
