@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import httptools
 
-if TYPE_CHECKING:
-    from checks.harness.load.loops import Load
-
 IDLE = -1
 """In place of a request's number: the connection carries none."""
+
+
+class Load(Protocol):
+    """What a connection needs of its load: see `loops.Load`."""
+
+    wire: Callable[[int], bytes]
+    keep_bodies: bool
+    alive: int
+
+    def answered(self, connection: Connection, now: float, /) -> None:
+        """Take note of a whole answer, whose last byte came now."""
+
+    def broken(self, connection: Connection, words: str, /) -> None:
+        """Take note of a request that gets no whole answer."""
+
+    def lost(self, connection: Connection, error: Exception | None, /) -> None:
+        """Take note of a closed connection."""
 
 
 class Connection(asyncio.Protocol):
     """One TCP connection, which carries one request at a time: the hot path, kept to one parser callback."""
 
     # fmt: off
-    __slots__ = ("body", "chunks", "done", "first_byte", "keep_alive", "load", "name", "number", "on_body", "parser",
-                 "raw", "scheduled", "sent", "status", "transport", "wire")
+    __slots__ = ("begun", "body", "chunks", "done", "keep_alive", "load", "name", "number", "on_body", "parser", "raw",
+                  "scheduled", "sent", "status", "transport", "wire")
     # fmt: on
 
     transport: asyncio.Transport
@@ -30,9 +45,8 @@ class Connection(asyncio.Protocol):
         self.load, self.wire = load, load.wire
         self.number, self.name, self.status = IDLE, IDLE, 0
         self.scheduled = self.sent = 0.0
-        self.first_byte: float | None = None
         self.body: bytes | None = None
-        self.done = self.keep_alive = False
+        self.begun = self.done = self.keep_alive = False
         self.raw: list[bytes] = []
         self.chunks: list[bytes] = []
         if load.keep_bodies:
@@ -48,7 +62,7 @@ class Connection(asyncio.Protocol):
     def start(self, number: int, scheduled: float, now: float) -> None:
         """Send a request."""
         self.number, self.scheduled, self.sent = number, scheduled, now
-        self.first_byte = None
+        self.begun = False
         self.transport.write(self.wire(number))
 
     def data_received(self, data: bytes) -> None:
@@ -57,8 +71,7 @@ class Connection(asyncio.Protocol):
         if self.number == IDLE:
             self.transport.close()  # words nobody asked for would be taken for the next answer
             return
-        if self.first_byte is None:
-            self.first_byte = now
+        self.begun = True
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):

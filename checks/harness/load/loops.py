@@ -156,7 +156,7 @@ class Load(ABC):
     def answered(self, connection: Connection, now: float) -> None:
         """Record an answer, and go on."""
         c = connection
-        self.records.append((c.number, c.scheduled, c.sent, c.first_byte, now, c.status, None, c.name, c.body))
+        self.records.append((c.number, c.scheduled, c.sent, now, c.status, None, c.name, c.body))
         if c.raw or c.chunks:
             c.raw.clear()
             c.chunks.clear()
@@ -172,16 +172,16 @@ class Load(ABC):
     def broken(self, connection: Connection, words: str) -> None:
         """Record that a request was sent and got no answer, and replace its connection."""
         c = connection
-        status = None if c.first_byte is None else c.parser.get_status_code() or None
+        status = (c.begun and c.parser.get_status_code()) or None
         now = perf_counter()
-        self.records.append((c.number, c.scheduled, c.sent, c.first_byte, None, status, words, c.name, None, now))
+        self.records.append((c.number, c.scheduled, c.sent, None, status, words, c.name, None, now))
         self.retire(c)
         self.loop.call_later(BACK_OFF, self.replace)
         self.settle()
 
     def unsent(self, number: int, scheduled: float, words: str) -> None:
         """Record a request that never got a connection."""
-        self.records.append((number, scheduled, None, None, None, None, words, IDLE, None, perf_counter()))
+        self.records.append((number, scheduled, None, None, None, words, IDLE, None, perf_counter()))
         self.settle()
 
     def retire(self, connection: Connection) -> None:
@@ -205,7 +205,7 @@ class Load(ABC):
         elif error is not None:
             self.broken(connection, _words(error))
         else:
-            where = "without an answer" if connection.first_byte is None else "in the middle of the answer"
+            where = "in the middle of the answer" if connection.begun else "without an answer"
             self.broken(connection, f"connection closed {where}")
 
 

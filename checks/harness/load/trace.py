@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from checks.harness.load.percentiles import percentile
-
 MS = 1000.0
 
 
@@ -21,7 +19,6 @@ class Request:
 
     scheduled: float
     sent: float | None
-    first_byte: float | None
     finished: float | None
     status: int | None
     error: str | None
@@ -77,27 +74,3 @@ class Trace:
         finishes = [request.finished for request in self.answered if request.finished is not None]
         seconds = max(finishes, default=self.started) - self.started
         return len(finishes) / seconds if seconds > 0 else 0.0
-
-    @property
-    def peak_in_flight(self) -> int:
-        """The most requests that were sent and not yet finished (or given up) at one moment, as the client saw it."""
-        moments: list[tuple[float, int]] = []
-        for request in self.requests:
-            if request.sent is not None:
-                end = request.finished if request.finished is not None else request.gave_up
-                moments += [(request.sent, 1), (self.ended if end is None else end, -1)]
-        peak = in_flight = 0
-        # A connection sends its next request at the very moment the last one finished: -1 sorts before +1.
-        for _, step in sorted(moments):
-            in_flight += step
-            peak = max(peak, in_flight)
-        return peak
-
-    @property
-    def lag_p99(self) -> float:
-        """99th percentile of `lags` in seconds, 0.0 without a schedule."""
-        return percentile(self.lags, 99) if self.lags else 0.0
-
-    def lagged(self, limit: float) -> bool:
-        """Whether the run is void: the generator was later than `limit` seconds (p99), so it measured itself."""
-        return self.lag_p99 > limit

@@ -13,7 +13,7 @@ from checks.harness.report.evidence import Bucket, Span, Timeline, histogram, ti
 def request(scheduled=0.0, sent=None, finished=None, *, status=200, error=None, gave_up=None):
     """A request that was sent when it was scheduled, unless said otherwise."""
     sent = scheduled if sent is None else sent
-    return Request(scheduled, sent, finished, finished, None if finished is None else status, error, 0, None, gave_up)
+    return Request(scheduled, sent, finished, None if finished is None else status, error, 0, None, gave_up)
 
 
 def trace(*requests, started=0.0, ended=100.0, lags=()):
@@ -88,50 +88,6 @@ def test_throughput_runs_from_start_to_last_finish():
     assert 0.5 == run.throughput, "2 answers in 4 s"
     assert 0.0 == trace(request(error="no answer")).throughput, "no answer, no throughput"
     assert 0.0 == trace(request(finished=0.0)).throughput, "no time, no throughput to tell"
-
-
-def test_peak_in_flight_counts_overlap():
-    """Peak in flight is the most requests between their sending and their end."""
-    run = trace(
-        request(0.0, finished=3.0), request(1.0, finished=4.0), request(2.0, finished=5.0), request(4.5, finished=6)
-    )
-
-    assert 3 == run.peak_in_flight, "between 2 and 3 s the first three are in flight"
-
-
-def test_peak_in_flight_of_a_connection_is_one():
-    """A request that is sent at the moment the last one finished does not overlap it."""
-    run = trace(*(request(float(i), finished=i + 1.0) for i in range(10)))
-
-    assert 1 == run.peak_in_flight, "one after the other"
-
-
-def test_peak_in_flight_of_unanswered_requests():
-    """Without an answer a request is in flight until it was given up; one that was never sent is not."""
-    hanging = [request(float(i), error="no answer", gave_up=i + 2.5) for i in range(6)]
-    unsent = Request(0.0, None, None, None, None, "connection refused", -1)
-
-    assert 3 == trace(*hanging, *[unsent] * 9).peak_in_flight, "each is dropped after 2.5 s, one is sent every second"
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_peak_in_flight_against_counting(seed):
-    """The sweep finds what counting at every sending finds."""
-    draw = random.Random(seed)
-    spans = [(start, start + draw.random()) for start in (draw.uniform(0, 5) for _ in range(100))]
-    counted = max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
-
-    assert counted == trace(*(request(start, finished=end) for start, end in spans)).peak_in_flight
-
-
-def test_a_lagging_generator_voids_its_run():
-    """A run is void when the generator's own p99 lag exceeds the limit; a closed loop has none."""
-    run = trace(lags=[0.001] * 90 + [0.02] * 10)
-
-    assert 0.02 == run.lag_p99, "10 of 100 were 20 ms late"
-    assert run.lagged(0.01), "20 ms is over a limit of 10"
-    assert not run.lagged(0.05), "and under one of 50"
-    assert not trace().lagged(0.0), "without a schedule there is no lag"
 
 
 def test_timeline_rows_are_ms_after_the_earliest():

@@ -13,39 +13,13 @@ from pathlib import Path
 import pytest
 
 from checks.harness.containers.deployed import answers, until_it_answers
-from checks.harness.containers.local_service import Image, Process, process
+from checks.harness.containers.local_service import Process, process
 from checks.harness.errors import LearnerError, NotChecked
 from checks.harness.processes.servers import PORTS, free_port
-from tests.test_container import files
+from tests.containers.examples import image
 
 SH = shutil.which("dash") or shutil.which("sh")
 PYTHON = sys.executable
-IMAGE = "FROM python:3.12-slim\nENV PATH=/opt/venv/bin:$PATH LOGS=/app/logs\nWORKDIR /app\nCOPY lab lab\n"
-SCRIPT = "#!/bin/sh\nexec /opt/venv/bin/python /app/lab/serve.py\n"
-
-# No uvicorn, and up in a tenth of a second.
-TINY = """
-import http.server, socket, sys
-
-class Server(http.server.ThreadingHTTPServer):
-    address_family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-
-Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
-"""
-
-
-def image(tmp_path: Path, lines: str, script: str = SCRIPT, mode: int = 0o755) -> Image:
-    """An image with these lines at its end; `start.sh` and `tiny.py` lie beside its Dockerfile."""
-    found = files(tmp_path, f"{IMAGE}{lines}\n")
-    (found.tree / "tiny.py").write_text(TINY)
-    (found.tree / "start.sh").write_text(script)
-    (found.tree / "start.sh").chmod(mode)
-    return Image(found.container, found.context, tmp_path / "root")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +103,7 @@ def test_ports_are_free_and_of_nobody_elses_range() -> None:
 
 def run(tmp_path: Path, host: str) -> tuple[set[tuple[str, int]], bool, int]:
     """Where a server on `host` listens, whether it answers, and its port."""
-    made = image(tmp_path, f"COPY tiny.py ./\nCMD exec python tiny.py {host} $PORT")
+    made = image(tmp_path, f"COPY tiny_server.py ./\nCMD exec python tiny_server.py {host} $PORT")
     told = free_port()
     with process(made, {"PORT": str(told)}) as running:
         deadline = time.monotonic() + 30

@@ -14,30 +14,16 @@ from checks.harness.containers.graceful_stop import AT_WORK, Farewell, TooLate, 
 from checks.harness.containers.local_service import Process, process
 from checks.harness.errors import LearnerError
 from checks.harness.processes.servers import free_port
-from tests.test_plain import image
+from tests.containers.examples import image
 
 SERVER = "uvicorn checks.harness.apps.control:create_app --factory --host 0.0.0.0 --port $PORT"
 
-# Its answer to POST is http.server's own: 501.
-NO_PREDICT = """
-import http.server, os, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b'{"pid": 1}')
-
-http.server.ThreadingHTTPServer.request_queue_size = 128
-http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
-"""
-
 
 @contextmanager
-def serving(tmp_path: Path, lines: str, seconds: float, script: str = "") -> Iterator[Process]:
+def serving(tmp_path: Path, lines: str, seconds: float) -> Iterator[Process]:
     """The image's command at work, its requests taking so long."""
     told = {"PORT": str(free_port()), "LAB_INFERENCE_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)}
-    with process(image(tmp_path, lines, script), told) as running:
+    with process(image(tmp_path, lines), told) as running:
         until_it_answers(running)
         yield running
 
@@ -94,7 +80,7 @@ def test_answers_that_come_too_soon(tmp_path: Path) -> None:
     with serving(tmp_path / "a", f"CMD exec {SERVER}", 0) as running, pytest.raises(TooLate):
         farewell(running, 0, 1)
     with (
-        serving(tmp_path / "b", 'COPY start.sh ./\nCMD ["python", "start.sh"]', 0, NO_PREDICT) as running,
+        serving(tmp_path / "b", "COPY tiny_server.py ./\nCMD exec python tiny_server.py 0.0.0.0 $PORT", 0) as running,
         pytest.raises(LearnerError, match=r"^POST /predict gave 501\n(?s:.*)\nwanted: 200"),
     ):
         farewell(running, 0, 1)

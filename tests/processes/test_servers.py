@@ -34,23 +34,6 @@ async def app(scope, receive, send):
     await send({{"type": "http.response.body", "body": body}})
 """
 
-# No uvicorn, but the line that names the port: up in a tenth of a second, and free to answer as it likes.
-TINY = """
-import http.server, os
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        status, body = {answer}
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-http.server.ThreadingHTTPServer.request_queue_size = 128
-httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(f"Uvicorn running on http://127.0.0.1:{{httpd.server_port}} (Press CTRL+C to quit)")
-httpd.serve_forever()
-"""
-
 HOLDER = """
 import signal, sys
 from pathlib import Path
@@ -114,7 +97,7 @@ def get(running: Server, path: str = "/health") -> bytes:
 
 def tiny(answer: str) -> list[str]:
     """Give the command of a server whose answers are this expression: (status, body)."""
-    return [sys.executable, "-c", TINY.format(answer=answer)]
+    return [sys.executable, str(ROOT / "tests" / "tiny_server.py"), "127.0.0.1", "0", answer]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness import ROOT
 from checks.harness.containers.build_context import DECOYS, patterns
 from checks.harness.containers.compose import read_compose
 from checks.harness.containers.dockerfile_rules import (
@@ -16,31 +15,8 @@ from checks.harness.containers.dockerfile_rules import (
     missing_source,
     unusable,
 )
-from checks.harness.containers.spec import Container, Files
 from checks.harness.errors import LearnerError, StubError
-
-IMAGE = (
-    'FROM python:3.12-slim\nENV PORT=8000\nWORKDIR /app\nCOPY lab lab\nUSER app\nCMD ["python", "-m", "lab.serve"]\n'
-)
-
-
-def files(tmp_path: Path, dockerfile: str = IMAGE, compose: str | None = None, ignore: str = "") -> Files:
-    """A workspace of these files, and a service of two."""
-    tree = tmp_path / "tree"
-    (tree / "lab").mkdir(parents=True)
-    for name in ("service.py", "serve.py"):
-        (tree / "lab" / name).write_text("")
-    (tree / "Dockerfile").write_text(dockerfile)
-    (tree / ".dockerignore").write_text(ignore)
-    if compose is not None:
-        (tree / "compose.yaml").write_text(compose)
-    return Files(tree, ROOT, tmp_path)
-
-
-def started(tmp_path: Path, api: str, dockerfile: str = IMAGE) -> Container:
-    """What compose would start with these lines about `api`."""
-    lines = "\n".join(f"    {line}" for line in ["build: .", *api.splitlines()])
-    return files(tmp_path, dockerfile, f"services:\n  api:\n{lines}\n").container
+from tests.containers.examples import DOCKERFILE, container, files
 
 
 def test_the_dockerfile_alone(tmp_path: Path) -> None:
@@ -54,7 +30,7 @@ def test_the_dockerfile_alone(tmp_path: Path) -> None:
 
 def test_compose_has_the_last_word(tmp_path: Path) -> None:
     """Command, environment, user, signal, grace time and health check."""
-    found = started(
+    found = container(
         tmp_path,
         "command: uvicorn x --port 9000\nuser: root\nstop_signal: SIGINT\nstop_grace_period: 1m\n"
         "environment: [PORT=9000]\nhealthcheck:\n  test: exit 0\n  retries: 7\n",
@@ -70,13 +46,13 @@ def test_compose_has_the_last_word(tmp_path: Path) -> None:
 
 def test_an_entrypoint_of_compose_drops_the_images_command(tmp_path: Path) -> None:
     """That is how the engine does it, too."""
-    assert started(tmp_path, "entrypoint: [python]").argv == ["python"]
+    assert container(tmp_path, "entrypoint: [python]").argv == ["python"]
 
 
 @pytest.mark.parametrize("user", ["root", "0", "0:0", "root:root"])
 def test_root_by_any_name(tmp_path: Path, user: str) -> None:
     """Names and numbers of root are root."""
-    assert files(tmp_path, IMAGE.replace("USER app", f"USER {user}")).container.user == ""
+    assert files(tmp_path, DOCKERFILE.replace("USER app", f"USER {user}")).container.user == ""
 
 
 def test_a_broken_compose_file_leaves_the_image(tmp_path: Path) -> None:
@@ -93,7 +69,7 @@ def test_copies_through_a_stage(tmp_path: Path) -> None:
 
 def test_a_variable_passed_on_from_a_shell_is_not_told(tmp_path: Path) -> None:
     """Compose leaves what the image says where the shell has no such variable."""
-    assert started(tmp_path, "environment: [PORT]").environment["PORT"] == "8000"
+    assert container(tmp_path, "environment: [PORT]").environment["PORT"] == "8000"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ SLOTS, SECONDS = 2, 0.05
 def load(*outcomes: tuple[float, int | None]) -> Load:
     """A load of requests that were due at 0 s: each with its latency and status, None for one who gave up."""
     requests = [
-        Request(0.0, 0.0, None, latency if status else None, status, None if status else "no answer within 0.5 s", 0)
+        Request(0.0, 0.0, latency if status else None, status, None if status else "no answer within 0.5 s", 0)
         for latency, status in outcomes
     ]
     return Load(SLOTS, SECONDS, 2, 0.5, Trace(tuple(requests), 0.0, 1.0))

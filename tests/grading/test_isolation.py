@@ -43,7 +43,7 @@ def test_the_payload_arrives_whole(tmp_path: Path) -> None:
 def test_nothing_of_the_parent_runs_twice(tmp_path: Path) -> None:
     """What was registered to happen at the end of the parent does not happen in the child."""
     program = (
-        "import atexit, sys, pathlib; from checks.harness import isolation\n"
+        "import atexit, sys, pathlib; from checks.harness.grading import isolation\n"
         "atexit.register(print, 'the end')\n"
         "print('buffered', end=' ')\n"
         "ending = isolation.forked(lambda send: send(b'ok'), 20, prepare=lambda: None, echo=False,\n"
@@ -95,7 +95,7 @@ def test_the_watchdog_speaks_at_the_deadline(tmp_path: Path) -> None:
 def test_the_end_of_the_parent_is_the_end_of_the_work(number: int, tmp_path: Path) -> None:
     """However the parent goes, its isolated work and the processes of that go too."""
     program = (
-        "import os, signal, sys, time, pathlib, subprocess; from checks.harness import isolation\n"
+        "import os, signal, sys, time, pathlib, subprocess; from checks.harness.grading import isolation\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored\n"
         "def work(send):\n"
         "    other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"

@@ -1,0 +1,61 @@
+"""How busy this machine is: what an upper bound on real time is measured against where no control runs beside it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+BUSY = 3.0
+"""Runnable threads per core from which the machine counts as busy: work then takes three times as long, or longer."""
+
+_LOADAVG = Path("/proc/loadavg")
+
+
+def crowding() -> float:
+    """Threads that want a core at this moment, per core, at least 1.0: as many times as long computing takes now.
+
+    On Linux the kernel counts them; elsewhere it is the load average of the last minute, which lags.
+    """
+    try:
+        wanting = int(_LOADAVG.read_text().split()[3].partition("/")[0])
+    except (OSError, ValueError, IndexError):
+        wanting = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    return max(1.0, wanting / CORES)
+
+
+class FairClock:
+    """Counts the seconds that an idle machine would have needed: with 8 threads for 2 cores a second counts a quarter.
+
+    Ask it often (a polling loop does): each call counts the time since the last one by how crowded the machine is now.
+    """
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._started = self._last
+        self._fair = 0.0
+
+    def seconds(self) -> float:
+        """Fair seconds so far."""
+        now = time.monotonic()
+        self._fair += (now - self._last) / crowding()
+        self._last = now
+        return self._fair
+
+    @property
+    def stretch(self) -> float:
+        """How many times as long everything took as it would have on an idle machine, on average so far."""
+        fair = self.seconds()
+        return (self._last - self._started) / fair if fair > 0 else 1.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine was too busy, on average, for an upper bound on real time to mean anything."""
+        return self.stretch >= BUSY
+
+
+def load_in_words() -> str:
+    """The load of this moment: "load 44 on 2 cores"."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else crowding() * CORES
+    return f"load {load:.0f} on {CORES} core{'s' if CORES != 1 else ''}"
