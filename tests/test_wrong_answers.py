@@ -11,6 +11,7 @@
     fails = ["1.4"]                               # exactly these; [] is a right answer, written differently
     locked = ["1.9"]                              # and these are locked: by them, or not to be checked here
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
+    hint = "await model.predict"                  # a regex found in the hint; "" where no hint may be shown; a list ...
 
 A checkpoint that starts real servers, or Locust, takes longer than all others together: it runs only for the answers
 that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with `real = true`. One that needs a Docker
@@ -48,6 +49,7 @@ class Answer:
     fails: list[str]
     locked: list[str] = field(default_factory=list)
     says: list[str] = field(default_factory=list)
+    hints: list[str] | None = None
     real: bool | list[str] = False
     live: bool = False
 
@@ -87,9 +89,13 @@ def _answers() -> Iterator[tuple[str, Answer]]:
         for entry in tomllib.loads(path.read_text())["answer"] if path.exists() else []:
             first = {key: entry.pop(key) for key in ("file", "replace", "with") if key in entry}
             changes = [*([first] if first else []), *entry.pop("changes", [])]
-            says = entry.pop("says", [])
-            answer = Answer(number, changes=changes, says=[says] if isinstance(says, str) else says, **entry)
+            says, hints = (_listed(entry.pop(key, None)) for key in ("says", "hint"))
+            answer = Answer(number, changes=changes, says=says or [], hints=hints, **entry)
             yield f"{number}: {answer.name}", answer
+
+
+def _listed(value: str | list[str] | None) -> list[str] | None:
+    return [value] if isinstance(value, str) else value
 
 
 ANSWERS = dict(_answers())
@@ -113,6 +119,9 @@ def assert_deserved(case: Answer, run: Judged) -> None:
     assert expected == run.verdicts, told
     for checkpoint, words in zip(case.fails, case.says, strict=True):
         assert re.search(words, said[checkpoint]), told
+    for checkpoint, words in zip(case.fails, case.hints or [], strict=case.hints is not None):
+        hint = results[checkpoint]["hint"]
+        assert re.search(words, hint) if words else not hint, f"{told}\nhint: {hint}"
 
 
 def test_what_needs_an_engine_runs_for_live_answers_alone() -> None:

@@ -55,7 +55,11 @@ class FairClock:
         return self.stretch >= BUSY
 
 
+def load() -> float:
+    """Processes that ran or wanted to run, on average over the last minute; of this moment where nobody averages."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else crowding() * CORES
+
+
 def load_in_words() -> str:
-    """The load of this moment: "load 44 on 2 cores"."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else crowding() * CORES
-    return f"load {load:.0f} on {CORES} core{'s' if CORES != 1 else ''}"
+    """The same: "load 44 on 2 cores"."""
+    return f"load {load():.0f} on {CORES} core{'s' if CORES != 1 else ''}"

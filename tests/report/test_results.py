@@ -16,7 +16,7 @@ from checks.harness import ROOT
 from checks.harness.errors import Failure
 from checks.harness.report import results
 from checks.harness.report.__main__ import tell
-from checks.harness.report.card import WIDTH
+from checks.harness.report.card import WIDTH, console
 from checks.harness.report.evidence import (
     Bucket,
     Evidence,
@@ -29,6 +29,7 @@ from checks.harness.report.evidence import (
     Timeline,
 )
 from checks.harness.report.gradescope import gradescope
+from checks.harness.report.progress_line import ProgressLine
 from checks.harness.report.results import Checkpoint, Exercise, Outcome, Run, Verdict
 
 EVIDENCE: list[Evidence] = [
@@ -56,7 +57,7 @@ def run() -> Run:
         checkpoint.why = "It matters " * 20
         where = "lab/service.py:41 in predict\n    " + "return " * 30
         said = verdict not in ("passed", "not_run")
-        failure = Failure("seen µ" if said else "", "wanted →" if said else "", where=where)
+        failure = Failure("seen µ", "wanted →", "do this", where) if said else Failure("", where=where)
         checkpoint.settle(Outcome(verdict, failure, evidence=EVIDENCE))
         checkpoints.append(checkpoint)
     exercise = Exercise(1, "a title", "what it is about", checkpoints)
@@ -83,27 +84,29 @@ def test_other_json_is_refused(tmp_path: Path) -> None:
         results.read(tmp_path / "x.json")
 
 
-def test_the_hint_for_a_failure_comes_before_the_general_ones() -> None:
-    """A failure's own hint comes first and once; one that explains itself has neither a why nor other hints."""
+def test_the_hint_for_a_failure_is_not_one_of_the_general_ones() -> None:
+    """A failure's own hint stands alone; one that explains itself has neither a why nor general hints."""
     checkpoint = Checkpoint("1.1", "x", 1, why="because", hints=["general", "own"])
     checkpoint.settle(Outcome("failed", Failure("one", wanted="two", hint="own")))
-    hinted = (checkpoint.seen, checkpoint.wanted, checkpoint.hints)
+    hinted = (checkpoint.seen, checkpoint.wanted, checkpoint.hint, checkpoint.hints)
     checkpoint.settle(Outcome("failed", Failure("only this"), explains_itself=True))
 
-    assert hinted == ("one", "two", ["own", "general"])
+    assert hinted == ("one", "two", "own", ["general"])
     assert (checkpoint.message, checkpoint.why, checkpoint.hints) == ("only this", "", [])
 
 
+@pytest.mark.parametrize("width", [60, 80, 200])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_the_card_fits_80_columns_in_any_encoding(run: Run, encoding: str) -> None:
-    """No line is wider than the card, nothing is lost without colour, and ASCII can hold it."""
+def test_the_card_fits_its_columns_in_any_encoding(run: Run, encoding: str, width: int) -> None:
+    """No line is wider than the card, what is cut ends in an ellipsis, and ASCII can hold it."""
     run.exercises[0].checkpoints = [c for c in run.checkpoints if c.verdict in ("failed", "passed")]
     written = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
-    tell(run, Console(file=written, width=WIDTH))
+    tell(run, Console(file=written, width=width))
     written.seek(0)
     lines = written.read().splitlines()
 
-    assert max(map(len, lines)) <= WIDTH
+    assert max(map(len, lines)) <= width
+    assert any(line.endswith("..." if encoding == "ascii" else "…") for line in lines), "the long line of code"
     for part in ("Exercise 1 - a title", "2 of 4 points", "seen", "why", "where", "hint", "again", "p95", "numbers"):
         assert any(part in line for line in lines), part
 
@@ -116,8 +119,8 @@ def test_the_first_failure_is_told_in_full(run: Run) -> None:
 
     assert "1.3 The failed one - failed" in card
     assert card.count("seen µ") == 1 + 3  # in full once, and in the lines of the failed, locked and inconclusive ones
-    assert "a hint" in card
-    assert "another" not in card
+    assert "do this" in card
+    assert "a hint" not in card, "general hints come with --hints"
     assert "uv run pytest checks/test_ex1.py -k 1.3" in card
 
 
@@ -140,3 +143,66 @@ def test_a_run_can_be_told_again_as_a_picture(run: Run, tmp_path: Path) -> None:
 
     assert "<svg" in (tmp_path / "card.svg").read_text()
     assert json.loads((tmp_path / "gradescope.json").read_text())["score"] == 2
+
+
+class Terminal(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Whatever it is."""
+        return True
+
+
+def progress(run: Run, folder: Path, color: str = "auto") -> str:
+    """What a whole run writes to a terminal: the line of progress and the card."""
+    file = Terminal()
+    to = console(file, color)
+    line = ProgressLine(to, folder, enabled=True)
+    line.start(next(iter(run.checkpoints)))
+    line.clear()
+    tell(run, to)
+    return file.getvalue()
+
+
+def test_a_dumb_terminal_gets_no_control_codes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TERM=dumb: no colour, no escape sequence, no line that moves back."""
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("COLORTERM", raising=False)
+
+    assert not set("\x1b\r") & set(progress(run, tmp_path))
+
+
+def test_color_no_holds(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--color=no` leaves no escape sequence on a terminal that could show colours; `yes` brings them anywhere."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+    assert "\x1b" not in progress(run, tmp_path, "no")
+    assert "\x1b" in progress(run, tmp_path, "yes")
+
+
+def test_the_line_of_progress_says_what_runs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the checkpoint and its seconds, on one line that is wiped before the card goes on."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    line, wiped = progress(run, tmp_path).split("\r")[1:4:2]
+
+    assert line.startswith("   1.1  The not_run one, 0 s")
+    assert wiped.strip() == ""
+
+
+def test_a_busy_machine_is_named(run: Run) -> None:
+    """The card says how busy the machine was, where that may have decided something."""
+    written = io.StringIO()
+    run.machine |= {"load": 44.2}
+    tell(run, Console(file=written, width=WIDTH))
+
+    assert "this machine is busy: load 44 on 2 cores" in written.getvalue()
+
+
+def test_points_stand_beside_their_exercise(run: Run) -> None:
+    """With several exercises each line of points says which one it is about, also after a run that was cut short."""
+    written = io.StringIO()
+    run.exercises.append(Exercise(2, "another title", "", [Checkpoint("2.1", "x", 3)]))
+    tell(run, Console(file=written, width=WIDTH))
+
+    assert "Exercise 2 - another title: 0 of 3 points" in written.getvalue()

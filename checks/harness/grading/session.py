@@ -21,16 +21,16 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
-from rich.console import Console
 
 from checks.harness.errors import Failure
 from checks.harness.grading import checkpoints
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN
 from checks.harness.grading.runner import Runner, unsent, with_verdict
 from checks.harness.grading.verdicts import outcome_of
-from checks.harness.progress import doing
+from checks.harness.machine import CORES, load
 from checks.harness.report import results
-from checks.harness.report.card import WIDTH, Card
+from checks.harness.report.card import Card, console
+from checks.harness.report.progress_line import ProgressLine
 from checks.harness.report.results import Outcome
 from checks.harness.workspace import Workspace
 
@@ -60,9 +60,11 @@ class Session:
         self.runner = Runner(config, workspace, scratch, self.seed)
         self.run: results.Run | None = None
         self.started = time.monotonic()
-        self.console = Console(file=sys.stdout, width=WIDTH)
+        self.console = console(sys.stdout, config.option.color)
         self.exit_status: int = pytest.ExitCode.OK
         self.card: Card | None = None
+        live = with_card and config.option.capture != "no"
+        self.line = ProgressLine(self.console, self.shared, enabled=live)
         self.pytest_says = io.StringIO()
         if with_card:
             # pytest's own reporter goes on, into a buffer: its last line ends the card, and errors outside of any
@@ -133,7 +135,7 @@ class Session:
             reports = runtestprotocol(item, log=False)
             outcome = item.stash[OUTCOME]
         else:
-            outcome, reports = self.runner.run(item, self._tick)
+            outcome, reports = self.runner.run(item, self.line.tick)
         checkpoint.settle(outcome)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in reports:
@@ -141,7 +143,7 @@ class Session:
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         self._write()
         if self.card:
-            self._clear()
+            self.line.clear()
             self.card.line(checkpoint)
         return True
 
@@ -181,26 +183,12 @@ class Session:
         exercise = next(e for e in self.run.exercises if checkpoint in e.checkpoints)
         if exercise.checkpoints[0] is checkpoint:
             self.card.heading(exercise, self.run)
-        self._running = (checkpoint, time.monotonic())
-        self._tick()
-
-    def _tick(self) -> None:
-        """What runs right now, and for how long, on a line that the next one replaces."""
-        if self.card and self.console.is_terminal and self.config.option.capture != "no":
-            checkpoint, since = self._running
-            what, left = doing(self.shared)
-            text = f"   {checkpoint.id:<5}{(what or checkpoint.title)[:40]:<41}{time.monotonic() - since:.0f} s"
-            text += f", about {max(left, 1):.0f} s left" if left is not None else ""
-            self.console.file.write(f"\r{text}\x1b[K")
-            self.console.file.flush()
-
-    def _clear(self) -> None:
-        if self.console.is_terminal:
-            self.console.file.write("\r\x1b[K")
+        self.line.start(checkpoint)
 
     def _write(self) -> None:
         if self.run:
             self.run.seconds = round(time.monotonic() - self.started, 3)
+            self.run.machine["load"] = max(self.run.machine["load"] or 0.0, load())
             results.write(self.run, self.path)
 
     @pytest.hookimpl(trylast=True)
@@ -214,7 +202,7 @@ class Session:
     def pytest_unconfigure(self) -> None:
         """The rest of the card, and pytest's own last line."""
         if self.card:
-            self._clear()
+            self.line.clear()
             said = self.pytest_says.getvalue()
             judged = self.run is not None and any(c.verdict != "not_run" for c in self.run.checkpoints)
             if self.run and judged and self.exit_status != pytest.ExitCode.INTERNAL_ERROR:
@@ -231,6 +219,5 @@ class Session:
 
 
 def _machine() -> dict[str, Any]:
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     python = ".".join(map(str, sys.version_info[:3]))
-    return {"cores": os.cpu_count(), "platform": sys.platform, "python": python, "load": load}
+    return {"cores": CORES, "platform": sys.platform, "python": python, "load": load()}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from checks.harness.report.card import WIDTH, Card
+from checks.harness.report.card import WIDTH, Card, console
 from checks.harness.report.gradescope import gradescope
 from checks.harness.report.results import Run, read
 
@@ -25,16 +26,16 @@ def main() -> None:
     if chosen.gradescope:
         chosen.gradescope.write_text(json.dumps(gradescope(run), indent=1) + "\n", encoding="utf-8")
     elif chosen.svg:
-        console = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
-        tell(run, console)
-        console.save_svg(str(chosen.svg), title=f"pytest checks/test_ex{run.exercises[0].number}.py")
+        picture = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
+        tell(run, picture)
+        picture.save_svg(str(chosen.svg), title=f"pytest checks/test_ex{run.exercises[0].number}.py")
     else:
-        tell(run, Console(width=WIDTH))
+        tell(run, console(sys.stdout))
 
 
-def tell(run: Run, console: Console) -> None:
-    """The whole card."""
-    card = Card(console)
+def tell(run: Run, to: Console) -> None:
+    """Print the whole card."""
+    card = Card(to)
     for exercise in run.exercises:
         card.heading(exercise, run)
         for checkpoint in exercise.checkpoints:

@@ -1,20 +1,25 @@
-"""The card: what a learner sees after a run. 80 columns, readable without colour and in ASCII."""
+"""The card: what a learner sees after a run. As wide as the terminal, readable without colour and in ASCII."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from typing import TextIO
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from checks.harness.report.evidence import Number
+from checks.harness.report.evidence import Evidence, Number
 from checks.harness.report.pictures import draw
 from checks.harness.report.results import Checkpoint, Exercise, Run
 
-WIDTH = 80
+WIDTH, NARROWEST, WIDEST = 80, 60, 200
+"""Columns of a card: where there is no terminal, and the limits where there is one."""
 INDENT = 10
 LAB_ERROR_LINES = 12
+BUSY = 3.0
+"""Load per core from which the card says that the machine is busy."""
 
 # verdict: mark, the same in ASCII, style, word
 MARKS = {
@@ -28,12 +33,25 @@ MARKS = {
 }
 
 
+def console(file: TextIO, color: str = "auto") -> Console:
+    """A console as wide as a card may be on this terminal; `color` is pytest's `--color`: auto, yes or no."""
+    width = shutil.get_terminal_size((WIDTH, 24)).columns if file.isatty() else WIDTH
+    return Console(
+        file=file,
+        width=min(max(width, NARROWEST), WIDEST),
+        color_system={"yes": "standard", "no": None}.get(color, "auto"),
+        force_terminal=True if color == "yes" else None,
+    )
+
+
 class Card:
     """Writes a card to a console, line by line as the checkpoints end."""
 
     def __init__(self, console: Console, *, all_hints: bool = False, all_details: bool = False) -> None:
         self._console = console
         self._ascii = console.options.ascii_only
+        self._width = console.width
+        self._title = (self._width - 3) // 2 + 2
         self._all_hints = all_hints
         self._all_details = all_details
 
@@ -47,17 +65,21 @@ class Card:
         """One checkpoint: mark, id, title, points, and the number that decided it."""
         mark, plain, style, _ = MARKS[checkpoint.verdict]
         line = Text(f" {plain if self._ascii else mark} ", style=style)
-        line.append(f"{checkpoint.id:<5}{checkpoint.title[:40]:<41}")
+        title = self._cut(Text(checkpoint.title), self._title)
+        line.append(f"{checkpoint.id:<5}").append_text(title).append(" " * (self._title + 1 - len(title)))
         line.append(f"{checkpoint.points}/{checkpoint.max_points}  ", style="bold" if checkpoint.points else "dim")
         line.append(self._decided(checkpoint), style=style if checkpoint.verdict != "passed" else "dim")
-        line.truncate(WIDTH, overflow="ellipsis" if not self._ascii else "crop")
-        self._print(line)
+        self._print(self._cut(line, self._width))
 
     def ending(self, run: Run) -> None:
         """The points, and what to do next: the first checkpoint that did not pass, in full."""
         for exercise in run.exercises:
             if len(run.exercises) > 1 or len(exercise.checkpoints) > 1:
-                self._print(Text(f"   {exercise.points} of {exercise.max_points} points", style="bold"))
+                name = f"Exercise {exercise.number} - {exercise.title}: " if len(run.exercises) > 1 else ""
+                self._print(Text(f"   {name}{exercise.points} of {exercise.max_points} points", style="bold"))
+        load, cores = run.machine.get("load"), run.machine.get("cores")
+        if load and cores and load >= BUSY * cores:
+            self._print(Text(f"   this machine is busy: load {load:.0f} on {cores} cores", style="yellow"))
         open_ones = [c for c in run.checkpoints if c.verdict not in ("passed", "not_run")]
         urgent = [c for c in open_ones if c.verdict in ("failed", "lab_error")] or open_ones
         if run.all_passed:
@@ -85,29 +107,46 @@ class Card:
         )
         self._field("wanted", checkpoint.wanted)
         for evidence in checkpoint.evidence:
-            for drawn in draw(evidence, ascii_only=self._ascii):
-                self._print(drawn)
+            self._draw(evidence)
         self._field("why", checkpoint.why)
         self._field("where", checkpoint.where or "")
-        hints = checkpoint.hints if self._all_hints else checkpoint.hints[:1]
-        if checkpoint.verdict in ("failed", "not_started"):
-            for hint in hints:
-                self._field("hint", hint)
-            if more := len(checkpoint.hints) - len(hints):
-                self._field("", f"({more} more: --hints)")
+        self._hints(checkpoint)
         if checkpoint.output and checkpoint.verdict in ("failed", "lab_error"):
             self._field("printed", "\n".join(checkpoint.output.strip().splitlines()[-6:]))
         if checkpoint.verdict == "not_started":
             self._field("lesson", f"lessons/ex{exercise}.md")
         self._field("again", f"uv run pytest checks/test_ex{exercise}.py -k {checkpoint.id}{run.options}")
 
+    def _hints(self, checkpoint: Checkpoint) -> None:
+        """The hint for this failure, or for a stub the first general one; with `--hints` all of them, none twice."""
+        own, general = [checkpoint.hint] if checkpoint.hint else [], checkpoint.hints
+        if checkpoint.verdict not in ("failed", "not_started"):
+            return
+        shown = [*own, *general] if self._all_hints else own or (general[:1] if checkpoint.verdict != "failed" else [])
+        for hint in shown:
+            self._field("hint", hint)
+        if more := len(own) + len(general) - len(shown):
+            self._field("", f"({more} more: --hints)")
+
     def _celebrate(self, run: Run) -> None:
         """All green: what the last checkpoint with a picture measured, which is what the exercise was for."""
         last = [c for c in run.checkpoints if any(not isinstance(e, Number) for e in c.evidence)][-1:]
         for checkpoint in last:
             for evidence in checkpoint.evidence:
-                for drawn in draw(evidence, ascii_only=self._ascii):
-                    self._print(drawn)
+                self._draw(evidence)
+
+    def _draw(self, evidence: Evidence) -> None:
+        for line in draw(evidence, width=self._width, ascii_only=self._ascii):
+            self._print(self._cut(line, self._width))
+
+    def _cut(self, text: Text, width: int) -> Text:
+        """The text in at most so many columns; what is left out shows as an ellipsis."""
+        if self._ascii:
+            text.plain = self._plain(text.plain)
+        if len(text) > width:
+            ellipsis = "..." if self._ascii else "…"
+            text = text[: width - len(ellipsis)].append(ellipsis)
+        return text
 
     def _decided(self, checkpoint: Checkpoint) -> str:
         if checkpoint.verdict in ("failed", "inconclusive", "locked") and checkpoint.seen:
@@ -130,10 +169,9 @@ class Card:
         """Prose is wrapped; a line of code, which is indented, is cut."""
         for line in body.split("\n", allow_blank=True):
             if line.plain.startswith("    "):
-                line.truncate(WIDTH - INDENT, overflow="crop" if self._ascii else "ellipsis")
-                yield line
+                yield self._cut(line, self._width - INDENT)
             else:
-                yield from line.wrap(self._console, WIDTH - INDENT, overflow="fold")
+                yield from line.wrap(self._console, self._width - INDENT, overflow="fold")
 
     def _plain(self, text: str) -> str:
         return text.encode("ascii", "replace").decode() if self._ascii else text

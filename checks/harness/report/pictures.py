@@ -1,4 +1,4 @@
-"""Draws evidence in characters: rows of requests, histogram, table, curve. 80 columns, with or without Unicode."""
+"""Draws evidence in characters: rows of requests, histogram, table, hockey stick; with or without Unicode."""
 
 from __future__ import annotations
 
@@ -7,29 +7,26 @@ from rich.text import Text
 from checks.harness.report.evidence import Evidence, Histogram, HockeyStick, Number, Table, Timeline
 
 LABEL = 8
-BAR = 48
-"""Columns of a row's name, and of its bar."""
-
-CURVE = 24
-"""Columns of each of the two bars of a curve."""
+BAR_MARGIN, CURVE_MARGIN = 32, 32
+"""Columns beside the bar of a row, and beside the two bars of a hockey stick."""
 
 
-def draw(evidence: Evidence, *, ascii_only: bool) -> list[Text]:
-    """One piece of evidence as lines; none for a number, which stands in the checkpoint's row."""
+def draw(evidence: Evidence, *, width: int, ascii_only: bool) -> list[Text]:
+    """One piece of evidence as lines of about `width` columns; none for a number, which stands in the row."""
     match evidence:
         case Timeline():
-            return _timeline(evidence, ascii_only)
+            return _timeline(evidence, width - BAR_MARGIN, ascii_only)
         case Histogram():
-            return _histogram(evidence, ascii_only)
+            return _histogram(evidence, width - BAR_MARGIN, ascii_only)
         case Table():
             return _table(evidence)
         case HockeyStick():
-            return _hockey_stick(evidence, ascii_only)
+            return _hockey_stick(evidence, (width - CURVE_MARGIN) // 2, ascii_only)
         case Number():
             return []
 
 
-def _timeline(evidence: Timeline, ascii_only: bool) -> list[Text]:
+def _timeline(evidence: Timeline, columns: int, ascii_only: bool) -> list[Text]:
     """Waiting and working of each request on one time axis."""
     waiting, working, edge = (".", "#", "|") if ascii_only else ("░", "█", "│")
     rows = evidence.rows
@@ -37,13 +34,13 @@ def _timeline(evidence: Timeline, ascii_only: bool) -> list[Text]:
     label = LABEL if any(row.label for row in rows) else 0
     lines = [Text(evidence.title, style="bold")]
     for row in rows:
-        start, work, stop = (_column(ms, end) for ms in (row.wait, row.work, row.end))
+        start, work, stop = (_column(ms, end, columns) for ms in (row.wait, row.work, row.end))
         stop = max(stop, work + 1) if row.end > row.work else stop
-        stop, work = min(stop, BAR), min(work, BAR - 1) if row.end > row.work else min(work, BAR)
+        stop, work = min(stop, columns), min(work, columns - 1) if row.end > row.work else min(work, columns)
         bar = Text(" " * start)
         bar.append(waiting * (work - start), style="yellow")
         bar.append(working * (stop - work), style="cyan")
-        bar.pad_right(BAR - len(bar))
+        bar.pad_right(columns - len(bar))
         lines.append(Text(f"{row.label:>{label}} {edge}").append_text(bar).append(f"{edge} {row.end:.0f} ms"))
     if evidence.left_out:
         lines.append(Text(f"{'':>{label}} and {evidence.left_out} more between them", style="dim"))
@@ -52,17 +49,17 @@ def _timeline(evidence: Timeline, ascii_only: bool) -> list[Text]:
     return lines
 
 
-def _column(ms: float, end: float) -> int:
-    return round(max(ms, 0.0) / end * BAR)
+def _column(ms: float, end: float, columns: int) -> int:
+    return round(max(ms, 0.0) / end * columns)
 
 
-def _histogram(evidence: Histogram, ascii_only: bool) -> list[Text]:
+def _histogram(evidence: Histogram, columns: int, ascii_only: bool) -> list[Text]:
     """How many requests took how long."""
     full = "#" if ascii_only else "█"
     most = max((bucket.count for bucket in evidence.buckets), default=0) or 1
     lines = [Text(evidence.title, style="bold")]
     for bucket in evidence.buckets:
-        bar = full * -(-bucket.count * BAR // most)
+        bar = full * -(-bucket.count * columns // most)
         edges = f"{bucket.low:.4g}-{bucket.high:.4g} ms"
         lines.append(Text(f"{edges:>18} ").append(bar, style="cyan").append(f" {bucket.count}"))
     named = (("p50", evidence.p50), ("p95", evidence.p95), ("p99", evidence.p99))
@@ -84,23 +81,23 @@ def _table(evidence: Table) -> list[Text]:
     return lines
 
 
-def _hockey_stick(evidence: HockeyStick, ascii_only: bool) -> list[Text]:
+def _hockey_stick(evidence: HockeyStick, columns: int, ascii_only: bool) -> list[Text]:
     """Throughput and p95 over users, side by side: a hockey stick lies on its side."""
     full, limit = ("#", "|") if ascii_only else ("█", "┊")
     points, slo, capacity = evidence.points, evidence.slo_ms, evidence.capacity
     fastest = max([capacity, *(point.requests_per_second for point in points)])
     slowest = max([slo, *(point.p95_ms for point in points)])
     lines = [Text(evidence.title, style="bold")]
-    lines.append(Text(f"{'users':>5}  {'requests/s':<{CURVE + 6}}  p95 in ms", style="dim"))
+    lines.append(Text(f"{'users':>5}  {'requests/s':<{columns + 6}}  p95 in ms", style="dim"))
     for point in points:
-        throughput = _bar(point.requests_per_second, capacity, fastest, full, limit, "cyan")
-        latency = _bar(point.p95_ms, slo, slowest, full, limit, "yellow" if point.p95_ms > slo else "cyan")
+        throughput = _bar(point.requests_per_second, capacity, fastest, columns, (full, limit, "cyan"))
+        latency = _bar(point.p95_ms, slo, slowest, columns, (full, limit, "yellow" if point.p95_ms > slo else "cyan"))
         line = Text(f"{point.users:>5}  ").append_text(throughput)
         line.append(f"{point.requests_per_second:>6.0f}  ").append_text(latency)
         line.append(f"{point.p95_ms:>6.0f}").append(_marks(evidence, point.users), style="bold")
         lines.append(line)
     words = f"{limit} capacity {capacity:.0f} requests/s"
-    lines.append(Text(f"{'':>7}{words:<{CURVE + 6}}  {limit} SLO {slo:.0f} ms", style="dim"))
+    lines.append(Text(f"{'':>7}{words:<{columns + 6}}  {limit} SLO {slo:.0f} ms", style="dim"))
     return lines
 
 
@@ -110,8 +107,9 @@ def _marks(evidence: HockeyStick, users: int) -> str:
     return {0: "", 1: f" {''.join(marks)}", 2: " breaks"}[len(marks)]
 
 
-def _bar(value: float, mark: float, most: float, full: str, limit: str, style: str) -> Text:
-    """A bar with a line across it where the limit is."""
-    length, at = round(value / most * (CURVE - 1)), round(mark / most * (CURVE - 1))
-    bar = Text((full * length).ljust(CURVE), style=style)
+def _bar(value: float, mark: float, most: float, columns: int, look: tuple[str, str, str]) -> Text:
+    """A bar with a line across it where `mark` is; `look` is the bar's character, the line's, and the bar's style."""
+    full, limit, style = look
+    length, at = round(value / most * (columns - 1)), round(mark / most * (columns - 1))
+    bar = Text((full * length).ljust(columns), style=style)
     return Text.assemble(bar[:at], (limit, "bold"), bar[at + 1 :])

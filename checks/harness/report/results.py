@@ -39,7 +39,7 @@ class Outcome:
 class Checkpoint:
     """One checkpoint: what its file says of it, then what `settle` took from its outcome.
 
-    `message` is `seen`, `wanted` and the hint for this very failure as one text.
+    `message` is `seen`, `wanted` and `hint` as one text. `hint` mends this very failure; `hints` are the general ones.
     """
 
     id: str
@@ -53,18 +53,19 @@ class Checkpoint:
     message: str = ""
     where: str | None = None
     why: str = ""
+    hint: str = ""
     hints: list[str] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     output: str = ""
 
     def settle(self, outcome: Outcome) -> None:
-        """Take over what became of it. The hint for this very failure comes before the general ones."""
+        """Take over what became of it."""
         failure = outcome.failure
         self.verdict = outcome.verdict
         self.points = self.max_points if outcome.verdict == "passed" else 0
         self.seen, self.wanted, self.message, self.where = failure.seen, failure.wanted, str(failure), failure.where
-        general = [] if outcome.explains_itself else self.hints
-        self.hints = [*filter(None, [failure.hint]), *(hint for hint in general if hint != failure.hint)]
+        self.hint = failure.hint
+        self.hints = [] if outcome.explains_itself else [hint for hint in self.hints if hint != failure.hint]
         self.why = "" if outcome.explains_itself else self.why
         self.evidence, self.output = outcome.evidence, outcome.output
         self.seconds = round(outcome.seconds, 3)

@@ -1,0 +1,45 @@
+"""The line below the card that says what runs now; the next line of the card takes its place."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from checks.harness.progress import doing
+from checks.harness.report.results import Checkpoint
+
+
+class ProgressLine:
+    """Writes to a terminal that can move back to the start of a line, and to nothing else."""
+
+    def __init__(self, console: Console, folder: Path, *, enabled: bool) -> None:
+        self._console, self._folder = console, folder
+        self._enabled = enabled and console.is_terminal and not console.is_dumb_terminal
+        self._checkpoint: Checkpoint | None = None
+        self._since = 0.0
+
+    def start(self, checkpoint: Checkpoint) -> None:
+        """Show this checkpoint from now on."""
+        self._checkpoint, self._since = checkpoint, time.monotonic()
+        self.tick()
+
+    def tick(self) -> None:
+        """Write what it does now, for how long it has run, and for how long it will go on where that is known."""
+        if self._checkpoint:
+            what, left = doing(self._folder)
+            text = (
+                f"   {self._checkpoint.id:<5}{what or self._checkpoint.title}, {time.monotonic() - self._since:.0f} s"
+            )
+            self._write(text + (f", about {max(left, 1):.0f} s left" if left is not None else ""))
+
+    def clear(self) -> None:
+        """Wipe the line."""
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        if self._enabled:  # spaces wipe it, not a control code
+            width = self._console.width - 1
+            self._console.file.write(f"\r{text[:width]:<{width}}\r")
+            self._console.file.flush()
