@@ -1,5 +1,7 @@
 """The numbers and the pictures' data of recorded requests."""
 
+from __future__ import annotations
+
 import itertools
 import random
 
@@ -10,19 +12,27 @@ from checks.harness.load.trace import Request, Trace
 from checks.harness.report.evidence import Bucket, Span, Timeline, histogram, timeline
 
 
-def request(scheduled=0.0, sent=None, finished=None, *, status=200, error=None, gave_up=None):
+def request(
+    scheduled: float = 0.0,
+    sent: float | None = None,
+    finished: float | None = None,
+    *,
+    status: int = 200,
+    error: str | None = None,
+    gave_up: float | None = None,
+) -> Request:
     """A request that was sent when it was scheduled, unless said otherwise."""
     sent = scheduled if sent is None else sent
     return Request(scheduled, sent, finished, None if finished is None else status, error, 0, None, gave_up)
 
 
-def trace(*requests, started=0.0, ended=100.0, lags=()):
+def trace(*requests: Request, started: float = 0.0, ended: float = 100.0) -> Trace:
     """A trace of these requests."""
-    return Trace(tuple(requests), started, ended, tuple(lags))
+    return Trace(tuple(requests), started, ended)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_percentile_is_the_least_sample_that_covers_q_percent(seed):
+def test_percentile_is_the_least_sample_that_covers_q_percent(seed: int) -> None:
     """A percentile is the least sample such that at least q % of all samples are no larger."""
     draw = random.Random(seed)
     samples = [draw.choice([draw.random(), 0.5]) for _ in range(draw.randint(1, 120))]
@@ -32,7 +42,7 @@ def test_percentile_is_the_least_sample_that_covers_q_percent(seed):
         assert by_definition == percentile(samples, q), f"p{q} of {len(samples)} samples"
 
 
-def test_percentile_ranks_are_exact():
+def test_percentile_ranks_are_exact() -> None:
     """The rank is computed without binary fractions: p7 of 1..100 is 7, and p99.9 of 1..1000 is 999."""
     hundred = range(1, 101)
 
@@ -40,7 +50,7 @@ def test_percentile_ranks_are_exact():
     assert 999 == percentile(range(1, 1001), 99.9), "a tenth of a percent is a rank of its own in 1000 samples"
 
 
-def test_percentile_ends():
+def test_percentile_ends() -> None:
     """p0 is the minimum, p100 the maximum, and one sample is every percentile of itself."""
     samples = [3.0, 1.0, 2.0]
 
@@ -50,20 +60,20 @@ def test_percentile_ends():
 
 
 @pytest.mark.parametrize(("samples", "q"), [([], 50), ([1.0], -1), ([1.0], 100.5), ([1.0], float("nan"))])
-def test_percentile_refuses(samples, q):
+def test_percentile_refuses(samples: list[float], q: float) -> None:
     """No samples, or a q that is no percentage, is a ValueError."""
     with pytest.raises(ValueError, match="percentile"):
         percentile(samples, q)
 
 
-def test_latency_counts_from_scheduled():
+def test_latency_counts_from_scheduled() -> None:
     """A request that was sent late has waited since it was scheduled."""
     late = request(scheduled=1.0, sent=3.0, finished=4.0)
 
     assert 3.0 == late.latency, "1 s of service time, 2 s before it was sent"
 
 
-def test_unfinished_has_no_latency():
+def test_unfinished_has_no_latency() -> None:
     """A request without a whole answer has no latency and is not ok."""
     lost = request(error="connection reset", gave_up=5.0)
 
@@ -71,7 +81,7 @@ def test_unfinished_has_no_latency():
     assert not lost.ok, "an error is not ok"
 
 
-def test_answered_and_errors_share_out_all_requests():
+def test_answered_and_errors_share_out_all_requests() -> None:
     """Only a whole 200 is an answer; everything else is counted by what went wrong, a refusal by its status."""
     good, refused, lost = request(finished=0.5), request(finished=0.1, status=503), request(error="connection reset")
     run = trace(good, refused, refused, lost)
@@ -81,7 +91,7 @@ def test_answered_and_errors_share_out_all_requests():
     assert [0.5] == run.latencies(), "a fast refusal is no latency"
 
 
-def test_throughput_runs_from_start_to_last_finish():
+def test_throughput_runs_from_start_to_last_finish() -> None:
     """Throughput divides the answers by the time to the last of them, not by the time until the load was cleared up."""
     run = trace(request(finished=12.0), request(finished=14.0), request(error="no answer"), started=10.0, ended=99.0)
 
@@ -90,7 +100,7 @@ def test_throughput_runs_from_start_to_last_finish():
     assert 0.0 == trace(request(finished=0.0)).throughput, "no time, no throughput to tell"
 
 
-def test_timeline_rows_are_ms_after_the_earliest():
+def test_timeline_rows_are_ms_after_the_earliest() -> None:
     """A row tells in ms when it waited and when it worked; without a known start of work all of it is work."""
     picture = timeline([("#2", 10.5, 10.75, 11.0), ("#1", 10.0, None, 10.25)], "two requests")
 
@@ -101,7 +111,7 @@ def test_timeline_rows_are_ms_after_the_earliest():
 
 
 @pytest.mark.parametrize("count", [0, 1, 12, 13, 39, 1000])
-def test_timeline_keeps_an_even_spread(count):
+def test_timeline_keeps_an_even_spread(count: int) -> None:
     """Of more than 12 rows 12 are kept, evenly spread with the first and the last; the others are counted."""
     picture = timeline([(str(i), float(i), None, i + 1.0) for i in range(count)], "many")
     kept = [int(row.label) for row in picture.rows]
@@ -116,7 +126,7 @@ def test_timeline_keeps_an_even_spread(count):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("spread", [1.5, 1000.0])
-def test_histogram_counts_every_sample_once(seed, spread):
+def test_histogram_counts_every_sample_once(seed: int, spread: float) -> None:
     """At most 12 buckets, side by side from the smallest to the largest sample, hold each sample once."""
     draw = random.Random(seed)
     samples = [0.001 * spread ** draw.random() for _ in range(500)]
@@ -133,7 +143,7 @@ def test_histogram_counts_every_sample_once(seed, spread):
     assert round(percentile(samples, 95) * 1000, 3) == picture.p95
 
 
-def test_histogram_spacing():
+def test_histogram_spacing() -> None:
     """Buckets are equally wide, but equally wide in the logarithm for samples that span over 20 times."""
     near = histogram([0.010 + 0.001 * i for i in range(13)], "near").buckets
     far = histogram([0.001 * 2**i for i in range(13)], "far").buckets
@@ -142,7 +152,7 @@ def test_histogram_spacing():
     assert pytest.approx([2.0] * 12) == [bucket.high / bucket.low for bucket in far]
 
 
-def test_histogram_of_equal_samples_and_of_none():
+def test_histogram_of_equal_samples_and_of_none() -> None:
     """Equal samples share one bucket, and no samples are a histogram without buckets, not an error."""
     equal, empty = histogram([0.05] * 7, "equal"), histogram([], "empty")
 
