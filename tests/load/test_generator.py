@@ -15,7 +15,8 @@ import pytest
 
 from checks.harness.load import loops
 from checks.harness.load.generator import closed_loop, open_loop, schedule
-from checks.harness.load.trace import Trace, percentile
+from checks.harness.load.percentiles import percentile
+from checks.harness.load.trace import Trace
 from tests.threaded_server import LIMIT, Server, Talk, answer, read_request, serving
 
 
