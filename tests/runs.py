@@ -25,7 +25,7 @@ LIVE_SECONDS = 900
 NOWHERE = "unix:///nowhere"
 """Where no Docker engine answers: a verdict must not hang on whether this machine has one, and builds take long."""
 
-WARM = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+WARM: Any = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 WARM.set_forkserver_preload(["checks.harness.grading.preload", "psutil", "pydantic_settings", "pytest", "rich.console"])
 
 ASKING = Lock()

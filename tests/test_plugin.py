@@ -16,6 +16,8 @@ from checks.harness.source_lines import GIVEN
 
 pytest_plugins = ["pytester"]
 
+Lab = Callable[..., pytest.RunResult]
+
 VERDICTS = '''
 """Exercise 9 - every verdict there is.
 
@@ -93,7 +95,7 @@ def stub():
 
 
 @pytest.fixture
-def lab(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
+def lab(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """Run pytest in a small lab of its own: one checkpoint file, one learner's module."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     shutil.copy(ROOT / "pyproject.toml", pytester.path)
@@ -119,7 +121,7 @@ def verdicts(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("way", ["fork", "spawn", "none"])
-def test_all_six_verdicts(lab, pytester, way):
+def test_all_six_verdicts(lab: Lab, pytester: pytest.Pytester, way: str) -> None:
     """Each verdict reaches the results, whichever way the checkpoints are kept apart; only a pass earns points."""
     ran = lab(f"--isolation={way}")
 
@@ -139,7 +141,7 @@ def test_all_six_verdicts(lab, pytester, way):
     assert (told["points"], told["max_points"]) == (6, 16)
 
 
-def test_what_a_failure_says(lab, pytester):
+def test_what_a_failure_says(lab: Lab, pytester: pytest.Pytester) -> None:
     """Seen, wanted, where, why, hints and evidence are in the results as well as on the card."""
     ran = lab("-k", "passes or fails or stub")
 
@@ -156,14 +158,14 @@ def test_what_a_failure_says(lab, pytester):
     ran.stdout.no_fnmatch_line("*second hint*")
 
 
-def test_all_hints_on_request(lab):
+def test_all_hints_on_request(lab: Lab) -> None:
     """`--hints` shows every hint."""
     ran = lab("-k", "9.2", "--hints")
 
     ran.stdout.fnmatch_lines(["*first hint*", "*second hint*"])
 
 
-def test_an_inconclusive_checkpoint_is_tried_again(lab, pytester):
+def test_an_inconclusive_checkpoint_is_tried_again(lab: Lab, pytester: pytest.Pytester) -> None:
     """A machine that was too busy gets three tries, and then no verdict that could be mistaken for one."""
     ran = lab("-k", "9.5")
 
@@ -172,7 +174,7 @@ def test_an_inconclusive_checkpoint_is_tried_again(lab, pytester):
     ran.assert_outcomes(skipped=1, deselected=7)
 
 
-def test_a_number_selects_one_checkpoint(lab, pytester):
+def test_a_number_selects_one_checkpoint(lab: Lab, pytester: pytest.Pytester) -> None:
     """`-k 9.1` is that checkpoint, and not 9.10 as well."""
     ran = lab("-k", "9.1")
 
@@ -180,16 +182,16 @@ def test_a_number_selects_one_checkpoint(lab, pytester):
     assert ran.ret == pytest.ExitCode.OK
 
 
-def test_what_is_needed_is_asked_for_only_when_it_was_selected(lab, pytester):
+def test_what_is_needed_is_asked_for_only_when_it_was_selected(lab: Lab, pytester: pytest.Pytester) -> None:
     """A locked checkpoint can be run alone."""
     lab("-k", "9.4")
 
     assert verdicts(pytester.path) == {"9.4": "passed"}
 
 
-def test_a_seed_repeats_a_run(lab, pytester):
+def test_a_seed_repeats_a_run(lab: Lab, pytester: pytest.Pytester) -> None:
     """The same seed gives a checkpoint the same random inputs, whichever others run."""
-    printed = []
+    printed: list[str] = []
     for arguments in (["-k", "9.7"], [], ["-k", "9.7"]):
         seed = [f"--seed={results(pytester.path)['seed']}"] if printed else []
         lab(*arguments, *seed)
@@ -200,7 +202,7 @@ def test_a_seed_repeats_a_run(lab, pytester):
     assert printed[0] == printed[1] == printed[2]
 
 
-def test_junit_carries_the_points(lab, pytester):
+def test_junit_carries_the_points(lab: Lab, pytester: pytest.Pytester) -> None:
     """`--junitxml` names checkpoint, points and verdict as properties."""
     lab("--junitxml=out.xml")
 
@@ -213,7 +215,7 @@ def test_junit_carries_the_points(lab, pytester):
     assert [case["verdict"] for case in told].count("locked") == 1
 
 
-def test_pytest_speaks_for_itself_when_asked(lab):
+def test_pytest_speaks_for_itself_when_asked(lab: Lab) -> None:
     """`-v` brings pytest's own output with its traceback instead of the card."""
     ran = lab("-v", "-k", "9.2")
 
@@ -221,7 +223,7 @@ def test_pytest_speaks_for_itself_when_asked(lab):
     ran.stdout.no_fnmatch_line("*again*")
 
 
-def test_a_run_that_is_cut_short_keeps_what_it_knew(lab, pytester):
+def test_a_run_that_is_cut_short_keeps_what_it_knew(lab: Lab, pytester: pytest.Pytester) -> None:
     """Every selected checkpoint stands in the results from the start."""
     broken = VERDICTS.replace('{}["nothing"]', "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
     (pytester.path / "checks" / "test_ex9.py").write_text(broken)
@@ -231,7 +233,7 @@ def test_a_run_that_is_cut_short_keeps_what_it_knew(lab, pytester):
     assert verdicts(pytester.path)["9.7"] == "not_run"
 
 
-def test_an_error_in_a_checkpoint_file_is_shown(lab, pytester):
+def test_an_error_in_a_checkpoint_file_is_shown(lab: Lab, pytester: pytest.Pytester) -> None:
     """A checkpoint file that cannot be imported is no empty card."""
     (pytester.path / "checks" / "test_ex9.py").write_text("import nonsense_module")
     ran = lab()
@@ -240,7 +242,7 @@ def test_an_error_in_a_checkpoint_file_is_shown(lab, pytester):
     ran.stdout.fnmatch_lines(["*No module named 'nonsense_module'*"])
 
 
-def test_a_workspace_is_judged_in_the_place_of_the_root(lab, pytester):
+def test_a_workspace_is_judged_in_the_place_of_the_root(lab: Lab, pytester: pytest.Pytester) -> None:
     """`--workspace` takes a learner's files from there and everything given from here, and says so."""
     other = pytester.mkdir("other")
     (other / "lab").mkdir()
@@ -256,7 +258,7 @@ def test_a_workspace_is_judged_in_the_place_of_the_root(lab, pytester):
     ran.stdout.fnmatch_lines(["*judging workspace other*"])
 
 
-def test_a_workspace_without_anything_to_judge_is_refused(lab, pytester):
+def test_a_workspace_without_anything_to_judge_is_refused(lab: Lab, pytester: pytest.Pytester) -> None:
     """A mistyped folder is an error, not zero points."""
     ran = lab("--workspace=nowhere")
 
@@ -264,7 +266,7 @@ def test_a_workspace_without_anything_to_judge_is_refused(lab, pytester):
     ran.stderr.fnmatch_lines(["*nowhere is no workspace*"])
 
 
-def test_a_run_that_never_begins_leaves_no_results_of_another(lab, pytester):
+def test_a_run_that_never_begins_leaves_no_results_of_another(lab: Lab, pytester: pytest.Pytester) -> None:
     """After a mistyped workspace or checkpoint nothing says any more that something has passed."""
     for mistake in ("--workspace=nowhere", "-k9.77"):
         lab("-k", "9.1")
@@ -275,7 +277,9 @@ def test_a_run_that_never_begins_leaves_no_results_of_another(lab, pytester):
         assert not (pytester.path / ".lab" / "last-run.json").exists() or verdicts(pytester.path)["9.1"] == "not_run"
 
 
-def test_exported_settings_do_not_reach_a_verdict(lab, pytester, monkeypatch):
+def test_exported_settings_do_not_reach_a_verdict(
+    lab: Lab, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a shell happens to export as LAB_... is not what is judged."""
     monkeypatch.setenv("LAB_INFERENCE_SECONDS", "77")
     (pytester.path / "checks" / "test_ex9.py").write_text(
@@ -289,7 +293,7 @@ def test_exported_settings_do_not_reach_a_verdict(lab, pytester, monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["fork", "spawn"])
-def test_an_inconclusive_load_test_is_run_anew(lab, pytester, way):
+def test_an_inconclusive_load_test_is_run_anew(lab: Lab, pytester: pytest.Pytester, way: str) -> None:
     """What was measured on too busy a machine is not shared; another checkpoint's good run is."""
     (pytester.path / "checks" / "test_ex9.py").write_text(
         "import pytest\nfrom checks.harness.grading.noise import Inconclusive\n"

@@ -20,13 +20,14 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 
 from checks.harness import ROOT
 from checks.harness.assertions.cpu_cost import timing_on_base_http_middleware
@@ -48,7 +49,7 @@ def bare() -> FastAPI:
     """The service's routes, one that does nothing and one that computes for 1 ms. `lab` is the reference by now."""
     from lab.errors import invalid_request
     from lab.model import SimulatedModel
-    from lab.service import RequestValidationError, router
+    from lab.service import router
 
     app = FastAPI()
     app.state.model = SimulatedModel(seconds=0)
@@ -138,7 +139,7 @@ def judged(what: str, values: Iterable[float], unit: str = "x") -> float:
     return statistics.median(values)
 
 
-def taken_in_turns(rounds: int, measures: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+def taken_in_turns(rounds: int, measures: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
     """What each measures in each round; who goes first changes, so that none gains from what another leaves behind."""
     found: dict[str, list[float]] = {name: [] for name in measures}
     names = [*measures]
@@ -164,11 +165,17 @@ def test_cost_in_process(method: str, path: str, body: bytes | None, reference: 
             assert exchange.status == 200
         return (time.process_time() - started) / requests
 
+    def turn(runner: asyncio.Runner, app: App) -> float:
+        return runner.run(cpu_seconds(app, REQUESTS))
+
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), asyncio.Runner() as runner:
         apps = {make.__name__: make() for make in (bare, timing, base_http, silent, stack)}
         for app in apps.values():
             runner.run(cpu_seconds(app, WARM_UP))
-        turns = {name: lambda app=app: runner.run(cpu_seconds(app, REQUESTS)) for name, app in apps.items()}
+        turns = {
+            name: functools.partial(lambda app: runner.run(cpu_seconds(app, REQUESTS)), app)
+            for name, app in apps.items()
+        }
         found = taken_in_turns(ROUNDS, turns)
     print(f"\n{method} {path} in process, CPU time of a request ({ROUNDS} rounds):", end="")
     judged("bare", (seconds * 1e6 for seconds in found["bare"]), "us")

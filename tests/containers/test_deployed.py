@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
-import socketserver
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
 from dataclasses import dataclass, field
-from threading import Thread
 
 import pytest
 
@@ -15,6 +11,7 @@ from checks.harness.containers import deployed as module
 from checks.harness.containers.deployed import Ended, last_lines, until_it_answers
 from checks.harness.errors import Inconclusive, LearnerError
 from checks.harness.processes.servers import free_port
+from tests.threaded_server import Server, answer, read_request, serving
 
 
 @dataclass
@@ -48,30 +45,20 @@ class Scripted:
         """It is not there."""
 
 
-@contextmanager
-def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[tuple[str, int]]:
-    """The address of a server."""
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield "127.0.0.1", server.server_address[1]
-        server.shutdown()
+def refusing(peer: socket.socket, _: Server) -> None:
+    """Answer every request with a 404."""
+    while read_request(peer) is not None:
+        peer.sendall(answer(status=404))
 
 
-class Refusing(http.server.BaseHTTPRequestHandler):
-    """Answers 404, and prints nothing."""
-
-    def do_GET(self) -> None:
-        """404."""
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        """No line."""
+def silent(peer: socket.socket, _: Server) -> None:
+    """Take the connection, and close it."""
 
 
 def test_any_answer_will_do() -> None:
     """A 404 comes from a server that is there."""
-    with serving(Refusing) as address:
-        until_it_answers(Scripted(address=address))
+    with serving(refusing) as server:
+        until_it_answers(Scripted(address=server.address))
 
 
 @pytest.mark.parametrize(
@@ -100,8 +87,8 @@ def test_who_does_not_answer_is_told_apart(service: Scripted, words: str, monkey
 
 def test_a_port_that_somebody_else_took_is_not_its_mistake() -> None:
     """Between the choice of a port and its use there is a moment."""
-    with serving(socketserver.BaseRequestHandler) as address, pytest.raises(Inconclusive, match="took port 8080"):
-        until_it_answers(Scripted(1, "Address already in use", address=address))
+    with serving(silent) as server, pytest.raises(Inconclusive, match="took port 8080"):
+        until_it_answers(Scripted(1, "Address already in use", address=server.address))
 
 
 def test_only_the_last_lines_are_told() -> None:

@@ -17,9 +17,10 @@ from checks.harness import ROOT
 from checks.harness.errors import Inconclusive, LearnerError, StubError
 from checks.harness.loadtest import locust_run as loadtest
 from checks.harness.loadtest.locate import where_part
-from checks.harness.loadtest.locust_run import LoadTests, NoRun, locust_command, locust_environment, run_guarded
+from checks.harness.loadtest.locust_run import LoadTests, NoRun, locust_command, locust_environment
 from checks.harness.loadtest.recording import Plan
 from checks.harness.loadtest.targets import Answer, Service, Target, target
+from checks.harness.processes.process_group import run_guarded
 from checks.harness.processes.servers import free_port
 from checks.harness.workspace import Workspace, open_workspace
 

@@ -99,8 +99,8 @@ def test_a_part_that_raised_is_told_and_a_stub_is_not_started(recording: Recordi
 
 
 def test_a_hockey_stick_holds_every_plateau(recording: Recording) -> None:
-    """As plain data for JSON."""
+    """With what was found and what is true."""
     curve = hockey_stick("t", recording.plateaus(), slo_ms=30, capacity=20, found=4, true=None)
 
-    assert [2, 4] == [point["users"] for point in curve["points"]]
-    assert ("curve", 4, None) == (curve["kind"], curve["found"], curve["true"])
+    assert [2, 4] == [point.users for point in curve.points]
+    assert ("curve", 4, None) == (curve.kind, curve.found, curve.true)

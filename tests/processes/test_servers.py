@@ -244,7 +244,9 @@ def test_children_go_too(app: Callable[..., Path], session: bool) -> None:
 def test_supervisor_killed(app: Callable[..., Path]) -> None:
     """Workers do not outlive a supervisor that was killed."""
     with server(uvicorn_command("app:app", workers=2), env={}, cwd=app(), workers=2) as running:
-        psutil.Process(running.pids[0]).parent().kill()
+        supervisor = psutil.Process(running.pids[0]).parent()
+        assert supervisor is not None
+        supervisor.kill()
         until(lambda: running.exit_code is not None, "the supervisor's death noticed")
 
     assert running.exit_code == -signal.SIGKILL
@@ -267,8 +269,9 @@ def test_body_raises(tmp_path: Path, error: type[BaseException]) -> None:
 def holder(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A Python process that holds a server of two workers, and the server's port."""
     command = [sys.executable, "-c", HOLDER, str(folder)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
         try:
             yield process, int(process.stdout.readline())
         finally:
@@ -305,8 +308,9 @@ def test_guard_told_to_stop(tmp_path: Path, handler: str, code: int) -> None:
         f"import signal, time; signal.signal(signal.SIGTERM, signal.{handler}); print(1, flush=1); time.sleep(600)"
     )
     whole = [sys.executable, "-I", "-S", guard.__file__, "0.3", sys.executable, "-c", command]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(whole, cwd=tmp_path, start_new_session=True, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(whole, cwd=tmp_path, start_new_session=True, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
         process.stdout.readline()
 
         process.terminate()

@@ -1,0 +1,73 @@
+"""The data of pictures."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from checks.harness.load.percentiles import percentile
+from checks.harness.report.evidence import Bucket, Span, Timeline, histogram, timeline
+
+
+def test_timeline_rows_are_ms_after_the_earliest() -> None:
+    """A row tells in ms when it waited and when it worked; without a known start of work all of it is work."""
+    picture = timeline([("#2", 10.5, 10.75, 11.0), ("#1", 10.0, None, 10.25)], "two requests")
+
+    assert (
+        Timeline("two requests", [Span("#2", 500.0, 750.0, 1000.0), Span("#1", 0.0, 0.0, 250.0)], left_out=0, note="")
+        == picture
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 12, 13, 39, 1000])
+def test_timeline_keeps_an_even_spread(count: int) -> None:
+    """Of more than 12 rows 12 are kept, evenly spread with the first and the last; the others are counted."""
+    picture = timeline([(str(i), float(i), None, i + 1.0) for i in range(count)], "many")
+    kept = [int(row.label) for row in picture.rows]
+    gaps = {after - before for before, after in itertools.pairwise(kept)}
+
+    assert min(count, 12) == len(set(kept)), "no row twice"
+    assert count - len(kept) == picture.left_out
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1, "evenly spread"
+    if count:
+        assert [0, count - 1] == [kept[0], kept[-1]], "first and last are there"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("spread", [1.5, 1000.0])
+def test_histogram_counts_every_sample_once(seed: int, spread: float) -> None:
+    """At most 12 buckets, side by side from the smallest to the largest sample, hold each sample once."""
+    draw = random.Random(seed)
+    samples = [0.001 * spread ** draw.random() for _ in range(500)]
+    picture = histogram(samples, "latencies")
+    buckets = picture.buckets
+
+    assert 12 == len(buckets)
+    assert 500 == sum(bucket.count for bucket in buckets) == picture.count
+    assert [b.high for b in buckets[:-1]] == [b.low for b in buckets[1:]], "no gap, no overlap"
+    assert pytest.approx([min(samples) * 1000, max(samples) * 1000], abs=1e-3) == [
+        buckets[0].low,
+        buckets[-1].high,
+    ]
+    assert round(percentile(samples, 95) * 1000, 3) == picture.p95
+
+
+def test_histogram_spacing() -> None:
+    """Buckets are equally wide, but equally wide in the logarithm for samples that span over 20 times."""
+    near = histogram([0.010 + 0.001 * i for i in range(13)], "near").buckets
+    far = histogram([0.001 * 2**i for i in range(13)], "far").buckets
+
+    assert pytest.approx([1.0] * 12) == [bucket.high - bucket.low for bucket in near]
+    assert pytest.approx([2.0] * 12) == [bucket.high / bucket.low for bucket in far]
+
+
+def test_histogram_of_equal_samples_and_of_none() -> None:
+    """Equal samples share one bucket, and no samples are a histogram without buckets, not an error."""
+    equal, empty = histogram([0.05] * 7, "equal"), histogram([], "empty")
+
+    assert [Bucket(50.0, 50.0, 7)] == equal.buckets
+    assert [50.0] * 3 == [equal.p50, equal.p95, equal.p99]
+    assert ([], 0, None) == (empty.buckets, empty.count, empty.p99)
+    assert 3 == sum(bucket.count for bucket in histogram([0.0, 0.0, 0.1], "zeros").buckets), "0 has no logarithm"
