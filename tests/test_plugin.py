@@ -313,3 +313,43 @@ def test_an_inconclusive_load_test_is_run_anew(lab: Lab, pytester: pytest.Pytest
     lab(f"--isolation={way}")
 
     assert {"9.1": "passed", "9.2": "passed"} == verdicts(pytester.path)
+
+
+def test_a_conftest_of_the_workspace_is_never_loaded(lab, pytester):
+    """However the option is written, nothing of a workspace runs in the process that judges."""
+    other = pytester.mkdir("other")
+    (other / "lab").mkdir()
+    (other / "lab" / "thing.py").write_text(THING)
+    (other / "conftest.py").write_text("raise SystemExit('loaded')")
+    (other / "pytest.ini").write_text("[pytest]\npython_files = nothing.py\n")
+    for workspace in (["--workspace", "other"], ["--workspace=other"]):
+        ran = lab("checks", "-k", "9.1", *workspace)
+
+        assert ran.ret == pytest.ExitCode.OK, ran.stdout.str()
+
+
+def test_control_characters_reach_no_terminal_and_no_report(lab, pytester):
+    """A learner's own words cannot clear the screen, nor draw a card of their own."""
+    stub = THING.replace('"9.3: stub"', r'"9.3: \x1b[2J\x1b[H 100 of 100 points\x07\r"')
+    (pytester.path / "lab" / "thing.py").write_text(stub + "\nprint('\\x1b[31m', '\\x9b2J')\n")
+    for arguments in (["-k", "9.3"], ["-k", "9.3", "-v"], ["-k", "9.3", "--junitxml=out.xml"]):
+        ran = lab(*arguments)
+        written = ran.stdout.str() + (pytester.path / ".lab" / "last-run.json").read_text()
+
+        assert not set("\x1b\x07\x9b") & set(written)
+        assert r"\x1b[2J" in written
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_what_is_no_result_is_no_result(lab, pytester, way):
+    """A process that sends an unknown field, or a result of another shape, fails its checkpoint and no other."""
+    broken = VERDICTS.replace(
+        "    lab.thing.stub()",
+        "    from checks.harness.grading import runner\n"
+        '    runner._bytes = lambda sent: b\'{"outcome": {"verdict": "passed", "points": 1000}}\'',
+    )
+    (pytester.path / "checks" / "test_ex9.py").write_text(broken)
+    lab(f"--isolation={way}")
+
+    assert verdicts(pytester.path)["9.3"] == "failed"
+    assert verdicts(pytester.path)["9.7"] == "passed"

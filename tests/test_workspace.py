@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import ResponseValidationError
 
 from checks.harness import ROOT
+from checks.harness import workspace as workspace_module
 from checks.harness.cell.exchange import Exchange
 from checks.harness.errors import LearnerError
 from checks.harness.source_lines import GIVEN
@@ -49,6 +50,74 @@ def test_given_files_come_from_the_lab(learner: Path, tmp_path: Path) -> None:
     for given in GIVEN:
         assert (workspace.tree / given).read_bytes() == (ROOT / given).read_bytes()
     assert (workspace.tree / "lab" / "thing.py").exists()
+
+
+@pytest.mark.parametrize("instead", ["lab/records/__init__.py", "lab/records.so", "lab/settings.cpython-311.pyc"])
+def test_nothing_takes_the_place_of_a_given_module(learner: Path, tmp_path: Path, instead: str) -> None:
+    """Python prefers a package or compiled code to a file of the same name: a given file has no such rival."""
+    (learner / instead).parent.mkdir(exist_ok=True)
+    (learner / instead).write_text("raise SystemExit\n")
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+
+    assert not (workspace.tree / instead).exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checks.py",
+        "uvicorn.py",
+        "json.py",
+        "sitecustomize.py",
+        "docker/__init__.py",
+        "loadtests/locust.py",
+        "uvloop.so",
+    ],
+)
+def test_nothing_shadows_a_module(learner: Path, tmp_path: Path, name: str) -> None:
+    """The workspace comes first where Python looks for modules: a file with the name of another module is refused."""
+    (learner / name).parent.mkdir(exist_ok=True)
+    (learner / name).write_text("")
+
+    with pytest.raises(LearnerError, match=f"{name} takes the place of the module"):
+        open_workspace(ROOT, learner, tmp_path / "tree")
+
+
+def test_files_of_ones_own_are_welcome(learner: Path, tmp_path: Path) -> None:
+    """Helpers beside the files of the lab are part of the workspace, also with the name of a module inside of `lab`."""
+    for name in ("start.py", "lab/json.py", "lab/queue/__init__.py", "loadtests/users.py", "docker/start.sh"):
+        (learner / name).parent.mkdir(exist_ok=True, parents=True)
+        (learner / name).write_text("")
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+
+    assert (workspace.tree / "loadtests" / "users.py").exists()
+
+
+@pytest.mark.parametrize("link", ["lab", "lab/x.py"])
+def test_no_link_leads_out_of_a_workspace(learner: Path, tmp_path: Path, link: str) -> None:
+    """Neither the solutions nor a secret of the teacher's can be handed in by a link."""
+    if link == "lab":
+        (learner / "lab").rename(tmp_path / "elsewhere")
+        (learner / "lab").symlink_to(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "secret").write_text("secret")
+        (learner / link).symlink_to(tmp_path / "secret")
+
+    with pytest.raises(LearnerError, match="is a link that leads out of the workspace"):
+        open_workspace(ROOT, learner, tmp_path / "tree")
+
+
+def test_a_workspace_has_a_size(learner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More files, or more bytes, than a person writes are refused before they are copied."""
+    monkeypatch.setattr(workspace_module, "MOST_FILES", 1)
+    (learner / "lab" / "more.py").write_text("")
+    with pytest.raises(LearnerError, match="is one of more than 1 files"):
+        open_workspace(ROOT, learner, tmp_path / "tree")
+
+    monkeypatch.setattr(workspace_module, "MOST_FILES", 10)
+    monkeypatch.setattr(workspace_module, "MOST_BYTES", 10)
+    with pytest.raises(LearnerError, match="makes the workspace larger than"):
+        open_workspace(ROOT, learner, tmp_path / "other")
 
 
 def test_the_labs_own_stubs_do_not_fill_gaps(learner: Path, tmp_path: Path) -> None:

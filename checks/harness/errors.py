@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
-def encodable(text: str) -> str:
-    """The text with lone surrogates spelled out, which no report can hold."""
-    return text.encode("utf-8", "backslashreplace").decode()
+
+def printable(text: str) -> str:
+    """The text as any report and any terminal may show it.
+
+    Control characters, line ends and tabs aside, and lone surrogates are spelled out: a learner's words must not move
+    the cursor, clear the screen or turn the direction of what is read.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode().replace("\r\n", "\n")
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,8 @@ class Failure:
     def __post_init__(self) -> None:
         """Make every text one that a report can hold."""
         for name in ("seen", "wanted", "hint"):
-            object.__setattr__(self, name, encodable(getattr(self, name)))
+            object.__setattr__(self, name, printable(getattr(self, name)))
+        object.__setattr__(self, "where", self.where and printable(self.where))
 
     @classmethod
     def parse(cls, text: str, where: str | None = None) -> Failure:

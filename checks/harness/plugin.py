@@ -1,4 +1,4 @@
-"""The lab's options and fixtures, and the session that takes part in a pytest run."""
+"""The lab's fixtures, and the session that takes part in a pytest run."""
 
 from __future__ import annotations
 
@@ -47,19 +47,6 @@ __all__ = [
 ]
 
 SESSION = pytest.StashKey[Session]()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The lab's own options."""
-    group = parser.getgroup("lab", "the inference latency lab")
-    group.addoption("--workspace", type=Path, metavar="DIR", help="judge the files in DIR (default: your own, here)")
-    group.addoption("--results", type=Path, metavar="PATH", help="where the results go (default: .lab/last-run.json)")
-    group.addoption("--seed", type=int, help="repeat a run's random inputs")
-    group.addoption("--hints", action="store_true", help="show all hints, not just the first")
-    group.addoption("--all", action="store_true", dest="all_details", help="show every open checkpoint in full")
-    ways = ("auto", "fork", "spawn", "none")
-    group.addoption("--isolation", choices=ways, default="auto", help="how a checkpoint is kept apart (none: for pdb)")
-    group.addoption("--isolated", type=Path, metavar="DIR", help="internal: this is the process of one checkpoint")
 
 
 @pytest.hookimpl(trylast=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ from checks.harness.source_lines import GIVEN, LEARNERS, SourceLines
 
 NOT_LEARNERS = ("conftest.py", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
 """Files beside those that are the lab's; any other without a dot in front, a script say, belongs to the learner."""
+
+MOST_FILES, MOST_BYTES = 2000, 20_000_000
+"""Files and bytes beyond which a workspace is none that a learner wrote."""
 
 HANDWRITTEN = 100_000
 """Bytes beyond which nobody has written a file by hand, and what reads it may take for ever."""
@@ -103,12 +108,16 @@ def open_workspace(root: Path, chosen: Path | None, scratch: Path) -> Workspace:
 
     What a learner may edit comes from the workspace, everything given from the root. A copy, so that nothing else is
     judged than what the hash stands for: no edit in the middle of a run, no byte code of an older file.
-    Raises `LearnerError` where there is nothing to judge.
+    Raises `LearnerError` where there is nothing to judge, or what is there may not be judged: see `_refusal`.
     """
     source = (chosen or root).resolve()
     if not (source / "lab").is_dir():
         raise LearnerError(f"{source} is no workspace: it holds no folder `lab`")
-    for path in _files(source):
+    total = 0
+    for number, path in enumerate(_files(source), 1):
+        total += path.stat().st_size
+        if refusal := _refusal(path, source, number, total):
+            raise LearnerError(f"{path.relative_to(source)} {refusal}")
         _copy(path, scratch / path.relative_to(source))
     for given in GIVEN:
         _copy(root / given, scratch / given)
@@ -117,11 +126,48 @@ def open_workspace(root: Path, chosen: Path | None, scratch: Path) -> Workspace:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below `folder` that a learner may have written, and the given ones among them."""
+    """Every file below `folder` that a learner may have written, in their order; no byte code, nothing given."""
     beside = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in NOT_LEARNERS]
     found = [*(folder / name for name in LEARNERS), *(path for path in beside if path.is_file())]
-    below = [path for top in found if top.is_dir() for path in top.rglob("*") if "__pycache__" not in path.parts]
-    return [*dict.fromkeys(path for path in [*found, *below] if path.is_file())]
+    below = [path for top in found if top.is_dir() for path in sorted(top.rglob("*"))]
+    return [path for path in dict.fromkeys([*found, *below]) if path.is_file() and not _ignored(path, folder)]
+
+
+def _ignored(path: Path, folder: Path) -> bool:
+    """Whether Python made this file, or it stands for a given module in another form, which Python would prefer."""
+    inside = path.relative_to(folder)
+    given = {name.removesuffix(".py") for name in GIVEN}
+    instead = f"{inside.parts[0]}/{inside.parts[1].partition('.')[0]}" if len(inside.parts) > 1 else ""
+    return "__pycache__" in inside.parts or (instead in given and inside.as_posix() not in GIVEN)
+
+
+def _refusal(path: Path, source: Path, number: int, total: int) -> str:
+    """Why a file may not be judged; empty for one that may.
+
+    No link leads out of a workspace, its size is bounded, and no file takes the place of a module of Python, of the lab
+    or of a library: wherever Python looks first for modules, the workspace comes first.
+    """
+    if not path.resolve().is_relative_to(source):
+        return "is a link that leads out of the workspace"
+    if number > MOST_FILES:
+        return f"is one of more than {MOST_FILES} files"
+    if total > MOST_BYTES:
+        return f"makes the workspace larger than {MOST_BYTES // 10**6} MB"
+    inside = path.relative_to(source)
+    name = inside.parts[-2] if path.stem == "__init__" and len(inside.parts) > 1 else path.name.partition(".")[0]
+    depth = len(inside.parts) - (path.stem == "__init__")
+    searched = depth == 1 or (depth == 2 and inside.parts[0] == "loadtests")  # Locust looks for modules in there
+    if path.suffix in (".py", ".so", ".pyd", ".pyc") and searched and name not in ("lab", "loadtests") and _taken(name):
+        return f"takes the place of the module `{name}`, which the lab or a library needs: give it another name"
+    return ""
+
+
+def _taken(name: str) -> bool:
+    """Whether Python, the lab or a library has a module of this name."""
+    if name in sys.stdlib_module_names or name in ("checks", "tests", "conftest", "sitecustomize", "usercustomize"):
+        return True
+    libraries = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return importlib.machinery.PathFinder.find_spec(name, libraries) is not None
 
 
 def handwritten(path: Path) -> str:

@@ -121,3 +121,30 @@ def until(done: Callable[[], bool], what: str, seconds: float = 30) -> None:
     while not done():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.02)
+
+
+def test_a_payload_is_bounded(tmp_path: Path) -> None:
+    """A process that would fill the judge's memory is heard to its limit, and no further."""
+    ending = run(lambda send: send(b"x" * 50_000_000), tmp_path)
+
+    assert isolation.PAYLOAD_MOST <= len(ending.payload) <= isolation.PAYLOAD_MOST + 65536
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans can be adopted on Linux only")
+def test_nothing_outlives_a_checkpoint(tmp_path: Path) -> None:
+    """A process that left session and family is found and ended, before the next line is written."""
+    program = (
+        "import os, pathlib, subprocess, sys, time\n"
+        "from checks.harness.grading import isolation\n"
+        "isolation.adopt_orphans()\n"
+        "code = 'import os, time; os.fork() and os._exit(0); os.setsid(); '\n"
+        "code += 'print(os.getpid(), flush=True); time.sleep(60)'\n"
+        "started = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)\n"
+        "pid = int(started.stdout.readline())\n"
+        "started.wait()\n"
+        "isolation.end_descendants()\n"
+        "print(pathlib.Path(f'/proc/{pid}').exists())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout == "False\n", done.stderr

@@ -7,6 +7,7 @@ Two ways to the same end: `forked` (milliseconds, from a parent that has importe
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import selectors
@@ -24,11 +25,18 @@ import psutil
 OUTPUT_KEPT = 64 * 1024
 """Bytes of output that are kept, the last ones: a flood must not fill memory or a disk."""
 
+PAYLOAD_MOST = 1_000_000
+"""Bytes that a piece of work may send: a checkpoint's outcome with its pictures takes some thousands."""
+
 TURN = 0.05
 """Seconds between two looks of the watchdog at its clock."""
 
 GRACE = 3.0
 """Seconds between the deadline, at which the work's own watchdog speaks, and the end of its process by force."""
+
+
+ORPHAN_ROUNDS = 20
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +169,26 @@ def spawned(
         assert process.stdout is not None
         process.stdin.close()
         process.stdout.close()
-    sent = payload.read_bytes() if payload.exists() else b""
+    sent = payload.read_bytes()[:PAYLOAD_MOST] if payload.exists() else b""
     return Ending(sent, kept.decode(errors="replace"), process.returncode, time.monotonic() - started, _read(stacks))
+
+
+def adopt_orphans() -> None:
+    """On Linux: become the parent of every descendant whose own parent ends, so that `end_descendants` finds it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_descendants() -> None:
+    """Kill whatever this process, or what it started, has left running, sessions of their own or not."""
+    for _ in range(ORPHAN_ROUNDS):  # one that is being killed may just have started another
+        found = psutil.Process().children(recursive=True)
+        for child in found:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        psutil.wait_procs(found, GRACE)
+        if not found:
+            return
 
 
 def wait_to_be_ended() -> None:
@@ -239,7 +265,7 @@ class _Reader:
                 self.open.discard(key.fd)
             elif key.fd == self._flood:
                 _keep(self.data[key.fd], chunk, self._echo)
-            else:
+            elif len(self.data[key.fd]) <= PAYLOAD_MOST:
                 self.data[key.fd] += chunk
         return bool(ready)
 
@@ -282,7 +308,7 @@ def _end_tree(pid: int) -> None:
 
 def _complete(data: bytearray) -> bool:
     """Whether the whole payload has come: a process left behind may hold the pipe open, so its end says nothing."""
-    return len(data) >= 8 and len(data) - 8 >= int.from_bytes(data[:8], "big")
+    return len(data) >= 8 and len(data) - 8 >= min(int.from_bytes(data[:8], "big"), PAYLOAD_MOST)
 
 
 def _payload(data: bytearray) -> bytes:

@@ -18,7 +18,7 @@ from _pytest.runner import runtestprotocol
 from pydantic import TypeAdapter
 
 from checks.harness.cell.standstill import stacks
-from checks.harness.errors import Failure, LearnerError
+from checks.harness.errors import Failure, LearnerError, printable
 from checks.harness.grading import isolation
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, deadline
 from checks.harness.report.results import Outcome, Verdict
@@ -49,6 +49,24 @@ def _bytes(sent: Sent) -> bytes:
     return json.dumps(_SENT.dump_python(sent, by_alias=True)).encode()
 
 
+def _read(ending: isolation.Ending) -> Sent | None:
+    """What a process sent, its texts made printable; None for nothing, or for anything else than a `Sent`."""
+    try:
+        return _SENT.validate_python(_printable(json.loads(ending.payload)), extra="forbid")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _printable(data: Any) -> Any:
+    if isinstance(data, str):
+        return printable(data)
+    if isinstance(data, list):
+        return [_printable(one) for one in data]
+    if isinstance(data, dict):
+        return {printable(str(key)): _printable(value) for key, value in data.items()}
+    return data
+
+
 class Runner:
     """How the checkpoints of this run are kept apart."""
 
@@ -69,13 +87,15 @@ class Runner:
     def _once(self, item: pytest.Item, tick: Callable[[], None]) -> tuple[Outcome, list[pytest.TestReport]]:
         folder = Path(tempfile.mkdtemp(dir=self.scratch))
         ending = self._process(item, folder, tick)
-        if ending.payload:
-            sent = _SENT.validate_python(json.loads(ending.payload))
+        isolation.end_descendants()  # before anything is written that they could change
+        sent = _read(ending)
+        if sent:
             if sent.hung_import:
                 self.workspace.hung_imports[sent.hung_import] = sent.outcome.failure.seen
         else:
             sent = Sent(_ended_badly(ending, self.workspace))
-        printed = [line[:OUTPUT_COLUMNS] for line in ending.output.splitlines() if REQUEST_LOGGED not in line]
+        lines = printable(ending.output).splitlines()
+        printed = [line[:OUTPUT_COLUMNS] for line in lines if REQUEST_LOGGED not in line]
         outcome = replace(sent.outcome, seconds=ending.seconds, output="\n".join(printed[-OUTPUT_LINES:]))
         return outcome, self._loaded(sent.reports) or unsent(item, outcome)
 
@@ -185,6 +205,8 @@ def _ended_badly(ending: isolation.Ending, lines: SourceLines) -> Outcome:
     """A process that sent nothing: it hung beyond its own watchdog's reach, or it ended itself."""
     if "INTERNALERROR" in ending.output:
         return Outcome("lab_error", Failure(ending.output))
+    if ending.payload:
+        return Outcome("failed", Failure("your code wrote something else in place of this checkpoint's result"))
     if "Timeout" in ending.stacks:
         said = f"your code did not finish within {ending.seconds:.0f} s, and let nothing else run meanwhile"
         return Outcome("failed", Failure(said, where=lines.where_printed(ending.stacks, innermost_last=False)))

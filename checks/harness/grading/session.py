@@ -23,7 +23,7 @@ from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 
 from checks.harness.errors import Failure
-from checks.harness.grading import checkpoints
+from checks.harness.grading import checkpoints, isolation
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN
 from checks.harness.grading.runner import Runner, unsent, with_verdict
 from checks.harness.grading.verdicts import outcome_of
@@ -97,6 +97,8 @@ class Session:
         items = [item for item in session.items if CHECKPOINT in item.stash]
         if not items or self.config.option.isolated:
             return
+        if self.config.option.isolation != "none":
+            isolation.adopt_orphans()
         if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
             with warnings.catch_warnings():  # a library's own deprecations are not for a learner
                 warnings.simplefilter("ignore")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from checks.harness.errors import encodable
+from checks.harness.errors import printable
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import MS
 
@@ -120,7 +120,7 @@ class Show:
 
     def number(self, text: str, value: float) -> None:
         """The number that decides, in words of at most 40 characters or so."""
-        self.evidence.append(Number(encodable(text), value))
+        self.evidence.append(Number(printable(text), value))
 
     def picture(self, evidence: Evidence) -> None:
         """A `timeline`, a `histogram` or a `HockeyStick`."""
@@ -128,7 +128,7 @@ class Show:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Columns side by side."""
-        self.evidence.append(Table(title, [*columns], [[encodable(str(cell)) for cell in row] for row in rows]))
+        self.evidence.append(Table(title, [*columns], [[printable(str(cell)) for cell in row] for row in rows]))
 
     def at(self, where: str | None) -> None:
         """The learner's line that matters, where no exception has one."""

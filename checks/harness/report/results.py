@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +126,8 @@ def write(run: Run, path: Path) -> None:
     for exercise, written in zip(run.exercises, told["exercises"], strict=True):
         written |= {"points": exercise.points, "max_points": exercise.max_points}
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():  # a submission put a folder there
+        shutil.rmtree(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps({"schema": SCHEMA, **told}, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
