@@ -315,7 +315,7 @@ def test_an_inconclusive_load_test_is_run_anew(lab: Lab, pytester: pytest.Pytest
     assert {"9.1": "passed", "9.2": "passed"} == verdicts(pytester.path)
 
 
-def test_a_conftest_of_the_workspace_is_never_loaded(lab, pytester):
+def test_a_conftest_of_the_workspace_is_never_loaded(lab: Lab, pytester: pytest.Pytester) -> None:
     """However the option is written, nothing of a workspace runs in the process that judges."""
     other = pytester.mkdir("other")
     (other / "lab").mkdir()
@@ -328,7 +328,7 @@ def test_a_conftest_of_the_workspace_is_never_loaded(lab, pytester):
         assert ran.ret == pytest.ExitCode.OK, ran.stdout.str()
 
 
-def test_control_characters_reach_no_terminal_and_no_report(lab, pytester):
+def test_control_characters_reach_no_terminal_and_no_report(lab: Lab, pytester: pytest.Pytester) -> None:
     """A learner's own words cannot clear the screen, nor draw a card of their own."""
     stub = THING.replace('"9.3: stub"', r'"9.3: \x1b[2J\x1b[H 100 of 100 points\x07\r"')
     (pytester.path / "lab" / "thing.py").write_text(stub + "\nprint('\\x1b[31m', '\\x9b2J')\n")
@@ -341,7 +341,7 @@ def test_control_characters_reach_no_terminal_and_no_report(lab, pytester):
 
 
 @pytest.mark.parametrize("way", ["fork", "spawn"])
-def test_what_is_no_result_is_no_result(lab, pytester, way):
+def test_what_is_no_result_is_no_result(lab: Lab, pytester: pytest.Pytester, way: str) -> None:
     """A process that sends an unknown field, or a result of another shape, fails its checkpoint and no other."""
     broken = VERDICTS.replace(
         "    lab.thing.stub()",
