@@ -1,10 +1,10 @@
-"""What several of the lab's own tests use."""
+"""How the lab's own tests run: side by side, and which of them."""
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from checks.harness import ROOT
 from tests import runs
 
 AT_A_TIME = 4
-"""Runs that go on side by side: a run waits more than it works."""
+"""Tests that run side by side: a run of checkpoints waits more than it works."""
 
 Judge = Callable[..., runs.Judged]
+
+os.environ.pop("PYTEST_XDIST_WORKER", None)  # where it is set, pytest-benchmark measures nothing
 
 
 @pytest.fixture
@@ -31,22 +33,41 @@ def judge(tmp_path: Path) -> Judge:
     return partial(runs.judge, tmp_path)
 
 
-@pytest.fixture(scope="session")
-def runs_ahead(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[runs.Judged]]]:
-    """The runs of all cases that this session will ask about, begun before they are asked about."""
-    items = [item for item in request.session.items if "runs_ahead" in getattr(item, "fixturenames", ())]
-    cases = {item.nodeid: item.callspec.params["case"] for item in items}  # type: ignore[attr-defined]
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        yield {name: pool.submit(case.run, tmp_path_factory.mktemp("case")) for name, case in cases.items()}
-        pool.shutdown(cancel_futures=True)
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """`--exhaustive`, and xdist's options: only here, for checkpoints must never run side by side."""
+    pluginmanager.import_plugin("xdist.plugin")
+    parser.addoption("--exhaustive", action="store_true", help="every named answer on its whole exercise; containers")
 
 
-@pytest.fixture
-def run(request: pytest.FixtureRequest, runs_ahead: dict[str, Future[runs.Judged]]) -> runs.Judged:
-    """What became of this test's `case`: an object whose `run(folder)` judges a workspace."""
-    return runs_ahead[request.node.nodeid].result()
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs side by side, each worker taking the next test when it is done; `-n 0`: one by one."""
+    option = config.option
+    every = any((config.invocation_params.dir / name).resolve() == ROOT / "tests" for name in config.args)
+    if every and option.numprocesses is None and not option.usepdb and not hasattr(config, "workerinput"):
+        option.numprocesses, option.maxschedchunk = AT_A_TIME, 1
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What the tests say of themselves."""
+    config.addinivalue_line("markers", "exhaustive: runs only with --exhaustive")
+    config.addinivalue_line("markers", "cost(n): about how many times as long it takes as a run of one checkpoint")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Leave out what is not for every day, and begin with what takes longest: at the end no core waits for it."""
+    if not config.option.exhaustive:
+        spared = [item for item in items if item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=spared)
+        items[:] = [item for item in items if item not in spared]
+    items.sort(key=_cost, reverse=True)
+    return (yield)
+
+
+def _cost(item: pytest.Item) -> int:
+    marker = item.get_closest_marker("cost")
+    return int(marker.args[0]) if marker else 0
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

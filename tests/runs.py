@@ -1,6 +1,7 @@
 """Runs of checkpoints, as a learner's: the same pytest on a workspace, forked from a process that has the imports done.
 
-Imports are two thirds of a short run, and there are more than a hundred of them.
+Imports are two thirds of a short run, and there are more than a hundred of them. One run at a time in a process:
+`Process.start()` polls all its other children.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ import sys
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import pytest
 
 from checks.harness import ROOT
+from checks.harness.machine import FairClock
+from tests.waiting import in_time
 
 SECONDS = 180
+"""How long a run may take on an idle machine; on a busy one it is given longer."""
 LIVE_SECONDS = 900
-"""How long a run may take that builds an image."""
+"""The same for a run that builds an image."""
+TURN = 0.2
+"""Seconds between two looks at how busy the machine is."""
 NOWHERE = "unix:///nowhere"
 """Where no Docker engine answers: a verdict must not hang on whether this machine has one, and builds take long."""
 
 WARM: Any = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 WARM.set_forkserver_preload(["checks.harness.grading.preload", "psutil", "pydantic_settings", "pytest", "rich.console"])
-
-ASKING = Lock()
-"""A start of one process asks after all the others, and of two that ask after one at once the second hears 255."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,14 @@ def judge(folder: Path, workspace: Path | None, *arguments: str, engine: bool = 
     chosen = [f"--workspace={workspace}"] if workspace else []
     host = os.environ.get("DOCKER_HOST", "") if engine else NOWHERE
     process = WARM.Process(target=_pytest, args=([*every, *chosen, *arguments], output, host))
-    with ASKING:
-        process.start()
-    seconds = LIVE_SECONDS if engine else SECONDS
-    ended = wait([process.sentinel], seconds)
-    with ASKING:
-        if not ended:
+    process.start()
+    limit, clock = LIVE_SECONDS if engine else SECONDS, FairClock()
+    while not wait([process.sentinel], TURN):
+        if clock.seconds() > limit:
             process.kill()
-        code = process.exitcode
-    if not ended:
-        pytest.fail(f"not judged within {seconds} s\n{output.read_text()}")
+            pytest.fail(f"not judged {in_time(limit)}\n{output.read_text()}")
+    process.join()
+    code: int | None = process.exitcode
     assert results.exists(), output.read_text()
     return Judged(code or 0, output.read_text(errors="replace"), json.loads(results.read_text()))
 

@@ -126,8 +126,9 @@ IN_C = Broken(((SERVICE, "import os\n", "import os\nsum(iter(int, 1))\n"),), "he
 
 
 @pytest.mark.parametrize("case", AT_IMPORT_CASES.values(), ids=AT_IMPORT_CASES)
-def test_code_that_cannot_be_loaded_says_why(case: Broken, run: Judged) -> None:
+def test_code_that_cannot_be_loaded_says_why(case: Broken, tmp_path: Path) -> None:
     """A file that cannot be used fails its checkpoints with one sentence and a line, and spares those without it."""
+    run = case.run(tmp_path)
     assert run.exit_code == 1
     assert run.verdicts == {"1.1": "failed", "1.8": "passed"}
     assert case.words in run.checkpoints["1.1"]["message"]
@@ -135,8 +136,9 @@ def test_code_that_cannot_be_loaded_says_why(case: Broken, run: Judged) -> None:
 
 
 @pytest.mark.parametrize("case", IN_A_HANDLER_CASES.values(), ids=IN_A_HANDLER_CASES)
-def test_a_handler_that_breaks_fails_its_checkpoint_alone(case: Broken, run: Judged) -> None:
+def test_a_handler_that_breaks_fails_its_checkpoint_alone(case: Broken, tmp_path: Path) -> None:
     """A broken handler is one failed checkpoint with the learner's line; the following ones run."""
+    run = case.run(tmp_path)
     assert run.verdicts == {"1.2": "failed", "1.8": "passed"}
     assert case.words in run.checkpoints["1.2"]["message"]
     assert case.line is None or case.line in run.checkpoints["1.2"]["where"]
@@ -144,8 +146,9 @@ def test_a_handler_that_breaks_fails_its_checkpoint_alone(case: Broken, run: Jud
 
 
 @pytest.mark.parametrize("case", [ENDLESS])
-def test_an_endless_import_is_waited_for_once(case: Broken, run: Judged) -> None:
+def test_an_endless_import_is_waited_for_once(case: Broken, tmp_path: Path) -> None:
     """A module that never finishes importing is named with its line, and the next checkpoints know it already."""
+    run = case.run(tmp_path)
     failed = [c for c in run.checkpoints.values() if c["verdict"] == "failed"]
 
     assert len(failed) > 3
@@ -155,8 +158,9 @@ def test_an_endless_import_is_waited_for_once(case: Broken, run: Judged) -> None
 
 
 @pytest.mark.parametrize("case", [IN_C])
-def test_code_that_lets_nothing_else_run_ends_at_its_deadline(case: Broken, run: Judged) -> None:
+def test_code_that_lets_nothing_else_run_ends_at_its_deadline(case: Broken, tmp_path: Path) -> None:
     """A loop in C holds every Python thread: it is ended from outside, with the line it was in."""
+    run = case.run(tmp_path)
     assert run.verdicts == {"1.1": "failed", "1.8": "passed"}
     assert case.line in run.checkpoints["1.1"]["where"]
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import subprocess
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,67 +16,26 @@ from docker import DockerClient
 
 from checks.harness import ROOT
 from checks.harness.containers.compose import command, read_compose
-from checks.harness.containers.engine import LABEL, answering
+from checks.harness.containers.engine import LABEL, answering, lives
 from checks.harness.containers.spec import Files
 from checks.harness.processes.servers import free_port
 from checks.harness.workspace import open_workspace
+from tests.answers import LIVE, SOLUTIONS, Answer, Case
 from tests.exercises import EXERCISES
-from tests.runs import Judged, judge
-from tests.test_wrong_answers import ANSWERS, Answer
+from tests.runs import judge
+from tests.waiting import finished, until
 
-SOLUTIONS = ROOT / "solutions"
 EXERCISE = EXERCISES[5]
-LIVE = {name: answer for name, answer in ANSWERS.items() if answer.live}
 STACK = "lab-test-stack"
 LOCUST = 'FROM python:3.12-slim\nRUN pip install --no-cache-dir locust\nENTRYPOINT ["locust"]\n'
 """Stands in for Locust's own image, which needs a registry."""
 ENGINE = answering()
 
-pytestmark = pytest.mark.skipif(not ENGINE, reason="no Docker engine answers")
-
-
-@dataclass(frozen=True)
-class Alive:
-    """An answer, judged by the checkpoint that needs a real container."""
-
-    answer: Answer
-
-    def run(self, folder: Path) -> Judged:
-        """Judge it."""
-        self.answer.write(folder / "workspace")
-        return judge(folder, folder / "workspace", EXERCISE.path, "-k", "5.5", engine=True)
-
-
-@dataclass(frozen=True)
-class Solution:
-    """The solution, judged by all five."""
-
-    def run(self, folder: Path) -> Judged:
-        """Judge it."""
-        return judge(folder, SOLUTIONS, EXERCISE.path, engine=True)
-
-
-@pytest.mark.parametrize("case", [Solution()], ids=["solution"])
-def test_the_solution_earns_all_ten_points(case: Solution, run: Judged) -> None:
-    """Built, started, asked, frozen and stopped for real."""
-    assert dict.fromkeys(run.verdicts, "passed") == run.verdicts, run.card
-    assert sum(checkpoint["points"] for checkpoint in run.checkpoints.values()) == 10
-
-
-@pytest.mark.parametrize("case", [Alive(answer) for answer in LIVE.values()], ids=LIVE)
-def test_an_image_gets_the_verdict_it_deserves(case: Alive, run: Judged) -> None:
-    """What is wrong in a container fails there, in words that fit."""
-    told = run.checkpoints["5.5"]
-
-    assert told["verdict"] == ("failed" if case.answer.fails else "passed"), run.card
-    for words in case.answer.says:
-        assert re.search(words, told["seen"]), run.card
-
-
-def test_nothing_is_left_behind(engine: DockerClient) -> None:
-    """After runs that ended well and badly no container and no network of the lab is there any more."""
-    assert engine.containers.list(all=True, filters={"label": LABEL}) == []
-    assert engine.networks.list(filters={"label": LABEL}) == []
+pytestmark = [
+    pytest.mark.skipif(not ENGINE, reason="no Docker engine answers"),
+    pytest.mark.exhaustive,
+    pytest.mark.cost(100),
+]
 
 
 @pytest.fixture
@@ -88,6 +44,34 @@ def engine() -> Iterator[DockerClient]:
     client = DockerClient(ENGINE)
     yield client
     client.close()
+
+
+@pytest.fixture
+def nothing_left(engine: DockerClient) -> Iterator[None]:
+    """After a run that ended well or badly none of its containers and networks is there any more."""
+    yield
+    labels = [container.labels[LABEL] for container in engine.containers.list(all=True, filters={"label": LABEL})]
+    labels += [network.attrs["Labels"][LABEL] for network in engine.networks.list(filters={"label": LABEL})]
+
+    assert [label for label in labels if not lives(label)] == []
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_the_solution_earns_all_ten_points(tmp_path: Path) -> None:
+    """Built, started, asked, frozen and stopped for real."""
+    run = judge(tmp_path, SOLUTIONS, EXERCISE.path, engine=True)
+
+    assert dict.fromkeys(run.verdicts, "passed") == run.verdicts, run.card
+    assert sum(checkpoint["points"] for checkpoint in run.checkpoints.values()) == 10
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("answer", LIVE.values(), ids=LIVE)
+def test_an_image_gets_the_verdict_it_deserves(answer: Answer, tmp_path: Path) -> None:
+    """What is wrong in a container fails there, in words that fit."""
+    case = Case(answer, ("5.5",))
+
+    case.assert_deserved(case.run(tmp_path))
 
 
 @pytest.fixture
@@ -110,17 +94,16 @@ def test_the_stack_runs_and_is_loaded(stack: tuple[list[str], dict[str, str]]) -
     """`up --wait` makes it healthy; a master and two workers join, their load reaches it, and all is answered."""
     call, env = stack
     up = [*call, "up", "--detach", "--no-build", "--wait", "--scale", "worker=2"]
-    done = subprocess.run(up, env=env, capture_output=True, text=True, timeout=120)
+    done = finished(up, 120, env=env)
     assert done.returncode == 0, done.stderr
 
     assert ask(f"http://127.0.0.1:{env['PORT']}/health")["status"] == "ok"
-    until(lambda: ask(f"{MASTER}/stats/requests")["worker_count"] == 2, "two workers")
+    until(lambda: seen("worker_count") == 2, "two workers of Locust")
     ask(f"{MASTER}/swarm", user_count="4", spawn_rate="4", host="http://api:8000")
-    until(lambda: ask(f"{MASTER}/stats/requests")["stats"][0]["num_requests"] >= 20, "20 requests")
-    seen = ask(f"{MASTER}/stats/requests")
+    until(lambda: seen("stats")[0]["num_requests"] >= 20, "20 requests")
 
-    assert seen["fail_ratio"] == 0
-    assert {one["name"] for one in seen["stats"]} == {"/predict", "Aggregated"}
+    assert seen("fail_ratio") == 0
+    assert {one["name"] for one in seen("stats")} == {"/predict", "Aggregated"}
 
 
 MASTER = "http://127.0.0.1:8089"
@@ -134,12 +117,8 @@ def ask(url: str, **form: str) -> dict[str, Any]:
         return told
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if holds():
-                return
-        time.sleep(0.2)
-    pytest.fail(f"no {what} within {seconds:g} s")
+def seen(figure: str) -> Any:
+    """What Locust's master says of its load; None before it answers."""
+    with contextlib.suppress(OSError):
+        return ask(f"{MASTER}/stats/requests")[figure]
+    return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.source_lines import GIVEN
+from tests.waiting import finished
 
 pytest_plugins = ["pytester"]
 
@@ -106,7 +109,14 @@ def lab(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Lab:
         shutil.copy(ROOT / given, pytester.path / given)
     (pytester.path / "lab" / "thing.py").write_text(THING)
     (pytester.path / "checks" / "test_ex9.py").write_text(VERDICTS)
-    return lambda *arguments: pytester.runpytest_subprocess(*arguments, timeout=60)
+
+    def run(*arguments: str) -> pytest.RunResult:
+        started = time.monotonic()
+        done = finished([sys.executable, "-m", "pytest", *arguments], cwd=pytester.path)
+        seconds = time.monotonic() - started
+        return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), seconds)
+
+    return run
 
 
 def results(path: Path) -> dict[str, Any]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import ast
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from checks.harness import ROOT
 from checks.harness.workspace import open_workspace
+from tests.conftest import Judge
 from tests.exercises import EXERCISES, Checkpoint, Exercise
-from tests.runs import Judged, judge
+from tests.waiting import finished
 
 POINTS = {1: 20, 2: 25, 3: 20, 4: 25, 5: 10}
 SOLUTIONS = ROOT / "solutions"
@@ -72,9 +71,7 @@ def test_a_stub_has_the_interface_of_its_solution(path: str) -> None:
 def test_no_stub_fails_at_import() -> None:
     """A stub fails when it is called, not before: else it could not be told from a mistake."""
     modules = [path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in LEARNERS]
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {', '.join(modules)}"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = finished([sys.executable, "-c", f"import {', '.join(modules)}"])
 
     assert done.returncode == 0, done.stderr
 
@@ -91,46 +88,38 @@ def test_a_stub_names_the_checkpoint_that_waits_for_it(path: str) -> None:
         assert what, f"{path}:{stub.lineno}"
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A whole exercise, to be run ahead of the test that asks about it."""
-
-    exercise: Exercise
-    workspace: Path | None
-
-    def run(self, folder: Path) -> Judged:
-        """Judge it."""
-        return judge(folder, self.workspace, self.exercise.path)
-
-
-@pytest.mark.parametrize("case", [Whole(e, None) for e in EXERCISES.values()], ids=EXERCISES)
-def test_untouched_stubs_earn_nothing(case: Whole, run: Judged) -> None:
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+def test_untouched_stubs_earn_nothing(exercise: Exercise, judge: Judge) -> None:
     """Before the first line is written every checkpoint is open, and none is failed."""
+    run = judge(None, exercise.path)
+
     assert {"not_started", "locked"} >= set(run.verdicts.values()), run.card
-    assert [c.id for c in case.exercise.checkpoints] == list(run.verdicts)
+    assert [c.id for c in exercise.checkpoints] == list(run.verdicts)
 
 
-@pytest.mark.parametrize("case", [Whole(e, SOLUTIONS) for e in EXERCISES.values()], ids=EXERCISES)
-def test_the_solution_earns_every_point(case: Whole, run: Judged) -> None:
+@pytest.mark.cost(60)
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+def test_the_solution_earns_every_point(exercise: Exercise, judge: Judge) -> None:
     """The solution passes every checkpoint that needs no Docker engine, and the points are those of the curriculum."""
-    points = POINTS[case.exercise.number]
-    expected = {c.id: "locked" if c.needs_engine else "passed" for c in case.exercise.checkpoints}
+    run = judge(SOLUTIONS, exercise.path)
+    expected = {c.id: "locked" if c.needs_engine else "passed" for c in exercise.checkpoints}
 
     assert expected == run.verdicts, run.card
     assert all(c["points"] == c["max_points"] for name, c in run.checkpoints.items() if expected[name] == "passed")
-    assert points == sum(c.points for c in case.exercise.checkpoints)
+    assert POINTS[exercise.number] == sum(c.points for c in exercise.checkpoints)
 
 
 @pytest.mark.parametrize("path", SOLVED)
 def test_the_examples_in_docstrings_hold(path: str, tmp_path: Path) -> None:
     """What a stub promises its learner is what the solution does."""
     tree = open_workspace(ROOT, SOLUTIONS, tmp_path / "tree").tree
-    done = subprocess.run([sys.executable, "-m", "doctest", path], cwd=tree, capture_output=True, text=True)
+    done = finished([sys.executable, "-m", "doctest", path], cwd=tree)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, tmp_path: Path) -> None:
+@pytest.mark.cost(20)
+def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, judge: Judge) -> None:
     """Who has finished exercise 1 has all its points, and nothing of exercise 2 is called wrong."""
     for untouched in ("lab/timing.py", "lab/logs.py"):
         shutil.copy(ROOT / untouched, solution / untouched)
@@ -141,13 +130,14 @@ def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, tmp_pat
     text = re.sub(r"    configure_logging\(\)\n.*?(?=    return app)", "", text, flags=re.DOTALL)
     service.write_text(text)
 
-    first, second = (judge(tmp_path, solution, f"checks/test_ex{number}.py") for number in (1, 2))
+    first, second = (judge(solution, f"checks/test_ex{number}.py") for number in (1, 2))
 
     assert set(first.verdicts.values()) == {"passed"}, first.card
     assert {"not_started", "locked"} >= set(second.verdicts.values()), second.card
 
 
-def test_exercises_1_and_2_stand_while_exercise_4_is_untouched(solution: Path, tmp_path: Path) -> None:
+@pytest.mark.cost(30)
+def test_exercises_1_and_2_stand_while_exercise_4_is_untouched(solution: Path, judge: Judge) -> None:
     """Who has finished exercises 1 and 2 has all their points, and nothing of exercise 4 is called wrong."""
     for untouched in ("admission", "feature_store", "predictions", "serve", "tuning"):
         shutil.copy(ROOT / f"lab/{untouched}.py", solution / f"lab/{untouched}.py")
@@ -165,8 +155,8 @@ def test_exercises_1_and_2_stand_while_exercise_4_is_untouched(solution: Path, t
     text = re.sub(r"    settings: Settings = app.state.settings.*?yield", stub, text, flags=re.DOTALL)
     service.write_text(text)
 
-    first, second = judge(tmp_path, solution, "checks/test_ex1.py"), judge(tmp_path, solution, "checks/test_ex2.py")
-    fourth = judge(tmp_path, solution, "checks/test_ex4.py")
+    first, second = judge(solution, "checks/test_ex1.py"), judge(solution, "checks/test_ex2.py")
+    fourth = judge(solution, "checks/test_ex4.py")
 
     assert set(first.verdicts.values()) == {"passed"}, first.card
     assert set(second.verdicts.values()) == {"passed"}, second.card

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 from checks.harness.cell.probe import Probe
+from tests.waiting import until
 
 
 async def test_held_calls_are_inside_until_the_gate_opens() -> None:
@@ -40,12 +41,11 @@ def test_a_blocking_call_is_held_on_its_thread() -> None:
     probe = Probe()
     thread = threading.Thread(target=probe.predict_blocking, args=([1.0],), daemon=True)
     thread.start()
-    while not probe.inside:
-        thread.join(0.001)
+    until(lambda: probe.inside, "the call")
     call = probe.calls[0]
     held = probe.blocked_loop(call.thread)
     probe.open()
-    thread.join(10)
+    thread.join()
 
     assert (call.blocking, call.on_loop, held) == (True, False, None)
     assert call.thread == thread.ident

@@ -143,7 +143,7 @@ def test_a_known_hold_is_proof_at_once(watch: Watch) -> None:
 def test_a_loop_that_ended_is_seen(watch: Watch) -> None:
     """A stopped loop brings nothing."""
     on_loop(watch, watch.loop.stop)
-    watch.thread.join(5)
+    watch.thread.join()
 
     standstill = watch.until(lambda: False, lambda: 0)
 

@@ -17,6 +17,7 @@ from checks.harness.containers.local_service import Process, process
 from checks.harness.errors import LearnerError, NotChecked
 from checks.harness.processes.servers import PORTS, free_port
 from tests.containers.examples import image
+from tests.waiting import until
 
 SH = shutil.which("dash") or shutil.which("sh")
 PYTHON = sys.executable
@@ -106,9 +107,7 @@ def run(tmp_path: Path, host: str) -> tuple[set[tuple[str, int]], bool, int]:
     made = image(tmp_path, f"COPY tiny_server.py ./\nCMD exec python tiny_server.py {host} $PORT")
     told = free_port()
     with process(made, {"PORT": str(told)}) as running:
-        deadline = time.monotonic() + 30
-        while not (found := running.listening()) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        found = until(running.listening, "a port that is listened on")
         return found, answers(running, "/"), told
 
 
@@ -130,8 +129,7 @@ def test_the_signal_goes_to_the_first_process_alone(tmp_path: Path) -> None:
     """A shell that waits ends by it, and what it started with it; its code and output are told."""
     made = image(tmp_path, "CMD echo from /app; sleep 60; true")
     with process(made, {"PORT": "1"}) as running:
-        while "from" not in running.output():
-            time.sleep(0.02)
+        until(lambda: "from" in running.output(), "its first line")
         assert running.exit_code is None
         running.ask_to_end()
         code = ended(running)
@@ -146,8 +144,7 @@ def test_who_does_not_end_is_killed_after_the_grace_time(tmp_path: Path) -> None
     made = image(tmp_path, "CMD trap '' TERM; echo up; sleep 60; true")
     with process(made, {"PORT": "1"}) as running:
         running.grace = 0.3
-        while "up" not in running.output():
-            time.sleep(0.02)
+        until(lambda: "up" in running.output(), "its first line")
         asked = time.monotonic()
         running.ask_to_end()
         code = ended(running)
@@ -158,7 +155,5 @@ def test_who_does_not_end_is_killed_after_the_grace_time(tmp_path: Path) -> None
 
 def ended(running: Process) -> int | None:
     """Its exit code, soon."""
-    deadline = time.monotonic() + 30
-    while (code := running.exit_code) is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return code
+    until(lambda: running.exit_code is not None, "its end")
+    return running.exit_code

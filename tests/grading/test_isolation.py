@@ -16,6 +16,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.grading import isolation
 from checks.harness.grading.isolation import Ending, Send, Watchdog
+from tests.waiting import ended, finished, until
 
 pytestmark = pytest.mark.skipif(not isolation.can_fork(), reason="there is no safe fork here")
 
@@ -50,9 +51,7 @@ def test_nothing_of_the_parent_runs_twice(tmp_path: Path) -> None:
         "    stacks=pathlib.Path(sys.argv[1]), tick=lambda: None)\n"
         "print(ending.payload, len(ending.output))\n"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "s")], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    said = finished([sys.executable, "-c", program, str(tmp_path / "s")])
 
     assert said.stdout == "buffered b'ok' 0\nthe end\n"
 
@@ -108,19 +107,11 @@ def test_the_end_of_the_parent_is_the_end_of_the_work(number: int, tmp_path: Pat
     pids = tmp_path / "pids"
     until(lambda: pids.exists() and pids.read_text().endswith("\n"), "the work to start")
     parent.send_signal(number)
-    parent.wait(30)
+    ended(parent)
     left = [int(pid) for pid in pids.read_text().split()]
     until(lambda: not any(map(psutil.pid_exists, left)), f"{left} to be gone")
 
     assert parent.returncode != 0
-
-
-def until(done: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Wait until `done()`; say what was waited for when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
 
 
 def test_a_payload_is_bounded(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from checks.harness.loadtest.targets import Answer, Service, Target, target
 from checks.harness.processes.process_group import run_guarded
 from checks.harness.processes.servers import free_port
 from checks.harness.workspace import Workspace, open_workspace
+from tests.waiting import ended, finished, until
 
 PLAN = Plan("a small one", Service((Answer(0.01),)), users=2)
 
@@ -77,7 +77,7 @@ def test_a_run_is_recorded_and_not_repeated(
 def test_locust_stays_out_of_the_judge() -> None:
     """It would patch sockets and sleeps of everything that comes after it."""
     code = "import sys, checks.harness.plugin; print(sorted({'locust', 'gevent'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = finished([sys.executable, "-c", code])
 
     assert "[]" == done.stdout.strip(), done.stderr
 
@@ -143,13 +143,10 @@ def test_locust_that_does_not_end_is_killed_with_its_workers(tmp_path: Path) -> 
     command = locust_command("--processes=2", "--host=http://127.0.0.1:9", locustfiles=[endless])
     code, log = run_guarded(command, locust_environment(tmp_path), tmp_path, seconds=8)
     pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
-    deadline = time.monotonic() + 5
-    while any(map(psutil.pid_exists, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
 
     assert code is None
     assert 3 == len(pids), log
-    assert [] == [pid for pid in pids if psutil.pid_exists(pid)]
+    until(lambda: not any(map(psutil.pid_exists, pids)), "the end of Locust and its workers")
 
 
 def test_a_master_and_two_workers_are_one_load_test(workspace: Workspace, tmp_path: Path) -> None:
@@ -177,7 +174,7 @@ def test_a_master_and_two_workers_are_one_load_test(workspace: Workspace, tmp_pa
         where = f"--master-bind-host=127.0.0.1 --master-bind-port={port}".split()
         master = start("--master", "--expect-workers=2", *where, f"--json-file={report}")
         workers = [start("--worker", f"--master-port={port}") for _ in range(2)]
-        codes = [process.wait(60) for process in (master, *workers)]
+        codes = [ended(process, 60) for process in (master, *workers)]
     counts = {int(path.stem): [*map(int, path.read_text().split())] for path in tmp_path.glob("*.count")}
     sent = [counts[worker.pid][0] for worker in workers]
     [row] = json.loads(report.with_suffix(".json").read_text())

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from checks.harness import ROOT
 from checks.harness.errors import ServerDied, ServerNotReady
 from checks.harness.processes import supervisor as guard
 from checks.harness.processes.servers import Server, server, uvicorn_command
+from tests.waiting import ended, until
 
 APP = """
 import json, os
@@ -72,14 +72,6 @@ def processes_in(folder: Path) -> list[psutil.Process]:
             if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == folder:
                 found.append(process)
     return found
-
-
-def until(holds: Callable[[], object], what: str, seconds: float = 20) -> None:
-    """Wait for a condition, or fail with `what` was waited for."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"still waiting after {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def listens(port: int) -> bool:
@@ -295,7 +287,7 @@ def test_ctrl_c(app: Callable[..., Path]) -> None:
     with holder(app()) as (process, port):
         os.killpg(process.pid, signal.SIGINT)
 
-        assert process.wait(30) == -signal.SIGINT
+        assert ended(process) == -signal.SIGINT
         assert not processes_in(app())
         assert not listens(port)
 
@@ -315,4 +307,4 @@ def test_guard_told_to_stop(tmp_path: Path, handler: str, code: int) -> None:
 
         process.terminate()
 
-        assert code == process.wait(30)
+        assert code == ended(process)

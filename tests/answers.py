@@ -1,0 +1,196 @@
+"""Named answers: mistakes people really make, and right answers written differently.
+
+`wrong_answers/exN.toml` holds the answers, each a change of the solution:
+
+    [[answer]]
+    name = "a blocking call in async def"
+    file = "lab/service.py"                       # `replace` must occur in it exactly once;
+    replace = "await model.predict"               # without `replace` it is a new file
+    with = "model.predict_blocking"
+    changes = [{ file = ..., replace = ..., with = ... }]    # more of them, where one is not enough
+    fails = ["1.4"]                               # exactly these; [] is a right answer, written differently
+    locked = ["1.9"]                              # and these are locked: by them, or not to be checked here
+    says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
+    hint = "await model.predict"                  # a regex found in the hint; "" where no hint may be shown; a list ...
+
+A checkpoint that starts real servers, or Locust, takes longer than all others together: it runs only for the answers
+that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with `real = true`. One that needs a Docker
+engine runs for none of them: answers with `live = true` fail it, and are judged where an engine answers, by
+tests/test_containers.py.
+
+With `--exhaustive` every answer is judged by its whole exercise. Without it a part of them is judged, each by the
+checkpoints that it is about: see `DEFAULT`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from checks.harness import ROOT
+from tests.exercises import EXERCISES, Checkpoint
+from tests.runs import Judged, judge
+
+SOLUTIONS = ROOT / "solutions"
+REAL = frozenset({"serve", "launch", "serve_target", "load_test", "feature_store", "deploy"})
+"""Fixtures of checkpoints that start real servers, or Locust."""
+REAL_COST = 10
+"""How many times as long such a checkpoint takes as another."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One entry of a `wrong_answers/exN.toml`."""
+
+    exercise: int
+    name: str
+    changes: list[dict[str, str]]
+    fails: list[str]
+    locked: list[str] = field(default_factory=list)
+    says: list[str] = field(default_factory=list)
+    hints: list[str] | None = None
+    real: bool | list[str] = False
+    live: bool = False
+
+    def write(self, workspace: Path) -> None:
+        """Put the solution there, with this answer's changes."""
+        shutil.copytree(SOLUTIONS, workspace, ignore=shutil.ignore_patterns("__pycache__"))
+        for change in self.changes:
+            path = workspace / change["file"]
+            if "replace" not in change:
+                assert not path.exists(), f"{change['file']} is not new"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(change["with"])
+                continue
+            text = path.read_text()
+            found = text.count(change["replace"])
+            assert found == 1, f"found {found} times in {change['file']}, wanted once:\n{change['replace']}"
+            path.write_text(text.replace(change["replace"], change["with"]))
+
+    def wants(self, checkpoint: Checkpoint) -> bool:
+        """Whether that checkpoint runs for this answer at all."""
+        named = {*self.fails, *self.locked, *(self.real if isinstance(self.real, list) else ())}
+        quick = not checkpoint.fixtures & REAL
+        return quick or checkpoint.id in named or (self.real is True and not checkpoint.needs_engine)
+
+    @property
+    def places(self) -> set[tuple[str, str]]:
+        """The files that it changes, and what in them: the name of a function or class, "" where there is none."""
+        changed = [change for change in self.changes if "replace" in change]
+        return {(change["file"], name) for change in changed for name in _names(change["file"], change["replace"])}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An answer, and the checkpoints that judge it."""
+
+    answer: Answer
+    checkpoints: tuple[str, ...]
+
+    @property
+    def cost(self) -> int:
+        """About how long it takes, compared to others."""
+        known = {checkpoint.id: checkpoint for checkpoint in EXERCISES[self.answer.exercise].checkpoints}
+        return sum(REAL_COST if known[name].fixtures & REAL else 1 for name in self.checkpoints)
+
+    def run(self, folder: Path) -> Judged:
+        """Judge it, as `pytest checks/test_exN.py --workspace DIR` does."""
+        self.answer.write(folder / "workspace")
+        exercise = EXERCISES[self.answer.exercise]
+        spared = [checkpoint for checkpoint in exercise.checkpoints if checkpoint.id not in self.checkpoints]
+        deselected = [f"--deselect={exercise.path}::{checkpoint.function}" for checkpoint in spared]
+        return judge(folder, folder / "workspace", exercise.path, *deselected, engine=self.answer.live)
+
+    def assert_deserved(self, run: Judged) -> None:
+        """The checkpoints that the answer names fail or are locked, all others pass, in words that fit."""
+        results = run.checkpoints
+        said = {c["id"]: f"{c['seen']}\nwanted: {c['wanted']}" for c in results.values()}
+        told = "\n".join(f"{c} {result['verdict']}: {said[c]}" for c, result in results.items() if said[c])
+        deserved = dict.fromkeys(self.answer.fails, "failed") | dict.fromkeys(self.answer.locked, "locked")
+
+        assert {name: deserved.get(name, "passed") for name in self.checkpoints} == run.verdicts, told
+        for checkpoint, words in zip(self.answer.fails, self.answer.says, strict=True):
+            assert re.search(words, said[checkpoint]), told
+        for checkpoint, words in zip(self.answer.fails, self.answer.hints or [], strict=self.answer.hints is not None):
+            hint = results[checkpoint]["hint"]
+            assert re.search(words, hint) if words else not hint, f"{told}\nhint: {hint}"
+
+
+def _answers() -> Iterator[tuple[str, Answer]]:
+    for number in EXERCISES:
+        path = ROOT / "tests" / "wrong_answers" / f"ex{number}.toml"
+        for entry in tomllib.loads(path.read_text())["answer"] if path.exists() else []:
+            first = {key: entry.pop(key) for key in ("file", "replace", "with") if key in entry}
+            changes = [*([first] if first else []), *entry.pop("changes", [])]
+            says, hints = (_listed(entry.pop(key, None)) for key in ("says", "hint"))
+            answer = Answer(number, changes=changes, says=says or [], hints=hints, **entry)
+            yield f"{number}: {answer.name}", answer
+
+
+def _listed(value: str | list[str] | None) -> list[str] | None:
+    return [value] if isinstance(value, str) else value
+
+
+@cache
+def _names(file: str, text: str) -> frozenset[str]:
+    """The functions and classes of the solution's file in which that text stands."""
+    source = (SOLUTIONS / file).read_text()
+    if not file.endswith(".py"):
+        return frozenset({""})
+    first = source.partition(text)[0].count("\n") + 1
+    last = first + text.strip("\n").count("\n")
+    found = {
+        node.name
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and node.lineno <= last
+        and first <= (node.end_lineno or 0)
+    }
+    return frozenset(found or {""})
+
+
+def about(answer: Answer, answers: Iterable[Answer]) -> tuple[str, ...]:
+    """The checkpoints that an answer is about.
+
+    Of a wrong one those that it fails. Of a right one, among those that run for it, those which fail mistakes made in
+    the same function or class; all of them where there are none.
+    """
+    if answer.fails:
+        return tuple(answer.fails)
+    running = [checkpoint.id for checkpoint in EXERCISES[answer.exercise].checkpoints if answer.wants(checkpoint)]
+    alike = [other for other in answers if other.exercise == answer.exercise and other.places & answer.places]
+    named = {checkpoint for other in alike for checkpoint in other.fails} | {*answer.locked}
+    return tuple(checkpoint for checkpoint in running if checkpoint in named) or tuple(running)
+
+
+def whole(answer: Answer) -> Case:
+    """The answer, judged by its whole exercise."""
+    checkpoints = EXERCISES[answer.exercise].checkpoints
+    return Case(answer, tuple(checkpoint.id for checkpoint in checkpoints if answer.wants(checkpoint)))
+
+
+def _default(answers: dict[str, Answer]) -> dict[str, Case]:
+    """For each checkpoint the two cheapest wrong answers that fail it, and the cheapest right one that is about it."""
+    cases = {name: Case(answer, about(answer, answers.values())) for name, answer in answers.items()}
+    cheapest = sorted(cases, key=lambda name: cases[name].cost)  # stable: of the same cost, the first in the file
+    chosen: set[str] = set()
+    for checkpoint in [checkpoint.id for exercise in EXERCISES.values() for checkpoint in exercise.checkpoints]:
+        fitting = [name for name in cheapest if checkpoint in cases[name].checkpoints]
+        chosen.update([name for name in fitting if cases[name].answer.fails][:2])
+        chosen.update([name for name in fitting if not cases[name].answer.fails][:1])
+    return {name: case for name, case in cases.items() if name in chosen}
+
+
+ANSWERS = dict(_answers())
+LIVE = {name: answer for name, answer in ANSWERS.items() if answer.live}
+HERE = {name: answer for name, answer in ANSWERS.items() if not answer.live}
+DEFAULT = _default(HERE)
+"""What `uv run pytest tests` judges: chosen by what the answers say of themselves, so that no list has to be kept."""
+EXHAUSTIVE = {name: whole(answer) for name, answer in HERE.items()}
+"""What `--exhaustive` judges."""
