@@ -13,6 +13,7 @@ from checks.harness.apps.slots import FORGET
 from checks.harness.load.generator import closed_loop, open_loop
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import MS, Trace
+from checks.harness.processes.http_client import FEATURES
 
 IN_TIME = 5
 """Service times within which an answer is of use, counted from when the request was due."""
@@ -20,7 +21,6 @@ PATIENCE = 10
 """Service times after which a caller gives up. The service does not hear of it, and works on."""
 REFUSED = (429, 503)
 """Statuses of a refusal: whether it is the right one is not judged here."""
-BODY = b'{"features": [1.0, 2.0, 6.0]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def overload(urls: Sequence[str], *, slots: int, seconds: float, times: float, l
             rate=times * slots / seconds,
             seconds=lasting,
             seed=seed,
-            body=BODY,
+            body=FEATURES,
             timeout=PATIENCE * seconds,
         )
         return Load(slots, seconds, times, lasting, trace)
@@ -113,5 +113,5 @@ def calm_down(url: str) -> None:
 
 def one_more(url: str) -> str:
     """What a request gets now: `""` when it is served, else what it got."""
-    answer = closed_loop(f"{url}/predict", connections=1, requests=1, body=BODY, keep_bodies=True).requests[0]
+    answer = closed_loop(f"{url}/predict", connections=1, requests=1, body=FEATURES, keep_bodies=True).requests[0]
     return "" if answer.ok else answer.error or f"status {answer.status}"

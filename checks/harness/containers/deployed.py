@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from checks.harness.errors import Inconclusive, LearnerError
+from checks.harness.processes.http_client import ask_once
 
 READY_SECONDS = 60.0
 """How long a service may take to answer, on a very busy machine."""
@@ -123,13 +123,7 @@ def _port_taken(running: Running) -> Exception:
 
 def answers(running: Running, path: str) -> bool:
     """Whether GET `path` over a new connection gets an answer."""
-    with closing(http.client.HTTPConnection(*running.address, timeout=ANSWER_SECONDS)) as connection:
-        try:
-            connection.request("GET", path)
-            connection.getresponse().read()
-        except (OSError, http.client.HTTPException):
-            return False
-    return True
+    return ask_once(running.address, path, ANSWER_SECONDS).status is not None
 
 
 def last_lines(running: Running) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 
 from checks.harness.containers.deployed import Running, last_lines, url
 from checks.harness.errors import LearnerError
-from checks.harness.processes.workers import FEATURES, all_pids
+from checks.harness.processes.http_client import FEATURES, ask_once
+from checks.harness.processes.workers import all_pids
 
 AT_WORK = 4
 """Requests that are in flight when it is asked to end."""
@@ -110,16 +110,8 @@ def farewell(running: Running, seconds: float, workers: int) -> Farewell:
 
 def _predict(address: tuple[str, int], seconds: float) -> tuple[int | str, float]:
     """What POST /predict gave, and when."""
-    connection = http.client.HTTPConnection(*address, timeout=seconds)
-    try:
-        connection.request("POST", "/predict", FEATURES, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status, time.monotonic()
-    except (OSError, http.client.HTTPException) as error:
-        return type(error).__name__, time.monotonic()
-    finally:
-        connection.close()
+    answer = ask_once(address, "/predict", seconds, method="POST", body=FEATURES)
+    return answer.status or type(answer.error).__name__, time.monotonic()
 
 
 def _knock(

@@ -5,8 +5,6 @@ one; ready means that HTTP answers, and with several workers that each of them h
 """
 
 import contextlib
-import http.client
-import json
 import os
 import random
 import re
@@ -23,7 +21,8 @@ from pathlib import Path
 import psutil
 
 from checks.harness.errors import ServerDied, ServerNotReady
-from checks.harness.processes.process_group import GONE_SECONDS, KEPT_BYTES, Tail, descendants, leave_nothing, start
+from checks.harness.processes.http_client import Answer, ask_together
+from checks.harness.processes.process_group import GONE_SECONDS, Tail, descendants, leave_nothing, start
 
 PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
 """How a server names its port: the first group of this regular expression, in one line of its output."""
@@ -164,57 +163,22 @@ def _wait_until_ready(
     raise ServerNotReady(f"The server was not ready after {seconds:g} s. Waited for {wanted}; {seen}.", tail.text())
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int | None
-    pid: int | None
-    text: str
-
-
-def _ask(port: int, path: str, connections: int, deadline: float) -> list[_Answer]:
-    """Open all connections before the first request: one after the other, the same worker may take each of them."""
+def _ask(port: int, path: str, connections: int, deadline: float) -> list[Answer]:
     now = time.monotonic()
     # A round that begins just before the deadline may pass it: cut short, it would report a server that hangs.
     end = now + max(_LAST_ROUND_SECONDS, min(_ROUND_SECONDS, deadline - now))
-    answers: list[_Answer] = []
-    exchanges = [_exchange(port, path, end, answers) for _ in range(connections)]
-    for _ in ("connect", "send", "receive"):
-        for exchange in exchanges:
-            next(exchange, None)
-    return answers
+    return ask_together(("127.0.0.1", port), path, connections, end)
 
 
-def _exchange(port: int, path: str, end: float, answers: list[_Answer]) -> Iterator[None]:
-    seconds = max(0.01, end - time.monotonic())
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)) as connection:
-        try:
-            connection.connect()
-            yield
-            connection.request("GET", path, headers={"Connection": "close"})
-            yield
-            connection.sock.settimeout(max(0.01, end - time.monotonic()))
-            with connection.getresponse() as response:
-                body = response.read(KEPT_BYTES)
-                pid = _pid(body) if response.status == 200 else None
-                answers.append(_Answer(response.status, pid, body.decode(errors="replace")[:200]))
-        except (OSError, http.client.HTTPException) as error:
-            answers.append(_Answer(None, None, "in time" if isinstance(error, TimeoutError) else f"({error!r})"))
-
-
-def _pid(body: bytes) -> int | None:
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        pid = json.loads(body)["pid"]
-        return pid if isinstance(pid, int) else None
-    return None
-
-
-def _why_not(answers: list[_Answer], path: str) -> str:
+def _why_not(answers: list[Answer], path: str) -> str:
     answer = max(answers, key=lambda a: a.status or 0)
     if answer.status is None:
-        return f"the port is known, but GET {path} gave no answer {answer.text}"
+        why = "in time" if isinstance(answer.error, TimeoutError) else f"({answer.error!r})"
+        return f"the port is known, but GET {path} gave no answer {why}"
+    text = answer.text[:200]
     if answer.status == 200:
-        return f'GET {path} gave 200, but the body is no JSON with the "pid" of one of its processes: {answer.text}'
-    return f"the port is open, but GET {path} gave {answer.status}: {answer.text}"
+        return f'GET {path} gave 200, but the body is no JSON with the "pid" of one of its processes: {text}'
+    return f"the port is open, but GET {path} gave {answer.status}: {text}"
 
 
 def _listening(process: subprocess.Popen[bytes]) -> int | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 from checks.harness.errors import Inconclusive
+from checks.harness.processes.http_client import FEATURES, ask
 
 BATCH = 32
 """Connections that are opened before the first is asked: one after the other, the same worker may take each of them."""
@@ -18,9 +18,8 @@ BATCHES = 20
 TIMEOUT = 60.0
 HEAD_START = 0.1
 """Seconds in which a request gets from its connection into its handler."""
-FEATURES = b'{"features": [1.0, 2.0, 6.0]}'
 
-Connections = list[http.client.HTTPConnection]
+Connections = list[HTTPConnection]
 
 
 def pids(url: str) -> set[int]:
@@ -88,16 +87,17 @@ def spread(url: str, workers: int, connections: int) -> Iterator[Connections]:
             connection.close()
 
 
-def rate(connections: Sequence[http.client.HTTPConnection], path: str, each: int) -> float:
+def rate(connections: Sequence[HTTPConnection], path: str, each: int) -> float:
     """Requests/s of a closed loop, over all connections at once, on each so many requests.
 
     Raises an `AssertionError` for an answer that is no 200.
     """
 
-    def work(connection: http.client.HTTPConnection) -> None:
+    def work(connection: HTTPConnection) -> None:
         for _ in range(each):
-            status, text = _ask(connection, "POST", path, FEATURES)
-            assert status == 200, f"POST {path} gave {status}: {text[:60]}\nwanted: 200"
+            answer = ask(connection, "POST", path, FEATURES)
+            said = answer.text[:60] if answer.status else f"no answer ({answer.error!r})"
+            assert answer.status == 200, f"POST {path} gave {answer.status}: {said}\nwanted: 200"
 
     with ThreadPoolExecutor(len(connections)) as pool:
         started = time.perf_counter()
@@ -105,23 +105,16 @@ def rate(connections: Sequence[http.client.HTTPConnection], path: str, each: int
         return len(connections) * each / (time.perf_counter() - started)
 
 
-def _batch(url: str) -> list[tuple[http.client.HTTPConnection, int]]:
+def _batch(url: str) -> list[tuple[HTTPConnection, int]]:
     """New connections, each with the pid of the worker that took it."""
     where = urlsplit(url)
-    opened = [http.client.HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT) for _ in range(BATCH)]
+    opened = [HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT) for _ in range(BATCH)]
     for connection in opened:
         connection.connect()
     found = []
     for connection in opened:
-        try:
-            _, text = _ask(connection, "GET", "/health", None)
-            found.append((connection, int(json.loads(text)["pid"])))
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        if pid := ask(connection, "GET", "/health").pid:
+            found.append((connection, pid))
+        else:
             connection.close()  # of a worker that is just starting or ending: the next batch will tell
     return found
-
-
-def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> tuple[int, str]:
-    connection.request(method, path, body, {"content-type": "application/json"} if body else {})
-    answer = connection.getresponse()
-    return answer.status, answer.read().decode(errors="replace")
