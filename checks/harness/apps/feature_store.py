@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+
+from checks.harness.background_server import background_server
 
 STATUS = {
     200: "OK",
@@ -17,7 +18,6 @@ STATUS = {
     429: "Too Many Requests",
     500: "Internal Server Error",
 }
-START_SECONDS = 20.0
 CONNECT_SECONDS = 0.2
 """Seconds after which a connection to this machine hangs."""
 
@@ -91,34 +91,10 @@ class Store:
 @contextmanager
 def running_store() -> Iterator[Store]:
     """A store that runs on a thread of its own."""
-    store, loop = Store(), asyncio.new_event_loop()
-    ready, over = threading.Event(), asyncio.Event()
-
-    async def serve() -> None:
-        server = await asyncio.start_server(store.talk, "127.0.0.1", 0)
-        store.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        ready.set()
-        await over.wait()
-        server.close()
-        talking = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in talking:
-            task.cancel()
-        await asyncio.gather(*talking, return_exceptions=True)
-
-    def run() -> None:
-        with suppress(asyncio.CancelledError):
-            loop.run_until_complete(serve())
-        loop.close()
-
-    thread = threading.Thread(target=run, name="feature store", daemon=True)
-    thread.start()
-    if not ready.wait(START_SECONDS):
-        raise RuntimeError("the feature store of the checks did not start")
-    try:
+    store = Store()
+    with background_server(lambda: asyncio.start_server(store.talk, "127.0.0.1", 0), "feature store") as port:
+        store.url = f"http://127.0.0.1:{port}"
         yield store
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join(START_SECONDS)
 
 
 @contextmanager

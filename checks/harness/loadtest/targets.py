@@ -7,7 +7,6 @@ import contextlib
 import json
 import math
 import random
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -15,7 +14,8 @@ from time import perf_counter
 
 import httptools
 
-START_SECONDS = 20.0
+from checks.harness.background_server import background_server
+
 LOOK_SECONDS = 0.05
 """Seconds between two looks at how late this machine lets a target be."""
 
@@ -90,36 +90,15 @@ class Target:
 @contextlib.contextmanager
 def target(service: Service) -> Iterator[Target]:
     """Run a target on a thread of this process while the body runs; it takes a free port of 127.0.0.1."""
-    running, ready, stop = Target(service), threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
+    running = Target(service)
 
-    async def serve() -> None:
-        desk = _Desk(running)
-        server = await loop.create_server(lambda: _Connection(desk), "127.0.0.1", 0)
-        running.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        watch = loop.create_task(_watch(running.lags))
-        await stop.wait()
-        server.close()
-        watch.cancel()
-        for task in desk.tasks:
-            task.cancel()
-        await asyncio.gather(watch, *desk.tasks, return_exceptions=True)
+    async def listen() -> asyncio.Server:
+        loop, desk = asyncio.get_running_loop(), _Desk(running)
+        desk.tasks.add(loop.create_task(_watch(running.lags)))
+        return await loop.create_server(lambda: _Connection(desk), "127.0.0.1", 0)
 
-    def run() -> None:
-        with contextlib.closing(loop):
-            loop.run_until_complete(serve())
-
-    thread = threading.Thread(target=run, name="target", daemon=True)
-    thread.start()
-    try:
-        if not ready.wait(START_SECONDS):
-            raise RuntimeError(f"a target did not start within {START_SECONDS:g} s")
+    with background_server(listen, "target") as running.port:
         yield running
-    finally:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it ended on its own, with a traceback
-            loop.call_soon_threadsafe(stop.set)
-        thread.join(START_SECONDS)
 
 
 async def _watch(lags: list[float]) -> None:
