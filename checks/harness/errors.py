@@ -96,9 +96,22 @@ class Inconclusive(Exception):
 class NotChecked(Exception):
     """This machine lacks what it takes to tell right from wrong (an engine, a base image): the verdict is *locked*."""
 
+    def __init__(self, reason: str, *, wanted: str = "") -> None:
+        self.reason = reason
+        self.failure = Failure(f"not checked here: {reason}", wanted)
+        super().__init__(reason)
+
     def __str__(self) -> str:
         """The words, and that nothing is wrong."""
-        return f"not checked here: {super().__str__()}"
+        return str(self.failure)
+
+
+class Needs(NotChecked):
+    """A mistake that the checkpoint `checkpoint` reports keeps this one from running: the verdict is *locked*."""
+
+    def __init__(self, checkpoint: str, reason: str) -> None:
+        super().__init__(reason)
+        self.failure = Failure(f"needs {checkpoint} first: {reason}")
 
 
 _SHOWN_LINES = 20

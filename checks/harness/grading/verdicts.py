@@ -32,7 +32,7 @@ def outcome_of(error: BaseException, lines: SourceLines) -> Outcome:
             case Inconclusive():
                 return Outcome("inconclusive", Failure(str(cause)))
             case NotChecked():
-                return Outcome("locked", Failure.parse(str(cause)), explains_itself=True)
+                return Outcome("locked", cause.failure, explains_itself=True)
             case LearnerError():
                 return _failed(cause.failure, where, explains_itself=cause.explains_itself)
             case Failed():
