@@ -16,7 +16,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
 from checks.harness.cell.inprocess import InProcess
-from checks.harness.cell.standstill import SLEEPS
+from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.wall_clock import WallClock
 from checks.harness.containers.deploy import Deployments
 from checks.harness.containers.engine import this_run

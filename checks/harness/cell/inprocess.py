@@ -16,7 +16,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.cell.exchange import App, Exchange, assert_bytes
-from checks.harness.cell.standstill import SLEEPS, TIMER_HORIZON, Standstill, Watch, WatchedLoop, stacks
+from checks.harness.cell.sleep_spy import SLEEPS
+from checks.harness.cell.stacks import stacks
+from checks.harness.cell.standstill import TIMER_HORIZON, Standstill, Watch, WatchedLoop
 from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered, describe
 from checks.harness.source_lines import SourceLines
 

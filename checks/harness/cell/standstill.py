@@ -1,22 +1,21 @@
-"""Tells when nothing more can happen on an event loop, without asking how long a right answer takes on this machine."""
+"""Says when nothing more can happen on an event loop. It needs no limit for how long a right answer takes here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import sys
 import threading
 import time
-import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, Literal, TypeVarTuple, Unpack
+from typing import Literal, TypeVarTuple, Unpack
 
 import psutil
+
+from checks.harness.cell.sleep_spy import SLEEPS
 
 Ts = TypeVarTuple("Ts")
 
@@ -187,72 +186,3 @@ def _run_a_thread() -> None:
     thread = threading.Thread(target=lambda: None, daemon=True)
     thread.start()
     thread.join()
-
-
-Stack = list[tuple[FrameType, int]]
-"""Frames and their lines, from the outside in."""
-
-
-def stacks(first: int | None = None) -> Iterator[Stack]:
-    """Where everything in this process is: the thread asked for, then waiting tasks, then other threads."""
-    threads = sys._current_frames()
-    mine = threading.get_ident()
-    if first in threads:
-        yield _stack(threads.pop(first))
-    for task in [thing for thing in gc.get_objects() if isinstance(thing, asyncio.Task)]:
-        yield _suspended(task.get_coro())
-    for ident, frame in threads.items():
-        if ident != mine:
-            yield _stack(frame)
-
-
-def _stack(frame: FrameType) -> Stack:
-    return list(traceback.walk_stack(frame))[::-1]
-
-
-def _suspended(awaited: Any) -> Stack:
-    frames: Stack = []
-    while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
-        if frame is not None:
-            frames.append((frame, frame.f_lineno))
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-    return frames
-
-
-class SleepSpy:
-    """Notes every `time.sleep` that is called on a thread whose event loop then stands still.
-
-    It takes the place of `time.sleep` before the learner's code is loaded: `from time import sleep` gets it, too.
-    """
-
-    def __init__(self) -> None:
-        self.stacks: list[Stack] = []
-        self._sleep = time.sleep
-        self._wakes: dict[object, float] = {}
-
-    def due(self, seconds: float) -> bool:
-        """Whether a thread that sleeps off any event loop wakes up within so many seconds."""
-        return any(wakes <= time.monotonic() + seconds for wakes in list(self._wakes.values()))
-
-    def install(self) -> None:
-        """Take the place of `time.sleep`."""
-        time.sleep = self  # type: ignore[assignment]
-
-    def __call__(self, seconds: float, /) -> None:
-        """Sleep as asked."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            sleeper = object()
-            self._wakes[sleeper] = time.monotonic() + seconds
-            try:
-                self._sleep(seconds)
-            finally:
-                del self._wakes[sleeper]
-        else:
-            self.stacks.append(_stack(sys._getframe(1)))
-            self._sleep(seconds)
-
-
-SLEEPS = SleepSpy()
