@@ -28,13 +28,13 @@ STILL_ROUNDS = 100
 SPINNING = 3.0
 """Seconds of CPU time that the loop's thread may burn on one callback."""
 STARVED = 20
-"""Times as long as asked for that the rounds of a wait took, on average: then the machine is to blame."""
+"""From how many times their length on, on average over a wait, slow rounds are the machine's fault."""
 TIMER_HORIZON = 2.0
 """Seconds within which a pending timer may still bring something."""
 
 
 class WatchedLoop(asyncio.SelectorEventLoop):
-    """asyncio's own event loop, which can say whether one of its timers is due soon."""
+    """asyncio's own event loop, with a list of its timers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,18 +49,18 @@ class WatchedLoop(asyncio.SelectorEventLoop):
         return handle
 
     def timer_within(self, seconds: float) -> bool:
-        """Whether a timer that nobody cancelled is due within so many seconds. Call it on the loop's own thread."""
+        """Whether a timer that was not cancelled is due within so many seconds. Call it on the loop's own thread."""
         limit = self.time() + seconds
         return any(not timer.cancelled() and self.time() < timer.when() <= limit for timer in list(self._timers))
 
 
 @dataclass(frozen=True, slots=True)
 class Standstill:
-    """Why what was waited for will not come.
+    """Why what was waited for will not happen.
 
     `settled`: the loop and its threads are idle. `blocked`: the loop's thread stands still inside one call.
-    `spinning`: it computes and never comes back. `ended`: the loop is gone. `late`: the deadline passed. `starved`: it
-    passed, and the watching thread itself hardly got to run: nobody can know.
+    `spinning`: it computes and does not return. `ended`: the loop has ended. `late`: the deadline passed. `starved`: it
+    passed, and the watching thread itself hardly ran, so no verdict is possible.
     """
 
     kind: Literal["settled", "blocked", "spinning", "ended", "late", "starved"]
@@ -69,11 +69,11 @@ class Standstill:
     def words(self) -> str:
         """The same for a learner."""
         return {
-            "settled": "nothing went on any more: no call of the model, no answer, no timer that was due",
+            "settled": "the app was idle: no model call, no answer and no timer was pending",
             "blocked": "the event loop's thread stood still inside one call",
-            "spinning": "the event loop's thread kept computing and never came back",
+            "spinning": "the event loop's thread kept computing and did not return",
             "ended": "the event loop was stopped",
-            "late": "it was still going on when the time was up",
+            "late": "it was still running when the time was up",
             "starved": "the machine was too busy to see what happened",
         }[self.kind]
 
@@ -86,7 +86,7 @@ class Watch:
         self.thread = thread
         self.changed = threading.Event()
         self.held_by: Callable[[int], object] = lambda _: None
-        """Given the loop's thread: something true while a call is known to be held on it, so that nothing else runs."""
+        """Takes the loop's thread; true while a call is known to be held on it, so that nothing else runs there."""
 
     def until(
         self,
@@ -95,11 +95,11 @@ class Watch:
         seconds: float = 30.0,
         horizon: float = TIMER_HORIZON,
     ) -> Standstill | None:
-        """Wait until `done()`; `None` then, else the reason why it will not come.
+        """Wait until `done()`; `None` then, else the reason why it will not happen.
 
-        `progress()` is any value that differs when something moved. The machine may be arbitrarily busy: a verdict
-        needs rounds in which the loop ran all that was ready, no timer and no sleeping thread was due within
-        `horizon` seconds, no thread computed, and a fresh one got to run.
+        `progress()` returns a value that differs when something happened. However busy the machine is, a
+        verdict needs rounds in which the loop ran all that was ready, no timer and no sleeping thread was due within
+        `horizon` seconds, no thread computed, and a new thread ran.
         """
         deadline = time.monotonic() + seconds
         ping, quiet, still = self._ping(horizon), 0, 0
@@ -144,7 +144,7 @@ class Watch:
         return ping
 
     def _position(self) -> tuple[int, int, float]:
-        """Where the loop's thread is, and the CPU time it has used: equal twice when it stands still."""
+        """Where the loop's thread is, and its CPU time: the same twice in a row when it stands still."""
         frame = sys._current_frames().get(self.thread.ident or 0)
         where = (id(frame), frame.f_lasti) if frame else (0, 0)
         return (*where, round(self._cpu_seconds(), 3))
@@ -154,7 +154,7 @@ class Watch:
             return float(time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident)))
         try:
             times = {t.id: t.user_time + t.system_time for t in psutil.Process().threads()}
-        except psutil.Error:  # macOS lets nobody look at threads: there the whole process has to do
+        except psutil.Error:  # on macOS threads cannot be looked at: the process has to do
             return time.process_time()
         return times.get(self.thread.native_id or 0, 0.0)
 
@@ -177,12 +177,12 @@ class _Ping:
 
 
 def _others_cpu_seconds() -> float:
-    """CPU time of this process, without that of the thread which asks."""
+    """CPU time of this process, without that of the calling thread."""
     return time.process_time() - time.thread_time()
 
 
 def _run_a_thread() -> None:
-    """Return when a new thread got its turn: then so did those that were ready before it."""
+    """Return when a new thread has run: those that were ready before it have run, too."""
     thread = threading.Thread(target=lambda: None, daemon=True)
     thread.start()
     thread.join()
