@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
 THEIRS = "lab.service:create_app"
-CONTROL = "checks.harness.apps.control:create_app"
+CONTROL = "checks.harness.apps.reference:create_app"
 """A service of the lab's own, which fails only on too busy a machine."""
 TALKER = "checks.harness.apps.logging_app:create_app"
 """Theirs, with routes whose handlers write log lines of their own."""
-KINDS = "checks.harness.apps.kinds:create_app"
+KINDS = "checks.harness.apps.reference:create_bare"
 """A service of the lab's own that blocks, awaits or computes."""
 OVERLOADED = "checks.harness.apps.slots:create_app"
 """Theirs, around a model of known capacity."""
