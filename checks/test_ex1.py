@@ -15,7 +15,7 @@ import pytest
 
 from checks.harness.assertions.answers import close, content, is_number, short, unrouted
 from checks.harness.cell.probe import Probe
-from checks.harness.cell.standstill import SLEEPS
+from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.virtual_time import TICK, virtual_time
 from checks.harness.errors import LearnerError
 from checks.harness.fixtures import CONTROL

@@ -153,34 +153,3 @@ class ServerDied(ServerError):
 
 class ServerNotReady(ServerError):
     """A server that lives, but was not ready in time."""
-
-
-PLAIN_WORDS = {
-    "object is not an iterator": "a function under `@contextmanager` needs one `yield`",
-    "generator didn't yield": "a function under `@contextmanager` needs one `yield`, on every way through it",
-    "does not support the context manager protocol": "is `@contextmanager` above it, and is it called?",
-    "does not support the asynchronous context manager protocol": "a plain `with` does, in a coroutine, too",
-}
-"""What Python says of a mistake that everybody makes, and what it means."""
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line, in plain words for the mistakes that everybody makes.
-
-    Else its name, and the first line of what it says; of pydantic, also which field and why.
-    """
-    name, words = type(error).__name__, str(error)
-    if "<coroutine object" in words:
-        return f"{name}: a coroutine was given where a value is wanted: an `await` is missing"
-    for said, plain in PLAIN_WORDS.items():
-        if said in words:
-            return f"{name}: {words.splitlines()[0]} ({plain})"
-    if "__call__() missing 2 required positional arguments" in words:
-        return f"{name}: add_middleware wants the class, not an object: `app.add_middleware(TheMiddleware, ...)`"
-    if name == "ResponseValidationError" and "'input': None" in words:
-        return "an answer of None: a `return` is missing"
-    if "Invalid args for response field" in words:
-        return f"{name}: FastAPI takes a parameter for a part of the body: its `Depends(...)` is missing"
-    lines = words.strip().splitlines()
-    said = " ".join(line.strip() for line in lines[: 3 if "ValidationError" in name else 1])
-    return f"{name}: {said}" if said else name

@@ -16,7 +16,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
 from checks.harness.cell.inprocess import InProcess
-from checks.harness.cell.standstill import SLEEPS
+from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.wall_clock import WallClock
 from checks.harness.containers.deploy import Deployments
 from checks.harness.containers.engine import this_run
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
 THEIRS = "lab.service:create_app"
-CONTROL = "checks.harness.apps.control:create_app"
+CONTROL = "checks.harness.apps.reference:create_app"
 """A service of the lab's own, which fails only on too busy a machine."""
 TALKER = "checks.harness.apps.logging_app:create_app"
 """Theirs, with routes whose handlers write log lines of their own."""
-KINDS = "checks.harness.apps.kinds:create_app"
+KINDS = "checks.harness.apps.reference:create_bare"
 """A service of the lab's own that blocks, awaits or computes."""
 OVERLOADED = "checks.harness.apps.slots:create_app"
 """Theirs, around a model of known capacity."""

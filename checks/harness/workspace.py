@@ -15,7 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-from checks.harness.errors import LearnerError, describe
+from checks.harness.errors import LearnerError
+from checks.harness.plain_words import describe, hint_for
 from checks.harness.source_lines import GIVEN, LEARNERS, SourceLines
 
 NOT_LEARNERS = ("conftest.py", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
@@ -56,7 +57,9 @@ class Workspace(SourceLines):
         if full in self.hung_imports:
             raise LearnerError(self.hung_imports[full], explains_itself=True)
         if not (self.tree / "lab" / f"{name}.py").exists() and not (self.tree / "lab" / name).is_dir():
-            raise LearnerError(f"there is no lab/{name}.py in {self.name}", f"lab/{name}.py", explains_itself=True)
+            hint = f"`git checkout lab/{name}.py` brings it back as it was committed last."
+            said = f"there is no lab/{name}.py in {self.name}"
+            raise LearnerError(said, f"lab/{name}.py", hint=hint, explains_itself=True)
         if sys.path[0] != str(self.tree):
             sys.path.insert(0, str(self.tree))
             for other in [module for module in sys.modules if module.partition(".")[0] == "lab"]:
@@ -70,15 +73,16 @@ class Workspace(SourceLines):
         except SyntaxError as error:
             raise self._syntax_error(error) from error
         except ModuleNotFoundError as error:
-            hint = "is it spelled right?" if (error.name or "").startswith("lab") else "is it installed?"
-            sentence = f"importing lab/{name}.py failed: there is no module {error.name!r} ({hint})"
-            raise LearnerError(sentence, self.where_raised(error.__traceback__), explains_itself=True) from error
+            sentence = f"importing lab/{name}.py failed: there is no module {error.name!r}"
+            where, hint = self.where_raised(error.__traceback__), hint_for(error)
+            raise LearnerError(sentence, where, hint=hint, explains_itself=True) from error
         except SystemExit as error:
             sentence = f"lab/{name}.py ended the program while it was imported (SystemExit: {error.code})"
             raise LearnerError(sentence, self.where_raised(error.__traceback__), explains_itself=True) from error
         except BaseException as error:
             sentence = f"importing lab/{name}.py failed: {describe(error)}"
-            raise LearnerError(sentence, self.where_raised(error.__traceback__), explains_itself=True) from error
+            where, hint = self.where_raised(error.__traceback__), hint_for(error)
+            raise LearnerError(sentence, where, hint=hint, explains_itself=True) from error
 
     def _syntax_error(self, error: SyntaxError) -> LearnerError:
         path = Path(error.filename or "?")
@@ -87,6 +91,7 @@ class Workspace(SourceLines):
         return LearnerError(
             f"Python cannot read {shown}, line {error.lineno}: {error.msg}",
             f"{shown}:{error.lineno}" + (f"\n    {text}" if text else ""),
+            hint=hint_for(error),
             explains_itself=True,
         )
 
@@ -177,11 +182,13 @@ def handwritten(path: Path) -> str:
         LearnerError: it is not there, no file, or far too large for one.
     """
     if not path.is_file():
-        said = f"{path.name} is a folder\nwanted: a file" if path.is_dir() else f"there is no {path.name}"
-        raise LearnerError(said, path.name, explains_itself=True)
+        if path.is_dir():
+            raise LearnerError(f"{path.name} is a folder", path.name, wanted="a file", explains_itself=True)
+        hint = f"`git checkout {path.name}` brings it back as it was committed last."
+        raise LearnerError(f"there is no {path.name}", path.name, hint=hint, explains_itself=True)
     if (size := path.stat().st_size) > HANDWRITTEN:
         raise LearnerError(
-            f"{path.name} has {size:,} bytes\nwanted: something that a person can read", path.name, explains_itself=True
+            f"{path.name} has {size:,} bytes", path.name, wanted="a file that a person can read", explains_itself=True
         )
     return path.read_text(errors="replace")
 

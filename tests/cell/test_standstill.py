@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from checks.harness.cell import standstill as watch_module
-from checks.harness.cell.standstill import SleepSpy, Watch, WatchedLoop, stacks
+from checks.harness.cell.sleep_spy import SleepSpy
+from checks.harness.cell.standstill import Watch, WatchedLoop
 
 
 @pytest.fixture
@@ -167,42 +168,3 @@ def test_a_deadline_ends_the_wait(watch: Watch) -> None:
 
     assert standstill is not None
     assert standstill.kind == "late"
-
-
-async def test_stacks_hold_waiting_tasks_and_threads() -> None:
-    """The innermost frame of a task that waits, and of a thread that stands, can both be found."""
-    gate = threading.Event()
-
-    def thread_stands_here() -> None:
-        gate.wait(30)
-
-    async def task_waits_here() -> None:
-        await asyncio.Event().wait()
-
-    thread = threading.Thread(target=thread_stands_here)
-    thread.start()
-    task = asyncio.create_task(task_waits_here())
-    await asyncio.sleep(0)
-    names = {frame.f_code.co_name for stack in stacks() for frame, _ in stack}
-    task.cancel()
-    gate.set()
-    thread.join()
-
-    assert {"thread_stands_here", "task_waits_here"} <= names
-
-
-async def test_a_sleep_on_a_loops_thread_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`time.sleep` is noted where an event loop then stands still, and nowhere else; it sleeps all the same."""
-    monkeypatch.setattr(time, "sleep", time.sleep)
-    spy = SleepSpy()
-    spy.install()
-
-    async def handler() -> None:
-        time.sleep(0.01)  # noqa: ASYNC251 - the mistake that is looked for
-
-    started = time.perf_counter()
-    await asyncio.to_thread(time.sleep, 0.01)
-    await handler()
-
-    assert [[frame.f_code.co_name for frame, _ in stack][-1] for stack in spy.stacks] == ["handler"]
-    assert time.perf_counter() - started >= 0.02

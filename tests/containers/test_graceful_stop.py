@@ -16,7 +16,7 @@ from checks.harness.errors import LearnerError
 from checks.harness.processes.servers import free_port
 from tests.containers.examples import image
 
-SERVER = "uvicorn checks.harness.apps.control:create_app --factory --host 0.0.0.0 --port $PORT"
+SERVER = "uvicorn checks.harness.apps.reference:create_app --factory --host 0.0.0.0 --port $PORT"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from checks.harness import ROOT
-from checks.harness.apps.kinds import BURN_SECONDS
+from checks.harness.apps.reference import BURN_SECONDS
 from checks.harness.processes.servers import server, uvicorn_command
 from checks.harness.processes.workers import all_pids, pids, pids_beside, rate, spread
 
@@ -19,7 +19,7 @@ SECONDS = 0.2
 @contextmanager
 def kinds(workers: int) -> Iterator[str]:
     """The URL of the lab's own service with so many workers."""
-    command = uvicorn_command("checks.harness.apps.kinds:create_app", factory=True, workers=workers)
+    command = uvicorn_command("checks.harness.apps.reference:create_bare", factory=True, workers=workers)
     env = {"LAB_INFERENCE_SECONDS": str(SECONDS), "PYTHONPATH": os.fspath(ROOT)}
     with server(command, env=env, cwd=ROOT, workers=workers) as running:
         yield running.url

@@ -1,4 +1,4 @@
-"""Reads what came back, and says it in words for a learner where it is something else than wanted."""
+"""Reads an answer; where it is not what was wanted, says so in words for a learner."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from checks.harness.errors import LearnerError, describe
+from checks.harness.errors import Failure, LearnerError
+from checks.harness.plain_words import describe, hint_for
 from checks.harness.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def content(answer: httpx.Response) -> dict[str, Any]:
         body = answer.json()
     except ValueError:
         body = None
-    assert isinstance(body, dict), f"{answer.url.path} answered {answer.text[:60]!r}\nwanted: a JSON object"
+    assert isinstance(body, dict), Failure(f"{answer.url.path} answered {answer.text[:60]!r}", wanted="a JSON object")
     return body
 
 
@@ -47,14 +48,16 @@ def short(numbers: Sequence[float]) -> str:
 
 @contextmanager
 def calling(what: str, workspace: Workspace) -> Iterator[None]:
-    """Around a call of the learner's code: what it raises is told with what was asked of it."""
+    """Around a call of the learner's code: if it raises, the message says what was called."""
     try:
         yield
     except (NotImplementedError, LearnerError, AssertionError):
         raise
     except Exception as error:
         where = workspace.where_raised(error.__traceback__)
-        raise LearnerError(f"{what} raised {describe(error)}\nwanted: no exception", where) from error
+        raise LearnerError(
+            f"{what} raised {describe(error)}", where, wanted="no exception", hint=hint_for(error)
+        ) from error
 
 
 def json_lines(output: str) -> list[dict[str, Any]]:
@@ -62,8 +65,8 @@ def json_lines(output: str) -> list[dict[str, Any]]:
     found = []
     for line in output.splitlines():
         try:
-            told = json.loads(line)
+            value = json.loads(line)
         except ValueError:
             continue
-        found += [told] if isinstance(told, dict) else []
+        found += [value] if isinstance(value, dict) else []
     return found

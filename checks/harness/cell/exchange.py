@@ -1,4 +1,4 @@
-"""One request driven straight through an ASGI app, message by message: what httpx's transport buffers or hides."""
+"""Sends one request through an ASGI app and records each message, which httpx's transport buffers or hides."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Exchange:
-    """A request without a body, and what has come out of the app so far. Times are `time.perf_counter()` seconds.
+    """A request without a body, and what the app has sent so far. Times are `time.perf_counter()` seconds.
 
     Attributes:
         status: of the answer, None before it began.
@@ -47,7 +47,7 @@ class Exchange:
         self._asked = False
 
     async def run(self, app: App) -> Exchange:
-        """Drive it to where the app returns; what the app raises is raised here."""
+        """Run the app on it until the app returns. Raises what the app raises."""
         await app(self.scope, self._receive, self._send)
         return self
 
@@ -74,10 +74,11 @@ class Exchange:
 
 
 def assert_bytes(message: Message) -> None:
-    """Headers are pairs of bytes, which a server insists on and httpx's transport does not."""
+    """Raise `LearnerError` for a header that is no pair of bytes: a server refuses it, httpx's transport does not."""
     for field in message.get("headers", ()):
         if not all(isinstance(part, bytes) for part in field):
             raise LearnerError(
-                f"a header was sent as {field!r}\nwanted: a pair of bytes, as ASGI has it\n"
-                'try: `(b"server-timing", value.encode())`.'
+                f"a header was sent as {field!r}",
+                wanted="a pair of bytes, as ASGI has it",
+                hint='`(b"server-timing", value.encode())`.',
             )

@@ -16,8 +16,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.cell.exchange import App, Exchange, assert_bytes
-from checks.harness.cell.standstill import SLEEPS, TIMER_HORIZON, Standstill, Watch, WatchedLoop, stacks
-from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered, describe
+from checks.harness.cell.sleep_spy import SLEEPS
+from checks.harness.cell.stacks import stacks
+from checks.harness.cell.standstill import TIMER_HORIZON, Standstill, Watch, WatchedLoop
+from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered
+from checks.harness.plain_words import describe, hint_for
 from checks.harness.source_lines import SourceLines
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ class Pending:
         self.finished: float | None = None
         self.given_up = False
         self.swallowed: bool | None = None
-        """Whether a cancellation did not come out of the app; None until it ended."""
+        """Whether the app kept a cancellation to itself; None until the request ended."""
         self._app = app
         self._future = app.submit(app.request(self, send))
         self._future.add_done_callback(self._done)
@@ -48,13 +51,13 @@ class Pending:
         self._app.watch.changed.set()
 
     def ends(self, *, cancelled: bool) -> None:
-        """The app has come back from a request that was given up."""
+        """Called when the app has returned from a request that was given up."""
         self.swallowed = not cancelled
         self._app.moved()
 
     @property
     def endpoint(self) -> object:
-        """The learner's function that it was routed to, if it was."""
+        """The learner's function that the request was routed to, if it was."""
         return self.scope.get("endpoint")
 
     @property
@@ -63,7 +66,7 @@ class Pending:
         return self._future.done()
 
     def cancel(self) -> None:
-        """Give up, as a server does with a request whose caller is gone: its task is cancelled where it waits."""
+        """Cancel the request's task where it waits, as a server does when the caller has left."""
         self.given_up = True
         self._future.cancel()
 
@@ -80,7 +83,7 @@ class Pending:
 
 
 class Driven(Pending):
-    """A request that is watched message by message: its `exchange` is there from the start."""
+    """A request whose answer is recorded message by message, in `exchange`."""
 
     def __init__(self, app: InProcess, exchange: Exchange, serve: App) -> None:
         self.exchange = exchange
@@ -108,7 +111,7 @@ class InProcess:
         """What the learner's own lines raised, in requests and in callbacks of the loop."""
         self._moves = 0
         self.progress: Callable[[], object] = lambda: None
-        """Any value that differs when something moved, beside the answers: the calls of a probe."""
+        """Returns a value that differs when something happened beside the answers: the calls of a probe."""
         self._slept_before = len(SLEEPS.stacks)
         self._thread = threading.Thread(target=self._run, name="service loop", daemon=True)
         self.watch = Watch(self._loop, self._thread)
@@ -124,7 +127,7 @@ class InProcess:
         return self.looked_at.endpoint if self.looked_at else None
 
     def start(self) -> None:
-        """Run the app's lifespan up to where it serves; it may take its time, and block, as loading a model does."""
+        """Run the app's lifespan up to where it serves. It may take long, and block, as loading a model does."""
         import httpx
 
         self._thread.start()
@@ -184,29 +187,34 @@ class InProcess:
     def until(
         self, done: Callable[[], object], seconds: float = ANSWER_SECONDS, horizon: float = TIMER_HORIZON
     ) -> Standstill | None:
-        """Wait until `done()`; `None` then, else why it will not come true. Timers count that are due in `horizon`."""
+        """Wait until `done()`; `None` then, else why it will not. Timers that are due within `horizon` count."""
         standstill = self.watch.until(done, lambda: (self._moves, self.progress()), seconds, horizon)
         if self._fatal is not None and not done():
             where = self._lines.where_raised(self._fatal.__traceback__)
-            raise LearnerError(f"your code ended the whole program: {describe(self._fatal)}", where)
+            raise LearnerError(
+                f"your code ended the whole program: {describe(self._fatal)}",
+                where,
+                wanted="an exception that ends this request alone, such as HTTPException",
+            )
         if standstill and standstill.kind == "starved":
             raise Inconclusive(f"{standstill.words} in {seconds:g} s")
         self._stuck = standstill is not None and standstill.kind in ("spinning", "blocked", "ended")
         return standstill
 
     def go_on_until(self, done: Callable[[], object], horizon: float = TIMER_HORIZON) -> None:
-        """Wait until `done()`, or until nothing goes on any more; a loop that stands still or never rests ends it."""
+        """Wait until `done()`, or until nothing happens any more. A loop that is blocked or never idle is a failure."""
         standstill = self.until(done, horizon=horizon)
         if standstill and standstill.kind != "settled":
             raise LearnerError(
-                f"{standstill.words}\nwanted: the loop serves everybody else while a request waits\n"
-                "try: `await` what is waited for, a Future or an Event: no `time.sleep`, no loop that looks again.",
+                standstill.words,
                 self.where_waiting(),
+                wanted="the loop serves all other requests while one waits",
+                hint="`await` what is waited for, a Future or an Event: no `time.sleep`, and no loop that polls.",
             )
 
     @contextmanager
     def causes_first(self) -> Iterator[None]:
-        """Whatever fails in here gives way to what the learner's own code raised, if it did: that is the cause."""
+        """If this block fails and the learner's code raised, report that exception: it is the cause."""
         try:
             yield
         except (AssertionError, NoAnswer):
@@ -214,18 +222,21 @@ class InProcess:
                 raise
             error = self._raised[0]
             where = self._lines.where_raised(error.__traceback__)
-            raise LearnerError(f"your code raised {describe(error)}", where, explains_itself=True) from None
+            raise LearnerError(
+                f"your code raised {describe(error)}", where, hint=hint_for(error), explains_itself=True
+            ) from None
 
     @contextmanager
     def told_with(self, before: str, after: str) -> Iterator[None]:
-        """Whatever the learner's own code raises in here is told with these words around it."""
+        """Report what the learner's own code raises in this block with these words around it."""
         try:
             yield
         except (LearnerError, NotImplementedError):
             raise
         except Exception as error:
             if where := self._lines.where_raised(error.__traceback__):
-                raise LearnerError(f"{before}your code raised {describe(error)}\n{after}", where) from None
+                said, wanted = f"{before}your code raised {describe(error)}", after.removeprefix("wanted: ")
+                raise LearnerError(said, where, wanted=wanted, hint=hint_for(error)) from None
             raise
 
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -235,24 +246,24 @@ class InProcess:
         loop.default_exception_handler(context)
 
     def moved(self) -> None:
-        """Something happened that `until` should look at."""
+        """Note that something happened: `until` looks again."""
         self._moves += 1
         self.watch.changed.set()
 
     def finish(self, calls: Sequence[Pending], seconds: float) -> None:
-        """Give calls so much time to end, whether or not they do."""
+        """Wait until these calls have ended, at most so many seconds."""
         self.until(lambda: all(call.done for call in calls), seconds)
 
     def where_waiting(self) -> str | None:
-        """The learner's line that the loop's thread is in, or else one that a task or another thread waits at."""
+        """The learner's line that the loop's thread is in, else one where a task or another thread waits."""
         return self._lines.where_first(stacks(self._thread.ident))
 
     def where_slept(self) -> str | None:
-        """The learner's line that put the event loop's thread to sleep, if one did."""
+        """The learner's line that called `time.sleep` on the event loop's thread, if one did."""
         return self._lines.where_first(SLEEPS.stacks[self._slept_before :])
 
     def pool_threads_in_use(self) -> int:
-        """How many of FastAPI's pool of threads are in use now; none where the loop cannot answer."""
+        """How many threads of FastAPI's pool are in use now; 0 where the loop cannot say."""
         import anyio.to_thread
 
         async def count() -> int:
@@ -266,7 +277,7 @@ class InProcess:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _theirs(self, what: str, work: Awaitable[Any], pending: Pending | None = None) -> Any:
-        """Await what runs their code. What FastAPI chokes on is theirs, too, though no line of theirs raised it."""
+        """Await what runs their code. An exception that FastAPI raises is theirs, too, though no line of theirs did."""
         try:
             return await work
         except (Exception, asyncio.CancelledError) as error:
@@ -275,15 +286,15 @@ class InProcess:
             if isinstance(error, BaseExceptionGroup | LearnerError):
                 raise
             where = self._lines.where_raised(error.__traceback__)
-            said = f"{what} ended in {describe(error)}\nwanted: no exception"
+            said, wanted, hint = f"{what} ended in {describe(error)}", "no exception", hint_for(error)
             if isinstance(error, TimeoutError | asyncio.CancelledError):  # a future gives these without their lines
                 where = where or self._lines.where_defined(pending and pending.endpoint)
-                raise BrokenOff(said, where, type(error).__name__) from error
+                raise BrokenOff(said, where, type(error).__name__, wanted=wanted) from error
             if where:
                 self._raised.append(error)
                 raise
             where = self._lines.where_defined(pending and pending.endpoint)
-            raise LearnerError(said, where) from error
+            raise LearnerError(said, where, wanted=wanted, hint=hint) from error
 
     def drive(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> Driven:
         """Send without httpx, to see the answer leave the app message by message."""
@@ -332,16 +343,17 @@ class InProcess:
             if "end" not in sent:
                 what = "the end of its answer" if sent else "an answer"
                 raise Unanswered(
-                    f"{REQUEST.get().asked}: the app returned without {what}\nwanted: every message passed on\n"
-                    "try: In a middleware `await self.app(scope, receive, send)`, perhaps with a `send` of your own, "
-                    "and in that one `await send(message)` for each message, whatever its type."
+                    f"{REQUEST.get().asked}: the app returned without {what}",
+                    wanted="every message passed on",
+                    hint="In a middleware `await self.app(scope, receive, send)`, perhaps with a `send` of your own, "
+                    "and in that one `await send(message)` for each message, whatever its type.",
                 )
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-        except BaseException as error:  # sys.exit in a handler ends the loop: the waiting test must hear of it
+        except BaseException as error:  # sys.exit in a handler ends the loop, and the test waits on another thread
             self._fatal = error
             self.watch.changed.set()
 

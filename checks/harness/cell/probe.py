@@ -1,4 +1,4 @@
-"""The model that the harness puts into the learner's service: it counts calls, holds them at a gate, releases them."""
+"""A model for the learner's service that counts calls, holds them at a gate, and releases them in any order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from types import CodeType
 from checks.harness.errors import LearnerError
 
 SECONDS = 0.005
-"""How long a call stays that is not held, if nothing else is said."""
+"""Seconds that a call stays which is not held, by default."""
 LONGEST_HOLD = 60.0
-"""Seconds after which a held call goes on by itself: a gate that nobody opens must not hold a process for ever."""
+"""Seconds after which a held call goes on by itself: a gate that is never opened must not hold a process for ever."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +28,7 @@ class Call:
     """Whether it came in through `predict_blocking`."""
     thread: int
     on_loop: bool
-    """Whether an event loop runs on its thread, which a blocking call keeps from everybody else."""
+    """Whether an event loop runs on its thread: a blocking call stops all else there."""
     caller: tuple[CodeType, int]
     """Code and line that called."""
     entered: float
@@ -61,7 +61,7 @@ class Probe:
             if self._held:
                 gate, loop = asyncio.Event(), asyncio.get_running_loop()
                 call._go = lambda: _thread_safe(loop, gate.set)
-                if self._held:  # else it was opened in between, and nobody will call _go
+                if self._held:  # else it was opened in between, and _go will not be called
                     async with asyncio.timeout(LONGEST_HOLD):
                         await gate.wait()
             else:
@@ -92,7 +92,7 @@ class Probe:
             call._go()
 
     def release(self, call: Call) -> None:
-        """Let this one call out."""
+        """Let this one call go on."""
         call._go()
 
     def blocked_loop(self, thread: int) -> Call | None:
@@ -106,8 +106,9 @@ class Probe:
         given = features if isinstance(features, Sequence) and not isinstance(features, str | bytes) else None
         if given is None or not all(isinstance(value, int | float) for value in given):
             raise LearnerError(
-                f"the model was given {str(features)[:50]!r} ({type(features).__name__})\n"
-                "wanted: the list of numbers, `body.features`"
+                f"the model was given {str(features)[:50]!r} ({type(features).__name__})",
+                wanted="the list of numbers, `body.features`",
+                hint="`model.predict(body.features)`; the body's own type refuses what is not a number.",
             )
         call = Call(
             features=tuple(given),

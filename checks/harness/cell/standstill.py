@@ -1,22 +1,21 @@
-"""Tells when nothing more can happen on an event loop, without asking how long a right answer takes on this machine."""
+"""Says when nothing more can happen on an event loop. It needs no limit for how long a right answer takes here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import sys
 import threading
 import time
-import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, Literal, TypeVarTuple, Unpack
+from typing import Literal, TypeVarTuple, Unpack
 
 import psutil
+
+from checks.harness.cell.sleep_spy import SLEEPS
 
 Ts = TypeVarTuple("Ts")
 
@@ -29,13 +28,13 @@ STILL_ROUNDS = 100
 SPINNING = 3.0
 """Seconds of CPU time that the loop's thread may burn on one callback."""
 STARVED = 20
-"""Times as long as asked for that the rounds of a wait took, on average: then the machine is to blame."""
+"""From how many times their length on, on average over a wait, slow rounds are the machine's fault."""
 TIMER_HORIZON = 2.0
 """Seconds within which a pending timer may still bring something."""
 
 
 class WatchedLoop(asyncio.SelectorEventLoop):
-    """asyncio's own event loop, which can say whether one of its timers is due soon."""
+    """asyncio's own event loop, with a list of its timers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,18 +49,18 @@ class WatchedLoop(asyncio.SelectorEventLoop):
         return handle
 
     def timer_within(self, seconds: float) -> bool:
-        """Whether a timer that nobody cancelled is due within so many seconds. Call it on the loop's own thread."""
+        """Whether a timer that was not cancelled is due within so many seconds. Call it on the loop's own thread."""
         limit = self.time() + seconds
         return any(not timer.cancelled() and self.time() < timer.when() <= limit for timer in list(self._timers))
 
 
 @dataclass(frozen=True, slots=True)
 class Standstill:
-    """Why what was waited for will not come.
+    """Why what was waited for will not happen.
 
     `settled`: the loop and its threads are idle. `blocked`: the loop's thread stands still inside one call.
-    `spinning`: it computes and never comes back. `ended`: the loop is gone. `late`: the deadline passed. `starved`: it
-    passed, and the watching thread itself hardly got to run: nobody can know.
+    `spinning`: it computes and does not return. `ended`: the loop has ended. `late`: the deadline passed. `starved`: it
+    passed, and the watching thread itself hardly ran, so no verdict is possible.
     """
 
     kind: Literal["settled", "blocked", "spinning", "ended", "late", "starved"]
@@ -70,11 +69,11 @@ class Standstill:
     def words(self) -> str:
         """The same for a learner."""
         return {
-            "settled": "nothing went on any more: no call of the model, no answer, no timer that was due",
+            "settled": "the app was idle: no model call, no answer and no timer was pending",
             "blocked": "the event loop's thread stood still inside one call",
-            "spinning": "the event loop's thread kept computing and never came back",
+            "spinning": "the event loop's thread kept computing and did not return",
             "ended": "the event loop was stopped",
-            "late": "it was still going on when the time was up",
+            "late": "it was still running when the time was up",
             "starved": "the machine was too busy to see what happened",
         }[self.kind]
 
@@ -87,7 +86,7 @@ class Watch:
         self.thread = thread
         self.changed = threading.Event()
         self.held_by: Callable[[int], object] = lambda _: None
-        """Given the loop's thread: something true while a call is known to be held on it, so that nothing else runs."""
+        """Takes the loop's thread; true while a call is known to be held on it, so that nothing else runs there."""
 
     def until(
         self,
@@ -96,11 +95,11 @@ class Watch:
         seconds: float = 30.0,
         horizon: float = TIMER_HORIZON,
     ) -> Standstill | None:
-        """Wait until `done()`; `None` then, else the reason why it will not come.
+        """Wait until `done()`; `None` then, else the reason why it will not happen.
 
-        `progress()` is any value that differs when something moved. The machine may be arbitrarily busy: a verdict
-        needs rounds in which the loop ran all that was ready, no timer and no sleeping thread was due within
-        `horizon` seconds, no thread computed, and a fresh one got to run.
+        `progress()` returns a value that differs when something happened. However busy the machine is, a
+        verdict needs rounds in which the loop ran all that was ready, no timer and no sleeping thread was due within
+        `horizon` seconds, no thread computed, and a new thread ran.
         """
         deadline = time.monotonic() + seconds
         ping, quiet, still = self._ping(horizon), 0, 0
@@ -145,7 +144,7 @@ class Watch:
         return ping
 
     def _position(self) -> tuple[int, int, float]:
-        """Where the loop's thread is, and the CPU time it has used: equal twice when it stands still."""
+        """Where the loop's thread is, and its CPU time: the same twice in a row when it stands still."""
         frame = sys._current_frames().get(self.thread.ident or 0)
         where = (id(frame), frame.f_lasti) if frame else (0, 0)
         return (*where, round(self._cpu_seconds(), 3))
@@ -155,7 +154,7 @@ class Watch:
             return float(time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident)))
         try:
             times = {t.id: t.user_time + t.system_time for t in psutil.Process().threads()}
-        except psutil.Error:  # macOS lets nobody look at threads: there the whole process has to do
+        except psutil.Error:  # on macOS threads cannot be looked at: the process has to do
             return time.process_time()
         return times.get(self.thread.native_id or 0, 0.0)
 
@@ -178,81 +177,12 @@ class _Ping:
 
 
 def _others_cpu_seconds() -> float:
-    """CPU time of this process, without that of the thread which asks."""
+    """CPU time of this process, without that of the calling thread."""
     return time.process_time() - time.thread_time()
 
 
 def _run_a_thread() -> None:
-    """Return when a new thread got its turn: then so did those that were ready before it."""
+    """Return when a new thread has run: those that were ready before it have run, too."""
     thread = threading.Thread(target=lambda: None, daemon=True)
     thread.start()
     thread.join()
-
-
-Stack = list[tuple[FrameType, int]]
-"""Frames and their lines, from the outside in."""
-
-
-def stacks(first: int | None = None) -> Iterator[Stack]:
-    """Where everything in this process is: the thread asked for, then waiting tasks, then other threads."""
-    threads = sys._current_frames()
-    mine = threading.get_ident()
-    if first in threads:
-        yield _stack(threads.pop(first))
-    for task in [thing for thing in gc.get_objects() if isinstance(thing, asyncio.Task)]:
-        yield _suspended(task.get_coro())
-    for ident, frame in threads.items():
-        if ident != mine:
-            yield _stack(frame)
-
-
-def _stack(frame: FrameType) -> Stack:
-    return list(traceback.walk_stack(frame))[::-1]
-
-
-def _suspended(awaited: Any) -> Stack:
-    frames: Stack = []
-    while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
-        if frame is not None:
-            frames.append((frame, frame.f_lineno))
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-    return frames
-
-
-class SleepSpy:
-    """Notes every `time.sleep` that is called on a thread whose event loop then stands still.
-
-    It takes the place of `time.sleep` before the learner's code is loaded: `from time import sleep` gets it, too.
-    """
-
-    def __init__(self) -> None:
-        self.stacks: list[Stack] = []
-        self._sleep = time.sleep
-        self._wakes: dict[object, float] = {}
-
-    def due(self, seconds: float) -> bool:
-        """Whether a thread that sleeps off any event loop wakes up within so many seconds."""
-        return any(wakes <= time.monotonic() + seconds for wakes in list(self._wakes.values()))
-
-    def install(self) -> None:
-        """Take the place of `time.sleep`."""
-        time.sleep = self  # type: ignore[assignment]
-
-    def __call__(self, seconds: float, /) -> None:
-        """Sleep as asked."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            sleeper = object()
-            self._wakes[sleeper] = time.monotonic() + seconds
-            try:
-                self._sleep(seconds)
-            finally:
-                del self._wakes[sleeper]
-        else:
-            self.stacks.append(_stack(sys._getframe(1)))
-            self._sleep(seconds)
-
-
-SLEEPS = SleepSpy()

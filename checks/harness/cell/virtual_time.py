@@ -15,7 +15,7 @@ TICK = 1e-5
 
 
 def virtual_time(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end on such a clock, and return its result; `asyncio.get_running_loop().time()` reads it.
+    """Run a coroutine to its end on such a clock and return its result. `asyncio.get_running_loop().time()` reads it.
 
     Only for pure asyncio: a blocking call shows as 0.0 there, and threads or sockets are not waited for.
     """

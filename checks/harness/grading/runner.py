@@ -17,7 +17,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 from pydantic import TypeAdapter
 
-from checks.harness.cell.standstill import stacks
+from checks.harness.cell.stacks import stacks
 from checks.harness.errors import Failure, LearnerError, printable
 from checks.harness.grading import isolation
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, deadline

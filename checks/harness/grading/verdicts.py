@@ -10,7 +10,8 @@ from types import ModuleType
 
 from _pytest.outcomes import Failed
 
-from checks.harness.errors import Failure, Inconclusive, LearnerError, NotChecked, StubError, describe
+from checks.harness.errors import Failure, Inconclusive, LearnerError, NotChecked, StubError
+from checks.harness.plain_words import describe, hint_for
 from checks.harness.report.results import Outcome
 from checks.harness.source_lines import SourceLines
 
@@ -43,7 +44,7 @@ def outcome_of(error: BaseException, lines: SourceLines) -> Outcome:
                 # pytest's rewriting appends the compared values: the message already says them in words.
                 return _failed(Failure.parse(str(cause).partition("\nassert ")[0]))
     if where := lines.where_raised(error.__traceback__):
-        return _failed(Failure(f"your code raised {describe(error)}"), where)
+        return _failed(Failure(f"your code raised {describe(error)}", hint=hint_for(error)), where)
     if mismatch := _mismatch(error):
         return _failed(mismatch, explains_itself=True)
     return Outcome("lab_error", Failure("".join(traceback.format_exception(error)).strip()))

@@ -1,0 +1,43 @@
+"""Where the code of this process is: the frames of its threads, and of the tasks that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+Stack = list[tuple[FrameType, int]]
+"""Frames and their lines, from the outside in."""
+
+
+def stacks(first: int | None = None) -> Iterator[Stack]:
+    """The stack of the thread `first`, then of each waiting task, then of the other threads but the caller's."""
+    threads = sys._current_frames()
+    mine = threading.get_ident()
+    if first in threads:
+        yield stack_of(threads.pop(first))
+    for task in [thing for thing in gc.get_objects() if isinstance(thing, asyncio.Task)]:
+        yield _suspended(task.get_coro())
+    for ident, frame in threads.items():
+        if ident != mine:
+            yield stack_of(frame)
+
+
+def stack_of(frame: FrameType) -> Stack:
+    """The stack that ends with this frame."""
+    return list(traceback.walk_stack(frame))[::-1]
+
+
+def _suspended(awaited: Any) -> Stack:
+    frames: Stack = []
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return frames

@@ -1,0 +1,259 @@
+"""Python's own errors, and its libraries', in plain words, with a hint for each where one is known."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+IMPORTS = {
+    "Annotated": "from typing import Annotated",
+    "APIRouter": "from fastapi import APIRouter",
+    "AsyncIterator": "from collections.abc import AsyncIterator",
+    "BaseModel": "from pydantic import BaseModel",
+    "Depends": "from fastapi import Depends",
+    "FastAPI": "from fastapi import FastAPI",
+    "Field": "from pydantic import Field",
+    "HTTPException": "from fastapi import HTTPException",
+    "JSONResponse": "from fastapi.responses import JSONResponse",
+    "Request": "from fastapi import Request",
+    "RequestValidationError": "from fastapi.exceptions import RequestValidationError",
+    "Response": "from fastapi import Response",
+    "Settings": "from lab.settings import Settings",
+    "SimulatedModel": "from lab.model import SimulatedModel",
+    "asynccontextmanager": "from contextlib import asynccontextmanager",
+    "contextmanager": "from contextlib import contextmanager",
+    "deque": "from collections import deque",
+    "fmean": "from statistics import fmean",
+    "invalid_request": "from lab.errors import invalid_request",
+    "mean": "from statistics import mean",
+    "run_in_threadpool": "from fastapi.concurrency import run_in_threadpool",
+    "sleep": "from asyncio import sleep",
+    "stage": "from lab.timing import stage",
+}
+"""Names that this lab's files often need, and the line that brings each."""
+
+LIBRARIES = ("anyio", "fastapi", "httpx", "pydantic", "starlette", "structlog", "uvicorn")
+
+_AWAIT = "An `async def` gives its value only to `await`: put `await` in front of the call."
+_RETURN = "The value is None: a function ended without `return`."
+_CONTEXTMANAGER = "A function under `@contextmanager` needs exactly one `yield`, on every way through it."
+_ROUTE = "A parameter that is no part of the request comes from a dependency: `model: Model`, or `= Depends(...)`."
+
+
+class Known(NamedTuple):
+    """An exception whose name and words match `pattern`.
+
+    `plain` is what it means, where its own words do not say so. In `hint` `\\1` is the first group of the match. With
+    `instead` the plain words stand in the place of the exception's own, which are about something else.
+    """
+
+    pattern: str
+    plain: str
+    hint: str
+    instead: bool = False
+
+
+KNOWN = (
+    Known(
+        r"<coroutine object",
+        "a coroutine was given where a value is wanted: an `await` is missing",
+        _AWAIT,
+        instead=True,
+    ),
+    Known(
+        r"cannot reuse already awaited coroutine",
+        "",
+        "A coroutine can be awaited once: call the `async def` each time.",
+    ),
+    Known(
+        r"'coroutine' object does not support the asynchronous context manager",
+        "`async with` was given a coroutine",
+        "A coroutine is awaited, and not entered: `async with asyncio.timeout(...)` limits a block, "
+        "`await asyncio.wait_for(...)` limits one call.",
+    ),
+    Known(
+        r"'(async_generator|generator)' object does not support the (asynchronous )?context manager",
+        "`@contextmanager` is missing above the function",
+        "Put `@contextmanager` above it, or `@asynccontextmanager`.",
+    ),
+    Known(
+        r"'function' object does not support the (asynchronous )?context manager",
+        "it is not called",
+        "`with` takes what the function returns: call it, `with name(...):`.",
+    ),
+    Known(
+        r"does not support the asynchronous context manager",
+        "",
+        "`async with` takes what has `__aenter__`, such as "
+        "`asyncio.Lock()`. Anything else takes a plain `with`, which may stand in an `async def`, too.",
+    ),
+    Known(
+        r"'(Lock|Semaphore|BoundedSemaphore|Condition|Timeout)' object does not support the context manager",
+        "",
+        "asyncio's \\1 takes `async with`.",
+    ),
+    Known(
+        r"does not support the context manager", "", "`with` takes what has `__enter__`: is `@contextmanager` above it?"
+    ),
+    Known(
+        r"object is not an iterator|generator didn't yield",
+        "a function under `@contextmanager` needs one `yield`",
+        _CONTEXTMANAGER,
+    ),
+    Known(r"generator didn't stop", "a function under `@contextmanager` may `yield` only once", _CONTEXTMANAGER),
+    Known(
+        r"'coroutine' object|: 'coroutine' and|and 'coroutine'|not 'coroutine'|not coroutine",
+        "a coroutine, not its value: an `await` is missing",
+        _AWAIT,
+    ),
+    Known(
+        r"can't be used in 'await' expression",
+        "",
+        "Only what an `async def` returns, a task or a future is awaited: leave out the "
+        "`await`, or call the `async def`.",
+    ),
+    Known(
+        r"__call__\(\) missing 2 required positional arguments",
+        "add_middleware wants the class, not an object",
+        "`app.add_middleware(TheMiddleware, name=value)`.",
+        instead=True,
+    ),
+    Known(
+        r"'State' object has no attribute '(\w+)'",
+        "",
+        "`app.state.\\1 = ...` belongs in `create_app` (or in the lifespan), before the first request.",
+    ),
+    Known(
+        r"'NoneType' object|: 'NoneType' and|and 'NoneType'|not 'NoneType'|not NoneType",
+        "",
+        _RETURN + " Or the name was never set.",
+    ),
+    Known(r"'input': None", "an answer of None: a `return` is missing", _RETURN, instead=True),
+    Known(
+        r"ResponseValidationError.*valid dictionary",
+        "",
+        "The route's return type is a model: return `PredictResponse(prediction=...)`.",
+    ),
+    Known(
+        r"Invalid args for response field",
+        "FastAPI takes a parameter for a part of the body: its `Depends(...)` is missing",
+        _ROUTE,
+        instead=True,
+    ),
+    Known(
+        r"not JSON compliant",
+        "",
+        "JSON has no NaN: `app.add_exception_handler(RequestValidationError, invalid_request)` puts the lab's "
+        "422 in the place of FastAPI's, which repeats the NaN that it refuses.",
+    ),
+    Known(r"is not JSON serializable", "", "JSON knows numbers, strings, booleans, null, lists and dictionaries."),
+    Known(
+        r"asyncio\.run\(\) cannot be called|event loop is already running",
+        "",
+        "Inside a running event loop use `await`. A blocking function gets on without asyncio: `time.sleep`.",
+    ),
+    Known(
+        r"no running event loop",
+        "",
+        "asyncio's calls need a running loop: make them in an `async def`, not at import or on a thread.",
+    ),
+    Known(
+        r"is bound to a different event loop",
+        "",
+        "What asyncio made belongs to the loop that used it first: make it in the lifespan, not at import.",
+    ),
+    Known(r"partially initialized module", "", "Two files import each other: move what both need into a third one."),
+    Known(r"cannot import name '(\w+)'", "", "Is `\\1` spelled as it is where it is defined?"),
+    Known(
+        r"got multiple values for argument '(\w+)'", "", "`\\1` is given twice, by place and by name: leave one out."
+    ),
+    Known(
+        r"takes \d+ positional arguments? but \d+ (was|were) given",
+        "",
+        "Compare the call with the `def` line. A method's first parameter is `self`.",
+    ),
+    Known(r"unexpected keyword argument '(\w+)'", "", "The `def` line has no parameter `\\1`: compare the two."),
+    Known(
+        r"missing \d+ required (positional|keyword-only) argument",
+        "",
+        "The `def` line has a parameter that the call does not give.",
+    ),
+    Known(
+        r"'(\w+)' object is not callable",
+        "",
+        "A name that was a function holds a value (\\1) by now: is it assigned anywhere?",
+    ),
+    Known(r"maximum recursion depth", "", "A function calls itself, and nothing ends that."),
+    Known(r"'await' outside (async )?function", "", "`await` stands only in an `async def`."),
+    Known(r"expected an indented block", "", "A `def` without a body takes `...` or `pass`."),
+)
+"""The first that matches is taken."""
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line: its name and the first line of what it says, in plain words where those are known.
+
+    Of pydantic's errors also which field, and why.
+    """
+    name, lines = type(error).__name__, str(error).strip().splitlines()
+    known = _known(error)[0]
+    if known and known.instead:
+        return f"{name}: {known.plain}"
+    said = ": ".join(
+        filter(None, [name, " ".join(line.strip() for line in lines[: 3 if "ValidationError" in name else 1])])
+    )
+    return f"{said} ({known.plain})" if known and known.plain else said
+
+
+def hint_for(error: BaseException) -> str:
+    """What mends an exception of this kind; empty where nothing general does."""
+    if isinstance(error, UnboundLocalError):
+        return (
+            f"The function assigns `{error.name}` further down, so that name is its own, and has no value yet: "
+            "give one of the two another name."
+        )
+    if isinstance(error, NameError):
+        return _missing_name(error.name or "")
+    if isinstance(error, ModuleNotFoundError):
+        return "Is the name spelled right, and is it installed? `uv sync` installs what the lab needs."
+    known, match = _known(error)
+    if known and match:
+        return re.sub(r"\\(\d)", lambda group: match[int(group[1])] or "", known.hint)
+    if (
+        isinstance(error, AttributeError)
+        and error.obj is not None
+        and (found := most_like(error.name or "", dir(error.obj)))
+    ):
+        return f"There is `{found}`: is that the one?"
+    return ""
+
+
+def most_like(name: str, names: Iterable[str]) -> str:
+    """The name that is most likely the same one, spelled or ordered differently; empty if none is near."""
+    near = {other: SequenceMatcher(None, _words(name), _words(other)).ratio() for other in names if other != name}
+    best = max(near, key=lambda other: near[other], default="")
+    return best if best and near[best] >= 0.75 else ""
+
+
+def _words(name: str) -> str:
+    """The words of a name in their alphabetical order, in lower case."""
+    return "_".join(sorted(filter(None, re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_"))))
+
+
+def _missing_name(name: str) -> str:
+    if name in sys.stdlib_module_names or name in LIBRARIES:
+        return f"`import {name}` at the top of the file."
+    if name in IMPORTS:
+        return f"`{IMPORTS[name]}` at the top of the file."
+    return f"Is `{name}` spelled right, and defined or imported above this line?"
+
+
+def _known(error: BaseException) -> tuple[Known | None, re.Match[str] | None]:
+    said = f"{type(error).__name__}: {error}"
+    for known in KNOWN:
+        if match := re.search(known.pattern, said, re.DOTALL):
+            return known, match
+    return None, None

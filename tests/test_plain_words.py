@@ -1,0 +1,110 @@
+"""Exceptions in plain words: what Python really raises, and the hint that mends it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from checks.harness.plain_words import describe, hint_for, most_like
+
+NAMES = """
+import asyncio, threading
+from contextlib import contextmanager
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+class Model(BaseModel):
+    def predict_blocking(self): ...
+
+class Middleware:
+    async def __call__(self, scope, receive, send): ...
+
+@contextmanager
+def empty():
+    return iter(())
+
+async def value():
+    return 1.0
+
+def handler(model: Model | Middleware): ...
+"""
+
+# what runs in an `async def`: words of its description, words of its hint
+RAISED = {
+    "async with asyncio.wait_for(value(), 1): pass": ("given a coroutine", "asyncio.timeout"),
+    "async with threading.Lock(): pass": ("asynchronous context", "a plain `with`, which may stand in an `async def`"),
+    "with asyncio.Lock(): pass": ("context manager", "asyncio's Lock takes `async with`"),
+    "with empty(): pass": ("needs one `yield`", "exactly one `yield`"),
+    "with empty: pass": ("it is not called", "call it"),
+    "await 1.0": ("'await' expression", "leave out the `await`"),
+    "value() + 1": ("an `await` is missing", "`await` in front of the call"),
+    "value().real": ("an `await` is missing", "`await` in front of the call"),
+    "asyncio.run(value())": ("asyncio.run() cannot be called", "use `await`"),
+    "Middleware()(None)": ("wants the class, not an object", "app.add_middleware(TheMiddleware"),
+    "FastAPI().get('/')(handler)": ("its `Depends(...)` is missing", "model: Model"),
+    "FastAPI().state.model": ("no attribute 'model'", "`app.state.model = ...` belongs in `create_app`"),
+    "Model().blocking_predict()": ("no attribute 'blocking_predict'", "There is `predict_blocking`"),
+    "os.getpid()": ("NameError: name 'os'", "`import os` at the top"),
+    "fmaen([1.0])": ("NameError: name 'fmaen'", "Is `fmaen` spelled right"),
+    "fmean([1.0])": ("NameError: name 'fmean'", "`from statistics import fmean`"),
+    "value = value()": ("UnboundLocalError", "another name"),
+    "None.answer": ("'NoneType' object", "without `return`"),
+    "import nonsense": ("No module named 'nonsense'", "spelled right"),
+    "from asyncio import snooze": ("cannot import name 'snooze'", "Is `snooze` spelled"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("code", RAISED)
+def test_an_exception_is_described_and_mended(code: str) -> None:
+    """In words about the mistake, with a hint about this exception and no other."""
+    names: dict[str, Any] = {}
+    exec(f"{NAMES}\nasync def mistake():\n    {code}", names)
+    with pytest.raises(Exception) as raised:
+        asyncio.run(names["mistake"]())
+
+    words, hint = RAISED[code]
+    assert words in describe(raised.value)
+    assert hint in hint_for(raised.value)
+
+
+def test_an_exception_without_a_remedy_has_no_hint() -> None:
+    """A hint that mends something else is worse than none."""
+    assert describe(ZeroDivisionError("division by zero")) == "ZeroDivisionError: division by zero"
+    assert hint_for(ZeroDivisionError("division by zero")) == ""
+    assert describe(KeyError()) == "KeyError"
+
+
+def test_a_coroutine_for_a_value_lacks_an_await() -> None:
+    """Pydantic says much about it; one thing is wrong."""
+
+    class Answer(BaseModel):
+        prediction: float
+
+    coroutine = asyncio.sleep(1)
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Answer).validate_python({"prediction": coroutine})
+    coroutine.close()
+
+    assert describe(caught.value) == (
+        "ValidationError: a coroutine was given where a value is wanted: an `await` is missing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "found"),
+    [
+        ("predict_blocking", ["predict", "blocking_predict", "seconds"], "blocking_predict"),
+        ("predict_blocking", ["predict", "seconds"], ""),
+        ("predict", ["predict_async", "predict_blocking"], ""),
+        ("create_app", ["created_app", "router"], "created_app"),
+        ("burst_seconds", ["burstSeconds", "math"], "burstSeconds"),
+        ("burst_seconds", [], ""),
+    ],
+)
+def test_the_same_name_spelled_differently_is_found(name: str, names: list[str], found: str) -> None:
+    """In another order, with a letter more, in another case; a different name is not taken for it."""
+    assert most_like(name, names) == found
