@@ -1,4 +1,4 @@
-"""Every exception that becomes a verdict, and the value that each carries to the card."""
+"""Every exception that becomes a verdict, and the `Failure` that it carries to the card."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class NotChecked(Exception):
         super().__init__(reason)
 
     def __str__(self) -> str:
-        """The words, and that nothing is wrong."""
+        """The reason, marked as no failure."""
         return str(self.failure)
 
 
@@ -152,4 +152,4 @@ class ServerDied(ServerError):
 
 
 class ServerNotReady(ServerError):
-    """A server that lives, but was not ready in time."""
+    """A server that still runs, but was not ready in time."""

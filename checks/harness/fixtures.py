@@ -1,4 +1,4 @@
-"""The ways in which a checkpoint reaches the learner's work: never by an import at the top of a file."""
+"""The fixtures: the only ways in which a checkpoint reaches the learner's work."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ THEIRS = "lab.service:create_app"
 CONTROL = "checks.harness.apps.reference:create_app"
 """A service of the lab's own, which fails only on too busy a machine."""
 TALKER = "checks.harness.apps.logging_app:create_app"
-"""Theirs, with routes whose handlers write log lines of their own."""
+"""The learner's app, with added routes whose handlers write log lines."""
 KINDS = "checks.harness.apps.reference:create_bare"
 """A service of the lab's own that blocks, awaits or computes."""
 OVERLOADED = "checks.harness.apps.slots:create_app"
@@ -47,7 +47,7 @@ OVERLOADED_CONTROL = "checks.harness.apps.slots:create_control"
 """The lab's own service around the same model."""
 
 LIFTED = {"max_in_flight": 10_000, "max_queue": 10_000, "queue_seconds": 60}
-"""Settings under which admission control refuses nobody: other checkpoints measure what they are about."""
+"""Settings under which admission control refuses no request, so that other checkpoints measure their own subject."""
 
 Service = Callable[..., InProcess]
 Serve = Callable[..., Server]
@@ -62,9 +62,9 @@ def lab(workspace: Workspace) -> LearnerModules:
 
 @pytest.fixture
 def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[Service]:
-    """`service(model=..., **settings)` starts the learner's app in process; a `model` takes the place of its own.
+    """`service(model=..., **settings)` starts the learner's app in process; `model` replaces its own model.
 
-    `routes` is a router of the checkpoint's own that their app serves, too. Admission control is `LIFTED` unless set.
+    `routes` is a router that the app serves as well. Admission control is `LIFTED` unless set.
     """
     started: list[InProcess] = []
 
@@ -105,8 +105,8 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
 def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
     """`serve(workers=1, **settings)` starts the learner's app under a real uvicorn, in processes of its own.
 
-    `app` names another factory in the place of theirs: `CONTROL`, `TALKER`, `OVERLOADED`. Admission control is `LIFTED`
-    unless set.
+    `app` names another factory instead of the learner's: `CONTROL`, `TALKER`, `OVERLOADED`. Admission control is
+    `LIFTED` unless set.
     """
     with ExitStack() as running:
 
@@ -206,7 +206,7 @@ def image(request: pytest.FixtureRequest, workspace: Workspace, files: Files, sh
 def deploy(files: Files, image: Builder, shared: Path) -> Iterator[Deployments]:
     """`deploy(WEB_CONCURRENCY="2")` starts what compose would start as `api`, on a port of its own.
 
-    On a real engine where one answers, else as a plain process; `deploy.real(...)` wants the engine. All at once: wait
+    It runs on a real engine where one answers, else as a plain process; `deploy.real(...)` needs the engine. Wait
     for them with `running.until_it_answers`.
     """
     with Deployments(files, image, shared) as deployments:
@@ -215,7 +215,7 @@ def deploy(files: Files, image: Builder, shared: Path) -> Iterator[Deployments]:
 
 @pytest.fixture
 def serve_target() -> Iterator[Callable[[TargetService], Target]]:
-    """`serve_target(service)` starts a server of known capacity, for a load of the harness's own generator."""
+    """`serve_target(service)` starts a server of known capacity, for a load from the harness's own generator."""
     with ExitStack() as running:
         yield lambda service: running.enter_context(target(service))
 

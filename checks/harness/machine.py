@@ -56,7 +56,7 @@ class FairClock:
 
 
 def load() -> float:
-    """Processes that ran or wanted to run, on average over the last minute; of this moment where nobody averages."""
+    """Processes that ran or were ready to run, on average over the last minute; now, where there is no average."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else crowding() * CORES
 
 

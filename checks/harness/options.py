@@ -1,6 +1,6 @@
 """The lab's own options. pytest loads this before it looks for any conftest.py.
 
-pytest takes the value of an option that it does not know yet for a path of tests: `--workspace DIR` would then run
+pytest treats the value of an undeclared option as a path of tests: `--workspace DIR` would then run
 DIR/conftest.py in the process that grades.
 """
 

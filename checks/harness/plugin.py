@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _wants_card(config: pytest.Config) -> bool:
-    """Checkpoints only, and nobody asked for pytest's own words."""
+    """Whether this run is about checkpoints only, and no option asks for pytest's own output."""
     option = config.option
     asked = option.verbose > 0 or option.tbstyle != "auto" or option.collectonly or option.isolated
     return not asked and _only_checks(config)

@@ -1,4 +1,4 @@
-"""What a checkpoint does right now: its process leaves word of it, and the card shows it."""
+"""What a checkpoint does right now: its process writes it to a file, and the card shows it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import time
 from pathlib import Path
 
 STALE_SECONDS = 60.0
-"""How long word is believed after what it tells of should have ended: its checkpoint may have been killed."""
+"""Seconds after the planned end from which the entry is ignored: its checkpoint may have been killed."""
 
 
 def say(folder: Path, what: str, seconds: float, *, known: bool = True) -> None:
-    """Leave word in the folder that all checkpoints share: it takes so many seconds, or at most so many."""
+    """Write the current activity for the card. `seconds` is its duration, or an upper limit if `known` is False."""
     partial = folder / f"doing.{os.getpid()}"
     partial.write_text(json.dumps({"what": what, "until": time.time() + seconds, "known": known}))
     partial.replace(folder / "doing")
 
 
 def doing(folder: Path) -> tuple[str, float | None]:
-    """What is going on, and for how many more seconds where that is known; no words when nobody says."""
+    """The current activity and the seconds that it still takes, where they are known; ("", None) without an entry."""
     try:
-        told = json.loads((folder / "doing").read_text())
+        entry = json.loads((folder / "doing").read_text())
     except (OSError, ValueError):
         return "", None
-    left = told["until"] - time.time()
-    return (told["what"], left if told["known"] else None) if left > -STALE_SECONDS else ("", None)
+    left = entry["until"] - time.time()
+    return (entry["what"], left if entry["known"] else None) if left > -STALE_SECONDS else ("", None)

@@ -57,7 +57,7 @@ class SourceLines:
     def where_frames(self, frames: Iterable[tuple[FrameType, int]]) -> str | None:
         """The deepest line of a stack given from the outside in, unless the framework took over below it.
 
-        A middleware of theirs is in every stack of a request: where FastAPI fails below it, its line says nothing.
+        A middleware of the learner's is in every stack of a request. Where FastAPI fails below it, it is not the cause.
         """
         for frame, line in reversed([*frames]):
             if frame.f_globals.get("__name__", "").startswith(FRAMEWORK):

@@ -26,7 +26,7 @@ MOST_FILES, MOST_BYTES = 2000, 20_000_000
 """Files and bytes beyond which a workspace is none that a learner wrote."""
 
 HANDWRITTEN = 100_000
-"""Bytes beyond which nobody has written a file by hand, and what reads it may take for ever."""
+"""Bytes beyond which a file was not written by hand, and reading it may take very long."""
 
 
 @dataclass(kw_only=True)
@@ -63,7 +63,7 @@ class Workspace(SourceLines):
         if sys.path[0] != str(self.tree):
             sys.path.insert(0, str(self.tree))
             for other in [module for module in sys.modules if module.partition(".")[0] == "lab"]:
-                del sys.modules[other]  # somebody imported another one's
+                del sys.modules[other]  # left from another workspace
             importlib.invalidate_caches()
         try:
             with self.import_deadline(full):
@@ -195,4 +195,4 @@ def handwritten(path: Path) -> str:
 
 def _copy(path: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(path, to)  # a script stays one that can be executed
+    shutil.copy(path, to)  # keeps a script executable

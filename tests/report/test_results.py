@@ -13,7 +13,7 @@ from rich.console import Console
 
 from checks.harness.errors import Failure
 from checks.harness.report import results
-from checks.harness.report.__main__ import tell
+from checks.harness.report.__main__ import show
 from checks.harness.report.card import WIDTH, console
 from checks.harness.report.evidence import (
     Bucket,
@@ -100,7 +100,7 @@ def test_the_card_fits_its_columns_in_any_encoding(run: Run, encoding: str, widt
     """No line is wider than the card, what is cut ends in an ellipsis, and ASCII can hold it."""
     run.exercises[0].checkpoints = [c for c in run.checkpoints if c.verdict in ("failed", "passed")]
     written = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
-    tell(run, Console(file=written, width=width))
+    show(run, Console(file=written, width=width))
     written.seek(0)
     lines = written.read().splitlines()
 
@@ -113,7 +113,7 @@ def test_the_card_fits_its_columns_in_any_encoding(run: Run, encoding: str, widt
 def test_the_first_failure_is_told_in_full(run: Run) -> None:
     """A failure comes before what was not started, whichever stands first; one hint, and the command to repeat it."""
     written = io.StringIO()
-    tell(run, Console(file=written, width=WIDTH))
+    show(run, Console(file=written, width=WIDTH))
     card = written.getvalue()
 
     assert "1.3 The failed one - failed" in card
@@ -159,7 +159,7 @@ def progress(run: Run, folder: Path, color: str = "auto") -> str:
     line = ProgressLine(to, folder, enabled=True)
     line.start(next(iter(run.checkpoints)))
     line.clear()
-    tell(run, to)
+    show(run, to)
     return file.getvalue()
 
 
@@ -193,7 +193,7 @@ def test_a_busy_machine_is_named(run: Run) -> None:
     """The card says how busy the machine was, where that may have decided something."""
     written = io.StringIO()
     run.machine |= {"load": 44.2}
-    tell(run, Console(file=written, width=WIDTH))
+    show(run, Console(file=written, width=WIDTH))
 
     assert "this machine is busy: load 44 on 2 cores" in written.getvalue()
 
@@ -202,6 +202,6 @@ def test_points_stand_beside_their_exercise(run: Run) -> None:
     """With several exercises each line of points says which one it is about, also after a run that was cut short."""
     written = io.StringIO()
     run.exercises.append(Exercise(2, "another title", "", [Checkpoint("2.1", "x", 3)]))
-    tell(run, Console(file=written, width=WIDTH))
+    show(run, Console(file=written, width=WIDTH))
 
     assert "Exercise 2 - another title: 0 of 3 points" in written.getvalue()

@@ -1,4 +1,4 @@
-"""What a pytest item says of itself as a checkpoint: its marker, its docstring, and where its results are kept."""
+"""A pytest item as a checkpoint: what its marker and docstring say, and where its outcome is kept."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def adopt(item: pytest.Item) -> None:
         hints=list(marker.kwargs.get("hints", ())),
     )
     item.extra_keyword_matches.add(marker.args[0])
-    item.add_marker(pytest.mark.filterwarnings("ignore"))  # what a learner's code warns of is no failure
+    item.add_marker(pytest.mark.filterwarnings("ignore"))  # a warning of the learner's code is no failure
 
 
 def deadline(item: pytest.Item) -> float:

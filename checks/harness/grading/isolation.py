@@ -1,4 +1,4 @@
-"""Runs one piece of work in a process of its own, with a deadline: whatever it does, the caller goes on.
+"""Runs one piece of work in a process of its own, with a deadline. Whatever the work does, the caller goes on.
 
 Two ways to the same end: `forked` (milliseconds, from a parent that has imported the heavy libraries) and `spawned`
 (a new interpreter, a second or so, for platforms where a fork is not to be had or not safe).
@@ -32,7 +32,7 @@ TURN = 0.05
 """Seconds between two looks of the watchdog at its clock."""
 
 GRACE = 3.0
-"""Seconds between the deadline, at which the work's own watchdog speaks, and the end of its process by force."""
+"""Seconds between the deadline, at which the watchdog inside reports, and the killing of the process."""
 
 
 ORPHAN_ROUNDS = 20
@@ -59,9 +59,10 @@ def can_fork() -> bool:
 
 
 class Watchdog:
-    """Lives in the isolated process: calls `late` at the deadline, and dumps stacks if even that cannot run.
+    """Runs in the isolated process: calls `late` at the deadline, and dumps stacks if even that cannot run.
 
-    `late` hears what was not done in time, and whether the machine starved this process: then nobody knows.
+    `late(what, starved)`: what was not done in time; `starved` if this process got almost no CPU, so that no verdict
+    is possible.
     """
 
     def __init__(self, seconds: float, stacks: Path, late: Callable[[str, bool], None]) -> None:
@@ -197,7 +198,7 @@ def wait_to_be_ended() -> None:
 
 
 def follow_parent(alive: int) -> None:
-    """End this process and its group when the other end of the pipe closes: the parent is gone, however it went."""
+    """End this process and its group when the other end of the pipe closes: the parent has ended, in whatever way."""
 
     def wait() -> None:
         with contextlib.suppress(OSError):
@@ -221,14 +222,14 @@ def _be_the_child(
         prepare()
         os.dup2(written, 1)
         os.dup2(written, 2)
-        # Line by line: last words must not wait in a buffer when it all ends.
+        # Line by line: the last output must not be lost in a buffer.
         sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
         follow_parent(alive)
         once = threading.Lock()
 
         def send(payload: bytes) -> None:
-            if once.acquire(blocking=False):  # the watchdog may speak just when the work is done
+            if once.acquire(blocking=False):  # the watchdog may send at the moment when the work is done
                 _write_all(sent, payload)
 
         work(send)
@@ -290,7 +291,7 @@ def _keep(kept: bytearray, chunk: bytes, echo: bool) -> None:
 
 
 def _end_tree(pid: int) -> None:
-    """Kill a process, its group and its descendants; those in sessions of their own are found while it still lives."""
+    """Kill a process, its group and its descendants; those in other sessions are found only while it still runs."""
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -300,8 +301,8 @@ def _end_tree(pid: int) -> None:
             psutil.Process(pid).kill()
         return
     try:
-        os.killpg(pid, signal.SIGKILL)  # its group outlives it as long as anybody is in it
-    except ProcessLookupError:  # it ended, and everybody with it; or it has not come so far as to lead a group
+        os.killpg(pid, signal.SIGKILL)  # a group exists as long as one process is in it
+    except ProcessLookupError:  # all of it has ended; or it does not lead a group yet
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 

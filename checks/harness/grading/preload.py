@@ -1,4 +1,4 @@
-"""What every checkpoint of a service imports: done once, in the process that all of theirs are forked from."""
+"""What every checkpoint of a service imports, imported once, in the process from which theirs are forked."""
 
 import anyio._backends._asyncio
 import fastapi

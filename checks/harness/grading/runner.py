@@ -1,4 +1,4 @@
-"""Runs one checkpoint in a process of its own, and brings its verdict home whatever happened there."""
+"""Runs one checkpoint in a process of its own, and returns its outcome, whatever happened there."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Runner:
         load: Callable[..., Any] = self.config.hook.pytest_report_from_serializable
         reports = [load(config=self.config, data=one) for one in data]
         for report in reports:
-            if isinstance(report.longrepr, list):  # why it was skipped: JSON knows no tuples, and pytest nothing else
+            if isinstance(report.longrepr, list):  # the reason of a skip: JSON has no tuples, and pytest expects one
                 report.longrepr = tuple(report.longrepr)
         return reports
 
@@ -202,7 +202,7 @@ def with_verdict(report: pytest.TestReport, item: pytest.Item, outcome: Outcome)
 
 
 def _ended_badly(ending: isolation.Ending, lines: SourceLines) -> Outcome:
-    """A process that sent nothing: it hung beyond its own watchdog's reach, or it ended itself."""
+    """The outcome of a process that sent no outcome: its watchdog could not run, or it ended itself."""
     if "INTERNALERROR" in ending.output:
         return Outcome("lab_error", Failure(ending.output))
     if ending.payload:

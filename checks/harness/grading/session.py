@@ -1,4 +1,4 @@
-"""One run of checkpoints: which ones run, what became of each, and who is shown it."""
+"""One run of checkpoints: which ones run, what became of each, what is shown and written."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Session:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """From the start all selected checkpoints stand in the results, as not run."""
-        session.items.sort(key=lambda item: item.stash[ORDER])  # what a checkpoint needs runs before it, --ff or not
+        session.items.sort(key=lambda item: item.stash[ORDER])  # what a checkpoint needs runs before it, also with --ff
         items = [item for item in session.items if CHECKPOINT in item.stash]
         if not items or self.config.option.isolated:
             return
@@ -164,7 +164,7 @@ class Session:
         elif call.when == "call" and call.excinfo is None:
             outcome = Outcome("passed")
         elif call.when == "teardown" and call.excinfo is not None:
-            report.outcome, report.longrepr = "passed", None  # it has its verdict: this is no second problem
+            report.outcome, report.longrepr = "passed", None  # the checkpoint has its verdict already
         if outcome.verdict == "failed":
             outcome = replace(outcome, failure=replace(outcome.failure, where=outcome.failure.where or shown.where))
         seconds = before.seconds + call.duration
@@ -177,7 +177,7 @@ class Session:
         verdicts = {c.id: c.verdict for c in self.run.checkpoints}
         return [need for need in checkpoints.needs(item) if verdicts.get(need, "passed") != "passed"]
 
-    # -- who is told ------------------------------------------------------------------------------------------
+    # -- what is shown ------------------------------------------------------------------------------------------
 
     def _announce(self, checkpoint: results.Checkpoint) -> None:
         if not self.card or not self.run:
@@ -195,7 +195,7 @@ class Session:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Success is when every selected checkpoint passed: one that could not be judged is none."""
+        """The exit code is 0 only if every selected checkpoint passed; inconclusive is not a pass."""
         if self.run and session.exitstatus == pytest.ExitCode.OK and not self.run.all_passed:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self.exit_status = session.exitstatus

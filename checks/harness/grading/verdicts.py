@@ -1,4 +1,4 @@
-"""From an exception to a verdict: whose fault it is, in words for a learner, with the learner's own line."""
+"""From an exception to an outcome: is it the learner's fault, what was seen, and at which line of theirs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One list of checkpoint results, told in several ways."""
+"""One list of checkpoint results, and several ways to show it."""

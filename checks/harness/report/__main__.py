@@ -1,4 +1,4 @@
-"""Tells a finished run again: `python -m checks.harness.report .lab/last-run.json [--svg FILE | --gradescope FILE]`."""
+"""Shows a finished run again: `python -m checks.harness.report .lab/last-run.json [--svg FILE | --gradescope FILE]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from checks.harness.report.results import Run, read
 
 
 def main() -> None:
-    """Read the arguments and tell."""
+    """Read the arguments and write what they ask for."""
     parser = argparse.ArgumentParser(prog="python -m checks.harness.report", description=__doc__)
     parser.add_argument("results", type=Path, help="what --results or .lab/last-run.json holds")
     parser.add_argument("--svg", type=Path, help="write the card as a picture")
@@ -27,13 +27,13 @@ def main() -> None:
         chosen.gradescope.write_text(json.dumps(gradescope(run), indent=1) + "\n", encoding="utf-8")
     elif chosen.svg:
         picture = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
-        tell(run, picture)
+        show(run, picture)
         picture.save_svg(str(chosen.svg), title=f"pytest checks/test_ex{run.exercises[0].number}.py")
     else:
-        tell(run, console(sys.stdout))
+        show(run, console(sys.stdout))
 
 
-def tell(run: Run, to: Console) -> None:
+def show(run: Run, to: Console) -> None:
     """Print the whole card."""
     card = Card(to)
     for exercise in run.exercises:

@@ -112,7 +112,7 @@ Evidence = Annotated[Number | Timeline | Histogram | Table | HockeyStick, Field(
 
 
 class Show:
-    """Collects the evidence of one checkpoint, and the learner's line that a failure without one of its own is at."""
+    """Collects the evidence of one checkpoint, and the learner's line for a failure that names none."""
 
     def __init__(self) -> None:
         self.evidence: list[Evidence] = []

@@ -1,4 +1,4 @@
-"""The results of a run: what every report tells, and the JSON that holds it (`lab-results/v1`)."""
+"""The results of a run, and the JSON that holds them (`lab-results/v1`): every report is made from these."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Run:
     machine: dict[str, Any]
     exercises: list[Exercise]
     options: str = ""
-    """What to repeat on the command line to get the same run of one checkpoint."""
+    """What stands on the command line besides the checkpoint, to run it again."""
     seconds: float = 0.0
 
     @property
