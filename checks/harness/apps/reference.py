@@ -37,9 +37,9 @@ def create_app() -> FastAPI:
 
 
 def create_bare() -> App:
-    """A service without a framework: `LAB_INFERENCE_SECONDS` are awaited at `/predict`, block at `/predict/blocking`.
+    """A service without a framework: `LAB_INFERENCE_SECONDS` are awaited at `/predict`, blocking at `/predict/blocking`.
 
-    `/burn` computes. Each path answers any method with `{"status": "ok", "pid": ...}`.
+    `/burn` computes. Every path answers any method with `{"status": "ok", "pid": ...}`.
     """
     seconds = _inference_seconds()
 
