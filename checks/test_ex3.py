@@ -43,8 +43,8 @@ def test_locust_and_the_service_agree(load_test, workspace, show):
     to another host or asked one cached question again and again give beautiful numbers, too. So do answers that nobody
     can tell from wrong ones.
     """
-    [run] = load_test()
     show.at(where_part(workspace, "task"))
+    [run] = load_test()
     run.require("task")
     sent, arrived = run.requests, run.arrivals
     said = f": {sent[0].said}" if sent and sent[0].said else ""
@@ -93,8 +93,8 @@ def test_failures_are_counted(load_test, workspace, show):
     looks at the status alone reports its best throughput when everything is broken. And an answer after its deadline
     is of no use any more.
     """
-    [run] = load_test()
     show.at(where_part(workspace, "task"))
+    [run] = load_test()
     dealt = Counter(arrival.answer.kind for arrival in run.arrivals if arrival.answer)
     bad = (ex3.REFUSED, ex3.WRONG, ex3.NEARLY, ex3.LATE)
     if len(dealt) <= len(bad):
@@ -129,8 +129,8 @@ def test_users_keep_their_pace(load_test, workspace, show):
     Users do not wait longer between two requests because the service has become slow. A load test with users who do
     sends less just when it gets interesting, and finds the slow service in good health.
     """
-    [run] = load_test()
     show.at(where_part(workspace, "wait_time"))
+    [run] = load_test()
     run.require("wait_time")
     pace, most = run.plan.pace_seconds, run.plan.users * run.plan.steps
     connections = {arrival.connection for arrival in run.arrivals}
@@ -179,8 +179,8 @@ def test_the_load_climbs_in_plateaus(load_test, workspace, show):
     A number belongs to a load only if the load stood still while it was taken: hence plateaus, and each as long as the
     others. Ramps mix what happened at many loads into one percentile that belongs to none.
     """
-    [run] = load_test()
     show.at(where_part(workspace, "tick"))
+    [run] = load_test()
     plan = run.plan
     assert run.shape, Failure(
         "Locust found no shape in the locustfile", "`class StepLoad(LoadTestShape)`", "It has no `abstract = True`."
@@ -229,6 +229,7 @@ def test_the_gate_decides(load_test, workspace, show):
     fails at a single failure is soon switched off; one that passes a run without answers is no gate. And where workers
     share the work, the master alone has all numbers.
     """
+    show.at(where_part(workspace, "gate"))
     runs, wanted = load_test(), (0, 1, 0, 1, 1, 1)
     rows = []
     for run, code in zip(runs, wanted, strict=True):
