@@ -27,8 +27,7 @@ FAULT_HINTS = {
     "`self`, or write `wait_time = constant_pacing(PACE_SECONDS)` in the class.",
     "tick returned": "Return a pair, `(users, users per second)`, or `None` after the last step.",
     "No tasks defined": "`@task` above the method makes it a task.",
-    "KeyError: 'prediction": 'A good answer is `{"prediction": 3.0}`. Another may hold no prediction: first look at the '
-    "status.",
+    "KeyError: 'prediction": 'A good answer is `{"prediction": 3.0}`. Another may hold none: look at the status first.',
     "ZeroDivisionError": "A pace of 0 is allowed, and means no wait at all: do not divide by it.",
 }
 """What mends an exception, by a part of its words."""
