@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from checks.harness import ROOT
 from checks.harness.errors import Failure, Inconclusive, LearnerError, StubError
 from checks.harness.load.percentiles import percentile
-from checks.harness.loadtest.recording import LATE, Plan, Recording, recording
+from checks.harness.loadtest.recording import LATE, Plan, Recording, hint_for_raised, recording
 from checks.harness.loadtest.targets import Target, target
 from checks.harness.machine import load_in_words
 from checks.harness.processes.process_group import run_guarded
@@ -236,8 +236,8 @@ def _no_run(plan: Plan, code: int | None, log: str, running: Target, workspace: 
         return NoRun(Failure(raised.removeprefix("NotImplementedError: "), where=where), stub=True)
     if where and raised:
         when = "" if plan.pace_seconds else " with LOAD_PACE_SECONDS=0"
-        hint = "A pace of 0 is allowed, and means no wait at all." if "ZeroDivisionError" in raised else ""
-        return NoRun(Failure(f"Locust cannot run it{when}: {raised}", "a locustfile that can be imported", hint, where))
+        seen = f"Locust cannot run it{when}: {raised}"
+        return NoRun(Failure(seen, "a locustfile that can be imported", hint_for_raised(raised), where))
     last = next((line for line in reversed(log.splitlines()) if line.strip()), "it printed nothing")
     return NoRun(
         Failure(f"Locust ended with exit code {code}: {last.strip()[:200]}", "a load test that runs", where=where)

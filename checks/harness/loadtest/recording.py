@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +15,7 @@ from checks.harness.errors import LearnerError, StubError
 from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.targets import Arrival, Service, Target
 from checks.harness.machine import BUSY
+from checks.harness.plain_words import hint_for
 from checks.harness.report.evidence import HockeyStick, Point
 from checks.harness.workspace import Workspace
 
@@ -22,15 +25,36 @@ LATE = 0.1
 SETTLING = 1 / 3
 """The part of a plateau that is dropped: its first users have all just come, and the queue has not filled yet."""
 
-FAULT_HINTS = {
+OF_LOCUST = {
     "wait_time returned a function": "`constant_pacing(PACE_SECONDS)` is a function that takes the user: call it with "
     "`self`, or write `wait_time = constant_pacing(PACE_SECONDS)` in the class.",
     "tick returned": "Return a pair, `(users, users per second)`, or `None` after the last step.",
     "No tasks defined": "`@task` above the method makes it a task.",
+    "you must also pass catch_response": "Give `catch_response=True` to the call in the `with` line.",
+    "Tried to set status on a request": "`response.failure(...)` works only inside the `with` block of the request.",
+    "'StatsEntry' object has no attribute": "Use `get_response_time_percentile(0.95)`, `fail_ratio`, `num_requests`.",
     "KeyError: 'prediction": 'A good answer is `{"prediction": 3.0}`. Another may hold none: look at the status first.',
+    "JSONDecodeError": "An answer that is not good may hold no JSON: look at the status first.",
     "ZeroDivisionError": "A pace of 0 is allowed, and means no wait at all: do not divide by it.",
 }
-"""What mends an exception, by a part of its words."""
+"""What mends an exception in a load test, by a part of its words."""
+
+
+def hint_for_raised(raised: str) -> str:
+    """What mends an exception of another process, given as Python prints it; empty where nothing general does."""
+    for words, hint in OF_LOCUST.items():
+        if words in raised:
+            return hint
+    kind, _, words = raised.partition(": ")
+    known = getattr(builtins, kind, None)
+    if not (isinstance(known, type) and issubclass(known, Exception)):
+        return ""
+    if issubclass(known, NameError):
+        return hint_for(known(words, name="".join(re.findall(r"(?:name|variable) '(\w+)'", words)[:1])))
+    try:
+        return hint_for(known(words))
+    except TypeError:  # an exception that takes more than words
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +107,7 @@ class Fault:
     @property
     def hint(self) -> str:
         """What mends it, where that is known."""
-        return next((hint for words, hint in FAULT_HINTS.items() if words in self.words), "")
+        return hint_for_raised(self.words)
 
 
 @dataclass(frozen=True, slots=True)
