@@ -39,9 +39,9 @@ from checks.support.ex3 import NEAR, ms, too_busy
 def test_locust_and_the_service_agree(load_test, workspace, show):
     """Locust runs, and the service agrees.
 
-    A load test is believed as long as nobody counts on the other side. Requests that were refused for their body, went
-    to another host or asked one cached question again and again give beautiful numbers, too. So do answers that nobody
-    can tell from wrong ones.
+    A load test is believed until the requests are counted on the other side, too. Requests that were refused for their
+    body, went to another host or repeated one cached question give beautiful numbers, too. So does a service that is
+    always sent questions with the same answer.
     """
     show.at(where_part(workspace, "task"))
     [run] = load_test()

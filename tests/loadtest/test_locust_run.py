@@ -1,4 +1,4 @@
-"""Locust in processes of its own: what it leaves, what it is told to be, and that nothing of it stays."""
+"""Locust in processes of its own: what it leaves behind, its environment, and that no process stays."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_stub_at_import_is_not_started(workspace: Workspace) -> None:
         loadtest._usable(said)
 
 
-def test_a_missing_locustfile_is_told(load_tests: LoadTests, workspace: Workspace) -> None:
+def test_a_missing_locustfile_is_named(load_tests: LoadTests, workspace: Workspace) -> None:
     """No Locust can say it better."""
     (workspace.tree / "loadtests" / "locustfile.py").unlink()
 

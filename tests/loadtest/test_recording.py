@@ -19,7 +19,7 @@ def arrival(number: int, arrived: float, connection: int = 0, seconds: float = 0
 
 
 def sent(finished: float, latency_ms: float = 10.0, *, failed: bool = False) -> Sent:
-    """A request as Locust told of it."""
+    """A request as Locust reports it."""
     return Sent(finished, latency_ms, failed, "", "POST", "/predict", -1)
 
 
@@ -102,8 +102,8 @@ def test_a_late_or_crowded_machine_explains_a_miss(
     assert replace(recording, late=late, stretch=stretch).may_be_late_by(seconds) is explains
 
 
-def test_a_part_that_raised_is_told_and_a_stub_is_not_started(recording: Recording) -> None:
-    """Only for who asks for that part."""
+def test_a_part_that_raised_fails_and_a_stub_is_not_started(recording: Recording) -> None:
+    """Only where that part is required."""
     run = replace(
         recording, faults=(Fault("tick", "KeyError: 1", "x:1", False), Fault("wait_time", "3.3: w", "x:2", True))
     )

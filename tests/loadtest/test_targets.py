@@ -34,7 +34,7 @@ def kinds(running: Target) -> list[str]:
 
 
 def test_a_right_answer_is_the_mean_but_for_its_last_digits() -> None:
-    """Where it is told so: a load test that compares with == finds out."""
+    """Where the service is not exact: a load test that compares with == fails them."""
     with target(Service((Answer(0.001),), exact=False)) as running:
         trace = load(running.url, 8)
     predictions = [prediction(request) for request in trace.requests]
