@@ -1,11 +1,11 @@
-"""Given: the facts that load tests leave behind. Times are in seconds, except where a name ends in `_ms`."""
+"""Given: the results of load tests. Times are in seconds, except where a name ends in `_ms`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One plateau of a load test: so many users at once, and what came of it.
+    """One plateau of a load test: so many users at once, and what was measured.
 
     `requests_per_second` counts everything that was answered, failures among them; `failure_ratio` is 0.0 to 1.0.
     `pace_seconds` is the time from one request's start to the next of the same user; 0.0 is a closed loop, in which a

@@ -21,13 +21,13 @@ STEP_SECONDS = float(os.environ.get("LOAD_STEP_SECONDS", "5"))
 
 
 class InferenceUser(FastHttpUser):
-    """Somebody who asks for one prediction after the other, at a pace of their own."""
+    """A user who asks for one prediction after the other, at a fixed pace."""
 
     def wait_time(self) -> float:
         """Seconds to wait after an answer, so that requests start `PACE_SECONDS` apart (0: at once, a closed loop).
 
-        The answer took some of that time already. A user who waits the whole pace on top of it slows down just when the
-        service does, and spares it. One of Locust's functions may take this method's place: `wait_time = ...`.
+        The answer took some of that time already. A user who waits the whole pace on top of it sends less just when the
+        service gets slow. One of Locust's functions may take this method's place: `wait_time = ...`.
         """
         raise NotImplementedError("3.3: InferenceUser.wait_time")
 
@@ -45,7 +45,7 @@ class StepLoad(LoadTestShape):
     """Load that climbs in plateaus: step k of `STEPS` holds k x `STEP_USERS` users for `STEP_SECONDS`."""
 
     def tick(self) -> tuple[int, float] | None:
-        """Users wanted now, and how many may come per second; `None` after the last step. Locust asks once a second.
+        """Users wanted now, and how many may come per second; `None` after the last step. Called once a second.
 
         `self.get_run_time()` is the time since the start in seconds. A step's users are there at once.
 
@@ -59,7 +59,8 @@ def slo_gate(environment: Environment, **_: object) -> None:
     """Set `environment.process_exit_code`, which a pipeline reads: 1 when the run has failed, else 0.
 
     It has failed when the p95 of all requests is above `SLO_MS`, when more than 1 % of them failed, or when there were
-    none. Locust's own exit code is 1 at any failure, and knows no SLO. `environment.stats.total` has the numbers; in a
-    distributed run only the master's does (a worker's `environment.runner` is a `WorkerRunner`, and decides nothing).
+    none. Locust's own exit code is 1 at any failure, and does not depend on an SLO. `environment.stats.total` has the
+    numbers; in a distributed run only the master's has them. A worker (its `environment.runner` is a `WorkerRunner`)
+    decides nothing: it leaves the exit code alone.
     """
     raise NotImplementedError("3.5: slo_gate")

@@ -23,8 +23,10 @@ from checks.harness.containers.engine import this_run
 from checks.harness.containers.image_build import Builder
 from checks.harness.containers.spec import Files
 from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerError, StubError
-from checks.harness.grading.checkpoints import OUTCOME, SHOWN
+from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, declared, later, needs
+from checks.harness.loadtest.locate import is_written, require_written
 from checks.harness.loadtest.locust_run import LoadTests
+from checks.harness.loadtest.recording import Plan, Recording
 from checks.harness.loadtest.targets import Service as TargetService
 from checks.harness.loadtest.targets import Target, target
 from checks.harness.processes.servers import Server, server, uvicorn_command
@@ -52,6 +54,7 @@ LIFTED = {"max_in_flight": 10_000, "max_queue": 10_000, "queue_seconds": 60}
 Service = Callable[..., InProcess]
 Serve = Callable[..., Server]
 Launch = Callable[..., Server]
+LoadTest = Callable[[], list[Recording]]
 
 
 @pytest.fixture
@@ -182,12 +185,38 @@ def wall_clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
 
 
 @pytest.fixture
-def load_test(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> Iterator[LoadTests]:
-    """`load_test(plan, ...)` runs Locust with the learner's locustfile, or takes what another checkpoint has run."""
-    tests = LoadTests(workspace, shared)
-    yield tests
-    if request.node.stash[OUTCOME].verdict == "inconclusive":
+def load_test(request: pytest.FixtureRequest, workspace: Workspace, seed: int, shared: Path) -> Iterator[LoadTest]:
+    """`load_test()` runs the `plans` of the checkpoint's marker with the learner's locustfile; it gives the recordings.
+
+    What another checkpoint has run is not run again. Those of later checkpoints run in the same seconds, unless a part
+    that they test (`parts` of their markers) is still the stub.
+    """
+    own: pytest.Item = request.node
+    tests = LoadTests(workspace, shared, _plans_ahead(own, workspace, seed))
+
+    def run() -> list[Recording]:
+        require_written(workspace, declared(own, "parts"))
+        return tests(*(plan(seed) for plan in declared(own, "plans")))
+
+    yield run
+    verdict = own.stash[OUTCOME].verdict
+    tests.finish(passed=verdict == "passed")
+    if verdict == "inconclusive":
         tests.forget()
+
+
+def _plans_ahead(own: pytest.Item, workspace: Workspace, seed: int) -> list[Plan]:
+    """The load tests of later checkpoints that are ready for them."""
+    if own.config.option.isolation == "none":  # no process of its own that ends what is left
+        return []
+    candidates = later(own)
+    parts = {item.stash[CHECKPOINT].id: declared(item, "parts") for item in candidates}
+
+    def ready(item: pytest.Item) -> bool:
+        tested = [item.stash[CHECKPOINT].id, *needs(item)]
+        return is_written(workspace, [part for one in tested for part in parts.get(one, ())])
+
+    return [plan(seed) for item in filter(ready, candidates) for plan in declared(item, "plans")]
 
 
 @pytest.fixture

@@ -28,6 +28,13 @@ FRAMEWORK = (
 
 _FRAME = re.compile(r'^\s*File "([^"]+)", line (\d+)(?:,)? in (\S+)|^\s*File "([^"]+)", line (\d+)', re.MULTILINE)
 
+_RAISED = re.compile(r"^(\w[\w.]*(?:Error|Exception|Exit|Interrupt|Warning)\b.*)$", re.MULTILINE)
+
+
+def last_raised(text: str) -> str:
+    """The last exception in a traceback that was printed, such as `ValueError: no`; empty where there is none."""
+    return next(reversed(_RAISED.findall(text)), "")
+
 
 @dataclass
 class SourceLines:

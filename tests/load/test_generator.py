@@ -65,7 +65,7 @@ def peak_in_flight(trace: Trace) -> int:
 
 
 def refusing_url() -> str:
-    """The URL of a port on which nobody listens."""
+    """The URL of a port without a server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}/"
 
@@ -293,14 +293,14 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nwh\r\n3\r\
         (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\nwhole", 3),
         (b"HTTP/1.0 200 OK\r\n\r\nwhole", 3),
         (answer(b"whole", headers=b"Connection: close\r\n"), 3),
-        (answer(b"whole") + answer(b"nobody asked for"), 3),
-        (answer(b"whole") + b"nobody asked for", 3),
+        (answer(b"whole") + answer(b"not requested"), 3),
+        (answer(b"whole") + b"not requested", 3),
     ],
 )
 @pytest.mark.parametrize("pieces", [False, True])
 def test_every_form_of_an_answer(reply: bytes, kept: int, pieces: bool) -> None:
     """Lengths, chunks, bodies that end with the connection and surplus bytes are understood, in any pieces."""
-    surplus = reply.endswith(b"nobody asked for")
+    surplus = reply.endswith(b"not requested")
     ends = b"length" not in reply.lower() and b"chunked" not in reply
 
     def talk(peer: socket.socket, server: Server) -> None:
@@ -325,7 +325,7 @@ def test_every_form_of_an_answer(reply: bytes, kept: int, pieces: bool) -> None:
 
 
 def test_words_on_an_idle_connection_are_no_answer() -> None:
-    """A connection on which the server speaks unasked is not used again: its words belong to no request."""
+    """A connection on which the server sends an answer without a request is not used again."""
     spoke = threading.Event()
 
     def speak(peer: socket.socket, server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Locust in processes of its own: what it leaves, what it is told to be, and that nothing of it stays."""
+"""Locust in processes of its own: what it leaves behind, its environment, and that no process stays."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import psutil
 import pytest
 
 from checks.harness import ROOT
-from checks.harness.errors import Inconclusive, LearnerError, StubError
+from checks.harness.errors import Failure, Inconclusive, LearnerError, StubError
 from checks.harness.loadtest import locust_run as loadtest
-from checks.harness.loadtest.locate import where_part
+from checks.harness.loadtest.locate import require_written, where_part
 from checks.harness.loadtest.locust_run import LoadTests, NoRun, locust_command, locust_environment
 from checks.harness.loadtest.recording import Plan
 from checks.harness.loadtest.targets import Answer, Service, Target, target
+from checks.harness.machine import FairClock
 from checks.harness.processes.process_group import run_guarded
 from checks.harness.processes.servers import free_port
 from checks.harness.workspace import Workspace, open_workspace
@@ -43,6 +44,12 @@ def write(exit_code, **_):
 """
 
 
+class Idle(FairClock):
+    """The clock of a machine with nothing else to do."""
+
+    busy = False
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """The solution's."""
@@ -61,7 +68,7 @@ def test_a_run_is_recorded_and_not_repeated(
 ) -> None:
     """Target and Locust agree; the same plan is then answered from what was kept, until that is forgotten."""
     [run] = load_tests(PLAN)
-    monkeypatch.setattr(loadtest, "_locust", lambda *_: (1, "not again"))
+    monkeypatch.setattr(loadtest, "_locust", lambda *_: [(1, "not again")])
     [again] = load_tests(PLAN)
 
     assert 0 == run.exit_code
@@ -72,6 +79,42 @@ def test_a_run_is_recorded_and_not_repeated(
     load_tests.forget()
     with pytest.raises(LearnerError, match="not again"):
         load_tests(PLAN)
+
+
+def test_load_tests_of_later_checkpoints_run_in_the_same_seconds(workspace: Workspace, tmp_path: Path) -> None:
+    """What is ahead is kept for later once the checkpoint has passed, and dropped when it has failed."""
+    ahead = Plan("a later one", Service((Answer(0.02),)), users=1, step_seconds=3)
+    (passing, failing) = (tmp_path / "passing", tmp_path / "failing")
+    for folder, passed in ((passing, True), (failing, False)):
+        folder.mkdir()
+        tests = LoadTests(workspace, folder, [ahead])
+        tests(PLAN)
+        tests.finish(passed=passed)
+
+    assert 2 == len(list(passing.glob("*.run")))
+    assert 1 == len(list(failing.glob("*.run")))
+
+
+def test_a_distributed_run_has_an_exit_code_for_each_process(load_tests: LoadTests) -> None:
+    """The master's comes first; the requests are those of its worker."""
+    [run] = load_tests(Plan("two processes", Service((Answer(0.01),)), users=2, workers=1))
+
+    assert (0, 0) == run.exit_codes
+    assert len(run.requests) == len(run.arrivals) > 10
+    assert [2, None] == [run.ticks[0].answer and run.ticks[0].answer[0], run.ticks[-1].answer]
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [("task", "3.1"), ("wait_time", "3.3"), ("tick", "3.4"), ("gate", "3.5"), ("find_breaking_point", "3.7")],
+)
+def test_a_stub_is_found_without_a_load_test(part: str, words: str, workspace: Workspace, tmp_path: Path) -> None:
+    """By its text; the solution has none."""
+    stubs = open_workspace(ROOT, None, tmp_path / "stubs")
+
+    with pytest.raises(StubError, match=words):
+        require_written(stubs, [part])
+    require_written(workspace, [part])
 
 
 def test_locust_stays_out_of_the_judge() -> None:
@@ -90,18 +133,19 @@ def test_locust_stays_out_of_the_judge() -> None:
         (1, 'File "{tree}/loadtests/locustfile.py", line 3\nSyntaxError: invalid syntax\n', "run it: SyntaxError"),
         (7, "some noise\n", "ended with exit code 7: some noise"),
         (0, "", "ended with exit code 0: it printed nothing"),
-        (None, "", "did not come to its end, and was killed"),
+        (None, "", "did not end by itself, and was killed"),
     ],
 )
 def test_what_keeps_locust_from_running_is_one_line(
     code: int | None, log: str, words: str, workspace: Workspace
 ) -> None:
     """In words for a learner, with their own line where there is one."""
-    said = loadtest._no_run(PLAN, code, log.format(tree=workspace.tree), Target(PLAN.service), workspace)
+    idle = Target(PLAN.service, clock=Idle())
+    said = loadtest._no_run(PLAN, code, log.format(tree=workspace.tree), idle, workspace)
 
-    assert words in said.words
-    assert "\nwanted: " in said.words
-    assert ("line 3" in log) == ((said.where or "").startswith("loadtests/locustfile.py:3"))
+    assert words in f"{said.failure.seen}\n"
+    assert said.failure.wanted
+    assert ("line 3" in log) == ((said.failure.where or "").startswith("loadtests/locustfile.py:3"))
 
 
 def test_a_stub_at_import_is_not_started(workspace: Workspace) -> None:
@@ -110,12 +154,13 @@ def test_a_stub_at_import_is_not_started(workspace: Workspace) -> None:
 
     said = loadtest._no_run(PLAN, 1, log, Target(PLAN.service), workspace)
 
-    assert NoRun("3.1: the task", said.where, stub=True) == said
+    assert NoRun(Failure("3.1: the task", where=said.failure.where), stub=True) == said
+    assert said.failure.where
     with pytest.raises(StubError):
         loadtest._usable(said)
 
 
-def test_a_missing_locustfile_is_told(load_tests: LoadTests, workspace: Workspace) -> None:
+def test_a_missing_locustfile_is_named(load_tests: LoadTests, workspace: Workspace) -> None:
     """No Locust can say it better."""
     (workspace.tree / "loadtests" / "locustfile.py").unlink()
 

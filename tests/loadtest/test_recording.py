@@ -15,11 +15,11 @@ PLAN = Plan("two steps", Service((Answer(0.01),)), users=2, steps=2, step_second
 
 def arrival(number: int, arrived: float, connection: int = 0, seconds: float = 0.01) -> Arrival:
     """A valid request, answered after `seconds`."""
-    return Arrival(number, connection, "POST", "/predict", "", b"{}", Answer(0.01), 1, arrived, arrived + seconds)
+    return Arrival(number, connection, "POST", "/predict", "", "{}", Answer(0.01), 1, arrived, arrived + seconds)
 
 
 def sent(finished: float, latency_ms: float = 10.0, *, failed: bool = False) -> Sent:
-    """A request as Locust told of it."""
+    """A request as Locust reports it."""
     return Sent(finished, latency_ms, failed, "", "POST", "/predict", -1)
 
 
@@ -29,7 +29,7 @@ def recording() -> Recording:
     slow = [sent(103 + i / 20, 10 if i < 20 else 40, failed=i % 10 == 0) for i in range(60)]
     return Recording(
         plan=PLAN,
-        exit_code=0,
+        exit_codes=(0,),
         shape="StepLoad",
         overdue=False,
         requests=(*(sent(100 + i / 10) for i in range(30)), *slow),
@@ -69,6 +69,13 @@ def test_gaps_are_those_of_a_connection(recording: Recording) -> None:
     assert [0.5] == replace(recording, arrivals=tuple(arrivals)).gaps([1, 2])
 
 
+def test_the_first_requests_of_a_connection_can_be_left_out(recording: Recording) -> None:
+    """A target may answer those later than the pace."""
+    arrivals = tuple(arrival(i, at) for i, at in enumerate([0.0, 9.0, 9.5, 10.0]))
+
+    assert [0.5] == replace(recording, arrivals=arrivals).gaps([0], skipped=1)
+
+
 @pytest.mark.parametrize(
     ("late", "target_late", "busy", "starved"),
     [
@@ -85,8 +92,18 @@ def test_a_run_is_starved_when_the_machine_kept_it_waiting(
     assert replace(recording, late=late, target_late=target_late, busy=busy).starved is starved
 
 
-def test_a_part_that_raised_is_told_and_a_stub_is_not_started(recording: Recording) -> None:
-    """Only for who asks for that part."""
+@pytest.mark.parametrize(
+    ("late", "stretch", "seconds", "explains"), [(0.03, 1.0, 0.05, True), (0.01, 1.0, 0.05, False), (0.0, 4.0, 9, True)]
+)
+def test_a_late_or_crowded_machine_explains_a_miss(
+    late: float, stretch: float, seconds: float, explains: bool, recording: Recording
+) -> None:
+    """A lateness of half the miss does, and a machine on which all takes three times as long."""
+    assert replace(recording, late=late, stretch=stretch).may_be_late_by(seconds) is explains
+
+
+def test_a_part_that_raised_fails_and_a_stub_is_not_started(recording: Recording) -> None:
+    """Only where that part is required."""
     run = replace(
         recording, faults=(Fault("tick", "KeyError: 1", "x:1", False), Fault("wait_time", "3.3: w", "x:2", True))
     )

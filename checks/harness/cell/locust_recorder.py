@@ -1,11 +1,12 @@
-"""A second locustfile, beside the learner's: records what Locust does, and minds the parts that are still stubs.
+"""A second locustfile, beside the learner's: records what Locust does, and stands in for parts that are still stubs.
 
 Runs inside Locust (`locust -f theirs.py,recorder.py`) and is imported nowhere else. `LOAD_RECORDER` is a JSON object:
-`path` (where the record goes), `users`, `steps`, `step_seconds`, `pace_seconds` (what was asked for) and `grace`
-(seconds after the last step until a shape that does not end is ended). The record is one JSON object, see `recording`.
+`path` (where the record goes), `users`, `steps`, `step_seconds`, `pace_seconds` (as planned) and `grace` (seconds after
+the last step until a shape that does not end is ended). The record is one JSON object, see `recording`. In a
+distributed run the master and each worker write their own.
 
-A part that raises `NotImplementedError` must not keep the others from being judged: the shape and the wait are then the
-recorder's own, and the record says so.
+A part that raises `NotImplementedError` must not keep the others from being judged. The recorder's own shape or wait
+then takes its place, and the record names the part.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def begin(environment: Environment, **_: object) -> None:
 
 @events.request.add_listener
 def record(request_type: str, name: str, response_time: float, exception: object, response: Any, **_: object) -> None:
-    """Keep one request: when it ended, how long it took, what Locust was told of it, and which one it was there."""
+    """Keep one request: when it ended, how long it took, whether it failed and why, and its number at the target."""
     headers = getattr(response, "headers", None) or {}
     number = int(headers.get("x-request-number") or NO_ANSWER)
     reason = getattr(response, "error", None)  # why there was no answer at all, whatever the task made of it
@@ -61,7 +62,7 @@ def record(request_type: str, name: str, response_time: float, exception: object
 
 @events.user_error.add_listener
 def fault(user_instance: Any, exception: BaseException, **_: object) -> None:
-    """Keep what a task raised; go no further where nothing can come of it."""
+    """Keep what a task raised; end the run where no request can come of it."""
     note("task", exception)
     stub = isinstance(exception, NotImplementedError)
     if stub or (not RECORD["requests"] and FAULTS >= HOPELESS):
@@ -81,9 +82,11 @@ def end(**_: object) -> None:
 
 
 class Guarded(LoadTestShape):
-    """The learner's shape, with its answers written down; where it cannot answer, one that climbs as was asked."""
+    """The learner's shape, with its answers written down; where it raises, one that climbs as planned."""
 
     abstract = True  # Locust must not take it for a second shape of its own
+    resetting = 0.0
+    """Seconds that it took to start both clocks: so far may theirs be behind."""
 
     def __init__(self, theirs: LoadTestShape | None) -> None:
         super().__init__()
@@ -94,32 +97,35 @@ class Guarded(LoadTestShape):
         super().reset_time()
         if self.theirs:
             self.theirs.reset_time()
+        self.resetting = self.get_run_time()
 
     def tick(self) -> Any:
-        """What the learner's shape says now."""
-        at = self.get_run_time()
-        step = int(at // PLAN["step_seconds"]) + 1
-        told: Any = None if step > PLAN["steps"] else (step * PLAN["users"], step * PLAN["users"])
+        """What the learner's shape answers now."""
+        began = self.get_run_time()
+        step = int(began // PLAN["step_seconds"]) + 1
+        answer: Any = None if step > PLAN["steps"] else (step * PLAN["users"], step * PLAN["users"])
         if self.theirs:
             self.theirs.runner = self.runner
             try:
-                told = self.theirs.tick()
-                if not (told is None or (isinstance(told, tuple) and len(told) >= 2)):
-                    raise TypeError(f"tick returned {told!r}, not (users, users per second) or None")
-                if told is not None:
-                    users, rate = told[:2]
-                    told = (int(users), float(rate), *told[2:])
+                answer = self.theirs.tick()
+                if not (answer is None or (isinstance(answer, tuple) and len(answer) >= 2)):
+                    raise TypeError(f"tick returned {answer!r}, not (users, users per second) or None")
+                if answer is not None:
+                    users, rate = answer[:2]
+                    answer = (int(users), float(rate), *answer[2:])
             except Exception as error:
                 note("tick", error)
-        RECORD["ticks"].append([at, None if told is None else list(told[:2]), self.get_current_user_count()])
-        if at > PLAN["steps"] * PLAN["step_seconds"] + PLAN["grace"]:
-            RECORD["overdue"] = told is not None
+        ended = self.get_run_time()
+        kept = None if answer is None else list(answer[:2])
+        RECORD["ticks"].append([max(began - self.resetting, 0), ended, kept, self.get_current_user_count()])
+        if began > PLAN["steps"] * PLAN["step_seconds"] + PLAN["grace"]:
+            RECORD["overdue"] = answer is not None
             return None
-        return told
+        return answer
 
 
 def guard_wait(user: type[User]) -> None:
-    """Wait as was asked where the learner's wait is still a stub."""
+    """Wait as planned where the learner's wait is still a stub."""
     theirs = user.wait_time
 
     def wait_time(self: User) -> float:
@@ -160,12 +166,12 @@ def note(part: str, error: BaseException) -> None:
     global FAULTS
     FAULTS += 1
     frames = [[frame.filename, frame.lineno, frame.name] for frame in traceback.extract_tb(error.__traceback__)]
-    told = {
+    noted = {
         "part": part,
         "type": type(error).__name__,
         "words": str(error)[:300],
         "frames": frames,
         "stub": isinstance(error, NotImplementedError),
     }
-    if len(RECORD["faults"]) < FAULTS_KEPT and told not in RECORD["faults"]:
-        RECORD["faults"].append(told)
+    if len(RECORD["faults"]) < FAULTS_KEPT and noted not in RECORD["faults"]:
+        RECORD["faults"].append(noted)

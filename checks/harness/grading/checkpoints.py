@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,18 @@ def deadline(item: pytest.Item) -> float:
 def needs(item: pytest.Item) -> list[str]:
     """The checkpoints without which this one cannot run."""
     return list(_marker(item).kwargs.get("needs", ()))
+
+
+def declared(item: pytest.Item, name: str) -> tuple[Any, ...]:
+    """What its marker declares for a fixture: of `load_test` the `plans` that it runs and the `parts` that it tests."""
+    return tuple(_marker(item).kwargs.get(name, ()))
+
+
+def later(item: pytest.Item) -> list[pytest.Item]:
+    """The selected checkpoints after this one that are not known to be locked by what came before."""
+    items = [other for other in item.session.items if CHECKPOINT in other.stash]
+    failed = {c.id for c in (o.stash[CHECKPOINT] for o in items) if c.verdict not in ("passed", "not_run")}
+    return [other for other in items[items.index(item) + 1 :] if not failed & set(needs(other))]
 
 
 def uses_service(item: pytest.Item) -> bool:

@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         """Parse a piece of an answer."""
         now = perf_counter()
         if self.number == IDLE:
-            self.transport.close()  # words nobody asked for would be taken for the next answer
+            self.transport.close()  # an unrequested answer would be taken for the next one
             return
         self.begun = True
         try:
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
                 self.body = b"".join(self.chunks)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the load, which decides what that means for a request on its way."""
+        """Pass the loss to the load, which decides what it means for a request on its way."""
         self.load.lost(self, exc)
 
 

@@ -16,7 +16,7 @@ from checks.harness.load.connection import IDLE, Connection, ends_at_eof
 from checks.harness.load.trace import Request, Trace
 
 BACK_OFF = 0.05
-"""Seconds after an error until a closed loop tries again: a dead server meets no storm."""
+"""Seconds after an error until a closed loop tries again, so that it does not flood a dead server."""
 SWEEP = 0.05
 """Seconds between two looks for requests past their timeout: a timer per request would cost more."""
 
@@ -69,7 +69,7 @@ class Load(ABC):
 
     @abstractmethod
     async def begin(self) -> None:
-        """Set `started` and everything in motion."""
+        """Set `started`, and send the first requests."""
 
     @abstractmethod
     def exhausted(self) -> bool:
@@ -81,11 +81,11 @@ class Load(ABC):
 
     @abstractmethod
     def replace(self) -> None:
-        """Make up for a connection that is gone."""
+        """Replace a connection that is gone."""
 
     @abstractmethod
     def unreachable(self, words: str, began: float) -> None:
-        """Let one request fail, because the connection attempted since `began` could not be had."""
+        """Let one request fail, because the connection attempted since `began` could not be opened."""
 
     async def run(self) -> None:
         """Run until every request issued has its record."""
@@ -117,7 +117,7 @@ class Load(ABC):
             self.over.set_result(None)
 
     def sweep(self) -> None:
-        """Give up what has waited too long, now and again and again."""
+        """Give up what has waited too long, and look again in `SWEEP` seconds."""
         now = perf_counter()
         for connection in [c for c in self.open if c.number != IDLE and now - c.scheduled > self.timeout]:
             self.broken(connection, f"no answer within {self.timeout:g} s")
@@ -135,7 +135,7 @@ class Load(ABC):
             task.add_done_callback(self.attempts.discard)
 
     async def connect(self) -> None:
-        """Open a connection and give it work, or let a request fail for want of it."""
+        """Open a connection and give it work, or let a request fail that could not get one."""
         began, words = perf_counter(), "connection closed without an answer"
         try:
             async with asyncio.timeout(self.timeout):
@@ -191,7 +191,7 @@ class Load(ABC):
         connection.transport.abort()
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
-        """Make sense of a closed connection: idle, the end of a body, or an error."""
+        """Decide what a closed connection means: idle, the end of a body, or an error."""
         self.alive -= 1
         if connection not in self.open:
             return

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
+from pathlib import Path
 
+from checks.harness.errors import StubError
 from checks.harness.loadtest.locust_run import LOCUSTFILE
 from checks.harness.workspace import Workspace
 
@@ -11,14 +14,43 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 
 def where_part(workspace: Workspace, part: str) -> str | None:
-    """The learner's line of the "task", of "wait_time", of "tick" or of the "gate", or else of the user class."""
+    """The learner's line of the "task", of "wait_time", of "tick" or of the "gate", or else of the user class.
+
+    Any other `part` is the name of a constant.
+    """
     path = workspace.tree / LOCUSTFILE
+    found = _nodes(path, part) or _nodes(path, "user")
+    return workspace.where_line(path, found[0].lineno) if found else None  # type: ignore[attr-defined]
+
+
+def require_written(workspace: Workspace, parts: Iterable[str]) -> None:
+    """Raise `StubError` for the first of these parts that is still the stub: no load test has to run to see that.
+
+    A part is one of `where_part`'s, or a function of lab/breaking_point.py.
+    """
+    for part in parts:
+        for path in (workspace.tree / LOCUSTFILE, workspace.tree / "lab/breaking_point.py"):
+            for node in _nodes(path, part):
+                if raised := _stub(node):
+                    words, line = raised
+                    raise StubError(words, workspace.where_line(path, line, getattr(node, "name", "<module>")))
+
+
+def is_written(workspace: Workspace, parts: Iterable[str]) -> bool:
+    """Whether none of these parts is still the stub."""
+    try:
+        require_written(workspace, parts)
+    except StubError:
+        return False
+    return True
+
+
+def _nodes(path: Path, part: str) -> list[ast.AST]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError):
-        return None
-    found = [node for node in ast.walk(tree) if _is(node, part)] or [n for n in ast.walk(tree) if _is(n, "user")]
-    return workspace.where_line(path, found[0].lineno) if found else None  # type: ignore[attr-defined]
+        return []
+    return [node for node in ast.walk(tree) if _is(node, part)]
 
 
 def _is(node: ast.AST, part: str) -> bool:
@@ -28,9 +60,21 @@ def _is(node: ast.AST, part: str) -> bool:
             return any(one.startswith("task") for one in decorators)
         case "gate", ast.FunctionDef():
             return any("quitting" in one for one in decorators)
-        case "wait_time", ast.Assign(targets=[ast.Name(id="wait_time")]):
-            return True
         case "user", ast.ClassDef():
             return any("User" in ast.unparse(base) for base in node.bases)
+        case _, ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name == part
         case _:
             return isinstance(node, ast.FunctionDef) and node.name == part
+
+
+def _stub(node: ast.AST) -> tuple[str, int] | None:
+    """The words and the line of a function that raises `NotImplementedError` before it does anything else."""
+    if not isinstance(node, ast.FunctionDef):
+        return None
+    first = node.body[1:2] if ast.get_docstring(node) is not None else node.body[:1]
+    match first:
+        case [ast.Raise(exc=ast.Call(func=ast.Name(id="NotImplementedError"), args=[ast.Constant(value=words)]))]:
+            return str(words), first[0].lineno
+        case _:
+            return None

@@ -5,50 +5,70 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
-import re
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from checks.harness import ROOT
-from checks.harness.errors import Inconclusive, LearnerError, StubError
+from checks.harness.errors import Failure, Inconclusive, LearnerError, StubError
 from checks.harness.load.percentiles import percentile
-from checks.harness.loadtest.recording import LATE, Plan, Recording, recording
+from checks.harness.loadtest.recording import LATE, Plan, Recording, hint_for_raised, recording
 from checks.harness.loadtest.targets import Target, target
+from checks.harness.machine import load_in_words
 from checks.harness.processes.process_group import run_guarded
+from checks.harness.processes.servers import free_port
 from checks.harness.progress import say
+from checks.harness.source_lines import last_raised
 from checks.harness.workspace import Workspace
 
 LOCUSTFILE = "loadtests/locustfile.py"
 START_SECONDS = 30.0
 """What Locust may take to start and to end beside its load, on a very busy machine."""
 OVERDUE_SECONDS = 2.5
-"""How long after its last step a shape may go on: it is asked once a second."""
+"""How long after its last step a shape may go on: Locust calls it once a second."""
+LEFT_SECONDS = 10.0
+"""How long the processes of a distributed run go on after the first of them has ended."""
+AT_ONCE = 6
+"""So many load tests run side by side: each starts with a second of computing."""
+AHEAD_SECONDS = 60.0
+"""How long a checkpoint that has passed waits for load tests of later ones."""
 
 _RECORDER = ROOT / "checks/harness/cell/locust_recorder.py"
 
 
 @dataclass(frozen=True, slots=True)
 class NoRun:
-    """A load test that left no recording: in one line why, and where in the learner's code."""
+    """A load test that left no recording, and why."""
 
-    words: str
-    where: str | None = None
+    failure: Failure
     stub: bool = False
     starved: bool = False
+    """The machine was too busy for it."""
+
+
+_RAN: TypeAdapter[Recording | NoRun] = TypeAdapter(Recording | NoRun)
 
 
 class LoadTests:
-    """The load tests of a session. What one checkpoint has run another need not run again: results go to `folder`."""
+    """The load tests of a session. Results go to `folder`, which all checkpoints share: no load test runs twice.
 
-    def __init__(self, workspace: Workspace, folder: Path) -> None:
+    `ahead` are the plans of later checkpoints. They run in the same seconds as those that are called for: load tests
+    are made of waiting.
+    """
+
+    def __init__(self, workspace: Workspace, folder: Path, ahead: Sequence[Plan] = ()) -> None:
         self._workspace = workspace
         self._folder = folder
+        self._ahead = ahead
         self._used: set[Path] = set()
+        self._running: dict[Path, Future[None]] = {}
+        self._pool = ThreadPoolExecutor(AT_ONCE)
 
     def __call__(self, *plans: Plan) -> list[Recording]:
         """Run the plans side by side, or take what was recorded of them before, in their order.
@@ -57,44 +77,76 @@ class LoadTests:
             LearnerError: the learner's locustfile cannot be run; of its kind `StubError`: there is nothing in it yet.
             Inconclusive: the machine was too busy for Locust.
         """
-        paths = [self._folder / f"{hashlib.sha256(repr(plan).encode()).hexdigest()[:16]}.run" for plan in plans]
-        missing = [(plan, path) for plan, path in zip(plans, paths, strict=True) if not path.exists()]
+        paths = [self._path(plan) for plan in plans]
+        missing = [plan for plan, path in zip(plans, paths, strict=True) if not path.exists()]
         if missing:
-            what, seconds = " and ".join(plan.what for plan, _ in missing), max(plan.seconds for plan, _ in missing)
-            say(self._folder, what, seconds + 2)
-            with ThreadPoolExecutor(len(missing)) as pool:
-                for (_, path), ran in zip(missing, pool.map(self._run, [plan for plan, _ in missing]), strict=True):
-                    path.write_bytes(pickle.dumps(ran))
+            longest_first = sorted(self._ahead, key=lambda plan: -plan.seconds)
+            self._running = {
+                self._path(plan): self._pool.submit(self._store, plan)
+                for plan in dict.fromkeys([*missing, *longest_first])
+                if not self._path(plan).exists()
+            }
+            self._say(missing)
+            for plan in missing:
+                self._running[self._path(plan)].result()
             say(self._folder, "", 0)
         self._used.update(paths)
-        return [_usable(pickle.loads(path.read_bytes())) for path in paths]
+        return [_usable(_RAN.validate_python(json.loads(path.read_text()))) for path in paths]
+
+    def finish(self, *, passed: bool) -> None:
+        """Wait for the load tests of later checkpoints if this one has `passed`; else drop them: its verdict is due."""
+        if passed and (left := [future for future in self._running.values() if not future.done()]):
+            self._say([plan for plan in self._ahead if not self._path(plan).exists()])
+            wait(left, AHEAD_SECONDS)
+            say(self._folder, "", 0)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def forget(self) -> None:
         """Drop what was used: it proved nothing, and must be measured anew."""
         for path in self._used:
             path.unlink(missing_ok=True)
 
+    def _path(self, plan: Plan) -> Path:
+        return self._folder / f"{hashlib.sha256(repr(plan).encode()).hexdigest()[:16]}.run"
+
+    def _say(self, plans: Sequence[Plan]) -> None:
+        names = [plan.what for plan in plans]
+        what = " and ".join(names) if len(names) < 3 else f"{len(names)} load tests side by side"
+        say(self._folder, what, max(plan.seconds for plan in plans) + 2)
+
+    def _store(self, plan: Plan) -> None:
+        ran, path = self._run(plan), self._path(plan)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(_RAN.dump_python(ran)))
+        partial.replace(path)
+
     def _run(self, plan: Plan) -> Recording | NoRun:
         with target(plan.service) as running, tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            record = Path(folder, "record.json")
-            ended, log = _locust(plan, running, record, self._workspace.tree)
-            if record.exists() and ended is not None:
-                told = json.loads(record.read_text()) | {"exit_code": ended}
-                return recording(plan, told, running.arrivals, running.lags, self._workspace)
-            return _no_run(plan, ended, log, running, self._workspace)
+            records = [Path(folder, f"record{number}.json") for number in range(1 + plan.workers)]
+            ended = _locust(plan, running, records, self._workspace.tree)
+            codes = [code for code, _ in ended]
+            if codes[0] is not None and all(record.exists() for record in records):
+                kept = [json.loads(record.read_text()) for record in records]
+                return recording(plan, kept, codes, running, self._workspace)
+            worst = next((one for one, record in zip(ended, records, strict=True) if not record.exists()), ended[0])
+            return _no_run(plan, *worst, running, self._workspace)
 
 
 def _usable(ran: Recording | NoRun) -> Recording:
-    """A recording that can be judged, or what is to be said in its place."""
+    """A recording that can be judged; raises where there is none."""
     if isinstance(ran, NoRun):
+        failure = ran.failure
         if ran.starved:
-            raise Inconclusive(ran.words)
-        raise (StubError if ran.stub else LearnerError)(ran.words, ran.where, explains_itself=not ran.stub)
+            raise Inconclusive(failure.seen)
+        raise (StubError if ran.stub else LearnerError)(
+            failure.seen, failure.where, wanted=failure.wanted, hint=failure.hint, explains_itself=not ran.stub
+        )
     fault = ran.fault("task")
     if fault and fault.stub:
         raise StubError(fault.words, fault.where)
     if fault and not ran.requests:
-        raise LearnerError(f"Locust counted no request: {fault.words}\nwanted: a task that runs", fault.where)
+        seen = f"Locust counted no request: {fault.words}"
+        raise LearnerError(seen, fault.where, wanted="a task that runs", hint=fault.hint)
     return ran
 
 
@@ -113,12 +165,39 @@ def locust_environment(tree: Path) -> dict[str, str]:
     return ours | quiet | {"PYTHONPATH": str(tree), "NO_PROXY": "*", "no_proxy": "*"}
 
 
-def _locust(plan: Plan, running: Target, record: Path, tree: Path) -> tuple[int | None, str]:
-    """Run Locust to its end; its exit code, None when it had to be killed, and the last of what it printed."""
-    command = locust_command(
-        f"--host={running.url}", f"--stop-timeout={plan.stop_seconds}", locustfiles=[tree / LOCUSTFILE, _RECORDER]
-    )
-    told = {
+def _locust(plan: Plan, running: Target, records: Sequence[Path], tree: Path) -> list[tuple[int | None, str]]:
+    """Run Locust to its end: one process for each of `records`, the first of several is the master.
+
+    Gives for each its exit code, None when it had to be killed, and the last of what it printed.
+    """
+    common = [f"--host={running.url}", f"--stop-timeout={plan.stop_seconds}"]
+    commands = [common]
+    if plan.workers:
+        port = free_port()
+        bound = ["--master-bind-host=127.0.0.1", f"--master-bind-port={port}"]
+        master = [*common, "--master", f"--expect-workers={plan.workers}", *bound]
+        worker = [*common, "--worker", "--master-host=127.0.0.1", f"--master-port={port}"]
+        commands = [master, *[worker] * plan.workers]
+    seconds = plan.seconds + OVERDUE_SECONDS + plan.stop_seconds + START_SECONDS
+    ended: list[float] = []
+
+    def run(arguments: list[str], record: Path) -> tuple[int | None, str]:
+        command = locust_command(*arguments, locustfiles=[tree / LOCUSTFILE, _RECORDER])
+        env = locust_environment(tree) | _load_variables(plan, record)
+        try:
+            return run_guarded(
+                command, env, tree, seconds, stop=lambda: bool(ended) and time.monotonic() > ended[0] + LEFT_SECONDS
+            )
+        finally:
+            ended.append(time.monotonic())
+
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return [*pool.map(run, commands, records)]
+
+
+def _load_variables(plan: Plan, record: Path) -> dict[str, str]:
+    """What the learner's locustfile and the recorder read from the environment."""
+    planned = {
         "path": str(record),
         "users": plan.users,
         "steps": plan.steps,
@@ -126,8 +205,8 @@ def _locust(plan: Plan, running: Target, record: Path, tree: Path) -> tuple[int 
         "pace_seconds": plan.pace_seconds,
         "grace": OVERDUE_SECONDS,
     }
-    env = locust_environment(tree) | {
-        "LOAD_RECORDER": json.dumps(told),
+    return {
+        "LOAD_RECORDER": json.dumps(planned),
         "LOAD_PACE_SECONDS": f"{plan.pace_seconds:g}",
         "LOAD_SLO_MS": f"{plan.slo_ms:g}",
         "LOAD_DEADLINE_MS": f"{plan.deadline_ms:g}",
@@ -135,38 +214,31 @@ def _locust(plan: Plan, running: Target, record: Path, tree: Path) -> tuple[int 
         "LOAD_STEP_USERS": str(plan.users),
         "LOAD_STEP_SECONDS": f"{plan.step_seconds:g}",
     }
-    return run_guarded(command, env, tree, plan.seconds + OVERDUE_SECONDS + plan.stop_seconds + START_SECONDS)
-
-
-_TRACEBACK_LINE = re.compile(r'^\s*File "([^"]+)", line (\d+)(?:, in (\S+))?', re.MULTILINE)
-_LAST_WORDS = re.compile(r"^(\w[\w.]*(?:Error|Exception|Exit|Interrupt|Warning)\b.*)$", re.MULTILINE)
 
 
 def _no_run(plan: Plan, code: int | None, log: str, running: Target, workspace: Workspace) -> NoRun:
-    """Locust left no record: in one line why not."""
+    """Why Locust left no record."""
     if not (workspace.tree / LOCUSTFILE).exists():
-        return NoRun(f"there is no {LOCUSTFILE} in {workspace.name}\nwanted: the file of the stub", LOCUSTFILE)
-    lines = [
-        workspace.where_line(Path(path), int(line), function or "<module>")
-        for path, line, function in _TRACEBACK_LINE.findall(log)
-    ]
-    where = next(filter(None, reversed(lines)), None)
-    raised = _LAST_WORDS.findall(log)
+        return NoRun(Failure(f"there is no {LOCUSTFILE} in {workspace.name}", "the file of the stub", where=LOCUSTFILE))
+    where, raised = workspace.where_printed(log), last_raised(log)
     if code is None:
-        starved = bool(running.lags) and percentile(running.lags, 95) > LATE
-        words = "Locust did not come to its end, and was killed with all its processes"
-        return NoRun(words + ("" if starved else "\nwanted: nothing that blocks for ever"), where, starved=starved)
+        late = bool(running.lags) and percentile(running.lags, 95) > LATE
+        if late or running.clock.busy:
+            return NoRun(Failure(f"this machine is too busy for Locust: {load_in_words()}"), starved=True)
+        seen = "Locust did not end by itself, and was killed with all its processes"
+        return NoRun(Failure(seen, "a load test that ends: nothing in it blocks for ever", where=where))
+    if "Address already in use" in log:
+        return NoRun(Failure("another process took the port of Locust's master"), starved=True)
     if "No User class found" in log:
-        return NoRun(
-            f"Locust found no user class in {LOCUSTFILE}\nwanted: `class InferenceUser(FastHttpUser)`, not abstract",
-            LOCUSTFILE,
-        )
+        seen, wanted = f"Locust found no user class in {LOCUSTFILE}", "`class InferenceUser(FastHttpUser)`"
+        return NoRun(Failure(seen, wanted, "A class with `abstract = True` is none.", LOCUSTFILE))
+    if where and raised.startswith("NotImplementedError"):
+        return NoRun(Failure(raised.removeprefix("NotImplementedError: "), where=where), stub=True)
     if where and raised:
-        stub = raised[-1].startswith("NotImplementedError")
         when = "" if plan.pace_seconds else " with LOAD_PACE_SECONDS=0"
-        words = (
-            raised[-1].removeprefix("NotImplementedError: ") if stub else f"Locust cannot run it{when}: {raised[-1]}"
-        )
-        return NoRun(words if stub else f"{words}\nwanted: a locustfile that can be imported", where, stub=stub)
+        seen = f"Locust cannot run it{when}: {raised}"
+        return NoRun(Failure(seen, "a locustfile that can be imported", hint_for_raised(raised), where))
     last = next((line for line in reversed(log.splitlines()) if line.strip()), "it printed nothing")
-    return NoRun(f"Locust ended with exit code {code}: {last.strip()[:200]}\nwanted: a load test that runs", where)
+    return NoRun(
+        Failure(f"Locust ended with exit code {code}: {last.strip()[:200]}", "a load test that runs", where=where)
+    )

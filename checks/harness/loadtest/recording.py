@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,20 +13,53 @@ from typing import Any
 
 from checks.harness.errors import LearnerError, StubError
 from checks.harness.load.percentiles import percentile
-from checks.harness.loadtest.targets import Arrival, Service
+from checks.harness.loadtest.targets import Arrival, Service, Target
+from checks.harness.machine import BUSY
+from checks.harness.plain_words import hint_for
 from checks.harness.report.evidence import HockeyStick, Point
 from checks.harness.workspace import Workspace
 
 LATE = 0.1
-"""Seconds by which a program wakes too late (p95) on a machine too busy to judge what it measured."""
+"""Seconds of lateness (p95) from which a machine is too busy to judge anything that was timed."""
 
 SETTLING = 1 / 3
 """The part of a plateau that is dropped: its first users have all just come, and the queue has not filled yet."""
 
+OF_LOCUST = {
+    "wait_time returned a function": "`constant_pacing(PACE_SECONDS)` is a function that takes the user: call it with "
+    "`self`, or write `wait_time = constant_pacing(PACE_SECONDS)` in the class.",
+    "tick returned": "Return a pair, `(users, users per second)`, or `None` after the last step.",
+    "No tasks defined": "`@task` above the method makes it a task.",
+    "you must also pass catch_response": "Give `catch_response=True` to the call in the `with` line.",
+    "Tried to set status on a request": "`response.failure(...)` works only inside the `with` block of the request.",
+    "'StatsEntry' object has no attribute": "Use `get_response_time_percentile(0.95)`, `fail_ratio`, `num_requests`.",
+    "KeyError: 'prediction": 'A good answer is `{"prediction": 3.0}`. Another may hold none: look at the status first.',
+    "JSONDecodeError": "An answer that is not good may hold no JSON: look at the status first.",
+    "ZeroDivisionError": "A pace of 0 is allowed, and means no wait at all: do not divide by it.",
+}
+"""What mends an exception in a load test, by a part of its words."""
+
+
+def hint_for_raised(raised: str) -> str:
+    """What mends an exception of another process, given as Python prints it; empty where nothing general does."""
+    for words, hint in OF_LOCUST.items():
+        if words in raised:
+            return hint
+    kind, _, words = raised.partition(": ")
+    known = getattr(builtins, kind, None)
+    if not (isinstance(known, type) and issubclass(known, Exception)):
+        return ""
+    if issubclass(known, NameError):
+        return hint_for(known(words, name="".join(re.findall(r"(?:name|variable) '(\w+)'", words)[:1])))
+    try:
+        return hint_for(known(words))
+    except TypeError:  # an exception that takes more than words
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One load test: against what, and what the locustfile is told. Times are in seconds, or in ms where named so."""
+    """One load test: against what, and what the locustfile is given. Times are in seconds, or in ms where named so."""
 
     what: str
     """In words, for the card: what is measured."""
@@ -37,6 +72,8 @@ class Plan:
     deadline_ms: float = 5000.0
     stop_seconds: int = 10
     """How long requests in flight may take to end when the run does."""
+    workers: int = 0
+    """Processes in which the users run, beside a master that has none; 0: all in one process."""
 
     @property
     def seconds(self) -> float:
@@ -46,12 +83,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One request as Locust tells of it; `number` is the target's own for it, -1 when no answer said so."""
+    """One request as Locust reports it; `number` is the target's own for it, -1 when no answer carried one."""
 
     finished: float
     latency_ms: float
     failed: bool
     said: str
+    """Why it failed, in the words of the task or of Locust."""
     method: str
     name: str
     number: int
@@ -66,13 +104,22 @@ class Fault:
     where: str | None
     stub: bool
 
+    @property
+    def hint(self) -> str:
+        """What mends it, where that is known."""
+        return hint_for_raised(self.words)
+
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What the shape said `at` seconds after its start: users and users/s, None for the end; `users` are there."""
+    """One answer of the shape: users and users/s, None for the end.
 
-    at: float
-    told: tuple[int, float] | None
+    The shape's own clock read between `earliest` and `latest` seconds meanwhile. So many `users` ran at that moment.
+    """
+
+    earliest: float
+    latest: float
+    answer: tuple[int, float] | None
     users: int
 
 
@@ -87,12 +134,13 @@ class Plateau:
     failure_ratio: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """A whole run. Clock times are `time.perf_counter()` seconds, which all processes of a machine share."""
 
     plan: Plan
-    exit_code: int
+    exit_codes: tuple[int | None, ...]
+    """Of Locust's process; of a distributed run the master's first, then each worker's, None of one that was killed."""
     shape: str | None
     """The name of the learner's shape class, None when there is none."""
     overdue: bool
@@ -108,11 +156,27 @@ class Recording:
     """The same of the target, which ran in another process in the same seconds."""
     busy: float
     """The part of a core that Locust's process used."""
+    stretch: float = 1.0
+    """How many times as long computing took as on an idle machine, on average: see `machine.FairClock`."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """Locust's; of a distributed run the master's."""
+        return self.exit_codes[0]
+
+    @property
+    def lateness(self) -> float:
+        """Seconds by which the machine made this run late: one that keeps itself busy has only itself to blame."""
+        return max(self.target_late, self.late if self.busy < 0.5 else 0.0)
 
     @property
     def starved(self) -> bool:
-        """Whether the machine kept this run from running: a miss proves nothing then."""
-        return self.target_late > LATE or (self.late > LATE and self.busy < 0.5)
+        """Whether the machine kept this run from running: what was timed proves nothing then."""
+        return self.lateness > LATE or self.stretch >= BUSY
+
+    def may_be_late_by(self, seconds: float) -> bool:
+        """Whether a busy machine explains it that something came so many seconds late."""
+        return self.starved or self.lateness > seconds / 2
 
     def fault(self, part: str) -> Fault | None:
         """What went wrong in one part of the learner's code, if anything did."""
@@ -124,9 +188,8 @@ class Recording:
         if fault and fault.stub:
             raise StubError(fault.words, fault.where)
         if fault:
-            raise LearnerError(
-                f"against {self.plan.what} your code raised {fault.words}\nwanted: no exception", fault.where
-            )
+            seen = f"against {self.plan.what} your code raised {fault.words}"
+            raise LearnerError(seen, fault.where, wanted="no exception", hint=fault.hint)
 
     @property
     def failed(self) -> tuple[Sent, ...]:
@@ -134,9 +197,19 @@ class Recording:
         return tuple(request for request in self.requests if request.failed)
 
     @property
+    def failure_ratio(self) -> float:
+        """The part of all requests that was counted as failed, 0.0 to 1.0; 0.0 without any."""
+        return len(self.failed) / max(len(self.requests), 1)
+
+    @property
     def p95_ms(self) -> float:
-        """p95 of all requests, by nearest rank."""
-        return percentile([request.latency_ms for request in self.requests], 95)
+        """p95 of all requests, by nearest rank; 0.0 without any."""
+        return percentile([request.latency_ms for request in self.requests], 95) if self.requests else 0.0
+
+    @property
+    def mean_ms(self) -> float:
+        """Mean of all requests; 0.0 without any."""
+        return fmean(request.latency_ms for request in self.requests) if self.requests else 0.0
 
     def plateaus(self) -> list[Plateau]:
         """The steps as they were held: intervals of one number of users, without the time in which they settled."""
@@ -158,13 +231,17 @@ class Recording:
                 )
         return found
 
-    def gaps(self, connections: Iterable[int]) -> list[float]:
-        """Median seconds from one request's arrival to the next, for each of these connections that carried several."""
+    def gaps(self, connections: Iterable[int], *, skipped: int = 0) -> list[float]:
+        """Median seconds from one arrival to the next, for each of these connections that carried several requests.
+
+        The first `skipped` requests of each connection are left out.
+        """
         arrived: dict[int, list[float]] = {number: [] for number in connections}
         for arrival in self.arrivals:
             if arrival.connection in arrived:
                 arrived[arrival.connection].append(arrival.arrived)
-        return [median(b - a for a, b in pairwise(times)) for times in arrived.values() if len(times) > 2]
+        kept = [times[skipped:] for times in arrived.values()]
+        return [median(b - a for a, b in pairwise(times)) for times in kept if len(times) > 2]
 
 
 def hockey_stick(
@@ -176,31 +253,39 @@ def hockey_stick(
 
 
 def recording(
-    plan: Plan, told: dict[str, Any], arrivals: Iterable[Arrival], lags: Iterable[float], workspace: Workspace
+    plan: Plan,
+    records: Sequence[dict[str, Any]],
+    exit_codes: Sequence[int | None],
+    target: Target,
+    workspace: Workspace,
 ) -> Recording:
-    """The run that the recorder told of, with what its target counted and how late the target woke."""
-    ticks = [Tick(at, said and (said[0], said[1]), users) for at, said, users in told["ticks"]]
-    began, ended = told["began"], told["ended"]
+    """The run of which the recorder left `records`, one for each process, with what its target counted."""
+    first = records[0]
+    ran = records[1:] or records  # a master has no users of its own
     return Recording(
         plan=plan,
-        exit_code=told["exit_code"],
-        shape=told["shape"],
-        overdue=told["overdue"],
-        requests=tuple(Sent(*request) for request in told["requests"]),
-        users=tuple((at, users) for at, users in told["users"]),
-        ticks=tuple(ticks),
-        faults=tuple(_fault(fault, workspace) for fault in told["faults"]),
-        arrivals=tuple(arrivals),
-        late=_p95(told["lags"]),
-        target_late=_p95(lags),
-        busy=told["cpu_seconds"] / max(ended - began, 0.1),
+        exit_codes=tuple(exit_codes),
+        shape=first["shape"],
+        overdue=first["overdue"],
+        requests=tuple(Sent(*request) for record in ran for request in record["requests"]),
+        users=tuple((at, users) for at, users in first["users"]),
+        ticks=tuple(
+            Tick(earliest, latest, answer and (answer[0], answer[1]), users)
+            for earliest, latest, answer, users in first["ticks"]
+        ),
+        faults=tuple(_fault(fault, workspace) for record in records for fault in record["faults"]),
+        arrivals=tuple(target.arrivals),
+        late=max(_p95(record["lags"]) for record in ran),
+        target_late=_p95(target.lags),
+        busy=max(record["cpu_seconds"] / max(record["ended"] - record["began"], 0.1) for record in ran),
+        stretch=target.clock.stretch,
     )
 
 
-def _fault(told: dict[str, Any], workspace: Workspace) -> Fault:
-    found = (workspace.where_line(Path(path), line, function) for path, line, function in reversed(told["frames"]))
-    words = told["words"] if told["stub"] else f"{told['type']}: {told['words']}"
-    return Fault(told["part"], words, next(filter(None, found), None), told["stub"])
+def _fault(noted: dict[str, Any], workspace: Workspace) -> Fault:
+    found = (workspace.where_line(Path(path), line, function) for path, line, function in reversed(noted["frames"]))
+    words = noted["words"] if noted["stub"] else f"{noted['type']}: {noted['words']}"
+    return Fault(noted["part"], words, next(filter(None, found), None), noted["stub"])
 
 
 def _p95(lags: Iterable[float]) -> float:

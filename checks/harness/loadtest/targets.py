@@ -1,4 +1,4 @@
-"""Targets of load tests: servers of known capacity, which answer as they were told and count what arrives."""
+"""Targets of load tests: servers of known capacity, which answer as planned and count what arrives."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from time import perf_counter
 import httptools
 
 from checks.harness.background_server import background_server
+from checks.harness.machine import FairClock
 
 LOOK_SECONDS = 0.05
 """Seconds between two looks at how late this machine lets a target be."""
@@ -28,24 +29,27 @@ class Answer:
     status: int = 200
     right: bool = True
     """The mean of the features, or another number."""
+    off: float = 1.0
+    """How far a wrong number is from the mean: 1 to 1.5 times this part of the mean (of 1.0 where the mean is less)."""
     kind: str = "right"
     """In words, for the card."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """How a target behaves: plain data, so that a run can be told from another by what it ran against.
+    """How a target behaves: plain data, so that runs against different targets are kept apart.
 
     `answers` are dealt to the requests like a deck of cards, again and again, shuffled each time if there is a `seed`;
-    or, `by_connection`, one to each connection in turn. At most `slots` requests are served at a time (`None`: all),
-    first come first served. Requests that arrive within `stall`, (from, to) in seconds after the first, wait for its
-    end.
+    or, `by_connection`, one to each connection in turn. `first` are answers for the first request of each connection,
+    one to each in turn. At most `slots` requests are served at a time (`None`: all), first come first served. Requests
+    that arrive within `stall`, (from, to) in seconds after the first, wait for its end.
     """
 
     answers: tuple[Answer, ...]
     seed: int | None = None
     slots: int | None = None
     by_connection: bool = False
+    first: tuple[Answer, ...] = ()
     exact: bool = True
     """Means to the last digit, or as another order of additions gives them in floating point."""
     stall: tuple[float, float] = (0.0, 0.0)
@@ -61,7 +65,7 @@ class Arrival:
     path: str
     problem: str
     """Why it is no valid request for a prediction: empty for one that is."""
-    body: bytes
+    body: str
     answer: Answer | None
     """What was dealt to it; None where there is a problem."""
     in_flight: int
@@ -72,12 +76,16 @@ class Arrival:
 
 @dataclass
 class Target:
-    """A target that runs. `arrivals` grow while it does; `lags` say how late its own loop woke, in seconds."""
+    """A target that runs. `arrivals` grow while it does.
+
+    `lags` are the seconds by which its own event loop woke too late, and `clock` measures how busy the machine is.
+    """
 
     service: Service
     port: int = 0
     arrivals: list[Arrival] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
+    clock: FairClock = field(default_factory=FairClock)
     connections: int = 0
     in_flight: int = 0
 
@@ -94,18 +102,19 @@ def target(service: Service) -> Iterator[Target]:
 
     async def listen() -> asyncio.Server:
         loop, desk = asyncio.get_running_loop(), _Desk(running)
-        desk.tasks.add(loop.create_task(_watch(running.lags)))
+        desk.tasks.add(loop.create_task(_watch(running)))
         return await loop.create_server(lambda: _Connection(desk), "127.0.0.1", 0)
 
     with background_server(listen, "target") as running.port:
         yield running
 
 
-async def _watch(lags: list[float]) -> None:
+async def _watch(running: Target) -> None:
     while True:
         due = perf_counter() + LOOK_SECONDS
         await asyncio.sleep(LOOK_SECONDS)
-        lags.append(perf_counter() - due)
+        running.lags.append(perf_counter() - due)
+        running.clock.seconds()
 
 
 class _Desk:
@@ -128,8 +137,8 @@ class _Desk:
             method=connection.method,
             path=connection.path,
             problem=problem,
-            body=connection.body,
-            answer=None if problem else self.deal(connection.number),
+            body=connection.text,
+            answer=None if problem else self.deal(connection),
             in_flight=target.in_flight,
             arrived=perf_counter(),
         )
@@ -138,10 +147,13 @@ class _Desk:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def deal(self, connection: int) -> Answer:
+    def deal(self, connection: _Connection) -> Answer:
         """The next answer of the deck, or this connection's own."""
+        connection.requests += 1
+        if self.service.first and connection.requests == 1:
+            return self.service.first[connection.number % len(self.service.first)]
         if self.service.by_connection:
-            return self.service.answers[connection % len(self.service.answers)]
+            return self.service.answers[connection.number % len(self.service.answers)]
         if not self.deck:
             self.deck = [*reversed(self.service.answers)]
             if self.service.seed is not None:
@@ -169,11 +181,12 @@ class _Desk:
         """The body of an answer."""
         assert arrival.answer
         if arrival.answer.status != 200:
-            return {"detail": "the target was told to refuse this one"}
+            return {"detail": "this request is refused, as planned"}
         mean = fmean(json.loads(arrival.body)["features"])
         if arrival.answer.right:
             return {"prediction": mean if self.service.exact else mean * (1 + 2**-51)}
-        return {"prediction": mean + max(1.0, abs(mean)) * self.random.uniform(0.5, 2)}
+        off = arrival.answer.off * max(1.0, abs(mean)) * self.random.uniform(1, 1.5)
+        return {"prediction": mean + self.random.choice([-1, 1]) * off}
 
 
 class _Connection(asyncio.Protocol):
@@ -185,8 +198,9 @@ class _Connection(asyncio.Protocol):
         self.desk = desk
         self.number = desk.target.connections
         desk.target.connections += 1
+        self.requests = 0
         self.parser = httptools.HttpRequestParser(self)
-        self.method = self.path = self.type = ""
+        self.method = self.path = self.type = self.text = ""
         self.body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -213,7 +227,8 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self.method = self.parser.get_method().decode("latin-1")
-        self.desk.arrive(self, _problem(self.method, self.path, self.type, self.body))
+        self.text = self.body.decode(errors="backslashreplace")
+        self.desk.arrive(self, _problem(self.method, self.path, self.type, self.text))
 
     def answer(self, arrival: Arrival, status: int, content: dict[str, object]) -> None:
         """Send an answer, if the client is still there."""
@@ -224,12 +239,12 @@ class _Connection(asyncio.Protocol):
             arrival.finished = perf_counter()
 
 
-def _problem(method: str, path: str, content_type: str, body: bytes) -> str:
+def _problem(method: str, path: str, content_type: str, body: str) -> str:
     """Why this is no request for a prediction, status first; empty when it is one."""
     if path.partition("?")[0] != "/predict":
         return f"404: there is no {path}"
     if method != "POST":
-        return f"405: {path} is asked with POST, not {method}"
+        return f"405: {path} takes POST, not {method}"
     if not content_type.startswith("application/json"):
         return f"422: its content type is {content_type or 'missing'}, not application/json"
     try:
@@ -239,4 +254,4 @@ def _problem(method: str, path: str, content_type: str, body: bytes) -> str:
             return ""
     except (ValueError, KeyError, TypeError):
         pass
-    return f"422: its body is {body[:60].decode(errors='replace') or 'empty'}"
+    return f"422: its body is {body[:60] + '...' * (len(body) > 60) or 'empty'}"

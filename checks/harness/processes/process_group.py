@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -21,6 +21,7 @@ _GUARD = Path(__file__).with_name("supervisor.py")
 _WORKER_DIED = re.compile(rb"Child process \[\d+\] died")
 _NO_LINE = re.compile(rb"(?!)")
 _POLL_SECONDS = 0.02
+_LOOK_SECONDS = 0.1
 if sys.platform == "win32":
     _FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP
 else:
@@ -43,19 +44,28 @@ def start(command: Sequence[str], env: dict[str, str], cwd: Path, stop_seconds: 
     )
 
 
-def run_guarded(command: Sequence[str], env: dict[str, str], cwd: Path, seconds: float) -> tuple[int | None, str]:
-    """Run a command with all its processes to its end, or kill them after so many seconds (None, and what it printed).
+def run_guarded(
+    command: Sequence[str],
+    env: dict[str, str],
+    cwd: Path,
+    seconds: float,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[int | None, str]:
+    """Run a command with all its processes to its end. Gives its exit code, and the end of what it printed.
 
-    They die with this process, too.
+    They are killed after so many seconds, or once `stop()` is true: the exit code is None then. They die with this
+    process, too.
     """
     process = start(command, env, cwd, stop_seconds=1)
     tail = Tail(process)
     assert process.stdin is not None
     code: int | None = None
+    deadline = time.monotonic() + seconds
     try:
-        code = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        pass
+        while code is None and time.monotonic() < deadline and not stop():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(_LOOK_SECONDS)
     finally:
         process.stdin.close()  # the guard kills the whole group
         process.wait(GONE_SECONDS)
