@@ -105,6 +105,20 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
 
 
 @pytest.fixture
+def in_process(workspace: Workspace) -> Iterator[Callable[[Any], InProcess]]:
+    """`in_process(app)` starts any ASGI app in process, such as one middleware of the learner's around a small app."""
+    with ExitStack() as running:
+
+        def start(app: Any) -> InProcess:
+            started = InProcess(app, workspace)
+            running.callback(started.stop)
+            started.start()
+            return started
+
+        yield start
+
+
+@pytest.fixture
 def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
     """`serve(workers=1, **settings)` starts the learner's app under a real uvicorn, in processes of its own.
 

@@ -1,1 +1,1 @@
-"""Helpers of the checkpoints: one module for each exercise."""
+"""What only the checkpoints of one exercise use: one module, or one package, for each."""

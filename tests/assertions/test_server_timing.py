@@ -5,23 +5,21 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 
-from checks.harness.assertions.server_timing import Sandwich, durations, judge, server_timing
+from checks.harness.assertions.server_timing import Sandwich, durations, judge, no_longer_than_the_client, server_timing
 from checks.harness.report.evidence import Show, Table
 
 
 def row(took: float, recorded: float, client: float) -> Sandwich:
     """One request of which only the times matter."""
-    nobody: Any = SimpleNamespace()
-    return Sandwich(nobody, nobody, took, recorded, client)
+    nothing: Any = SimpleNamespace()
+    return Sandwich(nothing, nothing, took, recorded, client)
 
 
-def answer(header: str | None) -> httpx.Response:
-    """An answer with this Server-Timing."""
-    headers = {} if header is None else {"Server-Timing": header}
-    return httpx.Response(200, headers=headers, request=httpx.Request("GET", "http://localhost/health"))
+def said(header: str | None) -> float:
+    """What is read in this Server-Timing."""
+    return server_timing({} if header is None else {"server-timing": header}, "an answer")
 
 
 def table(show: Show) -> Table:
@@ -42,10 +40,10 @@ def test_what_lies_in_between_passes() -> None:
 @pytest.mark.parametrize(
     ("broken", "others", "hint"),
     [
-        (row(100, 0.105, 110), 3, "looks like seconds"),
-        (row(100, 1, 110), 3, "process_time counts computing only"),
-        (row(100, 60, 110), 49, "kept on the middleware"),
-        (row(100, 300, 110), 3, "before there was a request"),
+        (row(100, 0.105, 110), 3, "right in seconds"),
+        (row(100, 1, 110), 3, "counts computing only"),
+        (row(100, 60, 110), 49, "in a local variable"),
+        (row(100, 300, 110), 3, "first line of `__call__`"),
     ],
 )
 def test_a_broken_one_is_shown_first_with_a_hint_that_fits(broken: Sandwich, others: int, hint: str) -> None:
@@ -70,7 +68,7 @@ def test_a_broken_one_is_shown_first_with_a_hint_that_fits(broken: Sandwich, oth
 )
 def test_server_timing_is_read(header: str) -> None:
     """The app's part, wherever it stands, and with whatever words."""
-    assert server_timing(answer(header)) == pytest.approx(12.3)
+    assert said(header) == pytest.approx(12.3)
     assert {*durations(header)} <= {"app", "model"}
 
 
@@ -78,9 +76,19 @@ def test_server_timing_is_read(header: str) -> None:
 def test_a_header_that_is_none_says_what_was_wanted(header: str | None) -> None:
     """No header, whole milliseconds, another name, a float's own notation."""
     with pytest.raises(AssertionError, match=r"Server-Timing.*\nwanted: .*app;dur=12.3"):
-        server_timing(answer(header))
+        said(header)
 
 
 def test_times_below_zero_are_read() -> None:
     """A clock that went back is for the judge to see."""
-    assert server_timing(answer("app;dur=-3.5")) == pytest.approx(-3.5)
+    assert said("app;dur=-3.5") == pytest.approx(-3.5)
+
+
+def test_a_client_never_waits_less_than_what_is_recorded() -> None:
+    """Asked of every request, whether or not it reaches the model."""
+    request: Any = SimpleNamespace(sent=10.0, finished=10.05)
+    no_longer_than_the_client(50.0, request, "an answer")
+
+    for recorded in (60.0, -1.0):
+        with pytest.raises(AssertionError, match=r"its client waited 50.0 ms\nwanted: .*\ntry: Take the start in the"):
+            no_longer_than_the_client(recorded, request, "an answer")

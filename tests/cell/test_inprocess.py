@@ -118,3 +118,21 @@ def test_what_cuts_a_request_off_is_the_apps_own(app: InProcess, path: str, ende
         app.get(path).answer()
 
     assert cut.value.ended == ended
+
+
+def test_a_middleware_that_raises_at_the_lifespan_is_named_with_the_scope(tmp_path: Path) -> None:
+    """The scope is named where a function of theirs holds it; an error further down stays as it is."""
+    lines = open_workspace(ROOT, ROOT / "solutions", tmp_path / "tree")
+    path = lines.tree / "lab" / "broken.py"
+    path.write_text(
+        "async def middleware(scope, receive, send):\n    scope['headers']\n\n\n"
+        "async def lifespan(app):\n    raise LookupError\n\n\n"
+        "async def around(scope, receive, send):\n    await lifespan(None)\n"
+    )
+    names: dict[str, Any] = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+
+    with pytest.raises(LearnerError, match=r"given the scope `lifespan`, which has no `headers`"):
+        InProcess(names["middleware"], lines).start()
+    with pytest.raises(LookupError, match=r"^$"):
+        InProcess(names["around"], lines).start()

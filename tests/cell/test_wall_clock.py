@@ -45,3 +45,15 @@ def test_the_clock_is_right_again_afterwards() -> None:
 
     assert time.time() - wrong > 3500
     assert datetime.datetime.__name__ == "datetime"
+
+
+@pytest.mark.parametrize("name", ["time", "time_ns", "now", "today", "utcnow"])
+def test_it_keeps_who_has_read_it(name: str) -> None:
+    """Code and line of each caller: the line to change where a duration is wrong."""
+    with pytest.MonkeyPatch.context() as patch:
+        clock = WallClock()
+        clock.install(patch.setattr)
+        read = getattr(time, name, None) or getattr(datetime.datetime, name)
+        read()
+
+    assert "test_it_keeps_who_has_read_it" in [code.co_name for code, _ in clock.readers]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import statistics
 
 import pytest
 
-from checks.harness.load.percentiles import percentile
+from checks.harness.load.percentiles import other_percentiles, percentile
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -42,3 +43,22 @@ def test_percentile_refuses(samples: list[float], q: float) -> None:
     """No samples, or a q that is no percentage, is a ValueError."""
     with pytest.raises(ValueError, match="percentile"):
         percentile(samples, q)
+
+
+def test_other_formulas_have_their_names() -> None:
+    """What the standard library gives is what the formula of that name gives; each formula is wrong somewhere."""
+    draw = random.Random(7)
+    samples = [draw.lognormvariate(3, 1) for _ in range(20)]
+    answers = {q: other_percentiles(samples, q) for q in range(1, 100)}
+    exclusive = statistics.quantiles(samples, n=100)
+    inclusive = statistics.quantiles(samples, n=100, method="inclusive")
+
+    for q in range(1, 100):
+        named = answers[q]
+        assert exclusive[q - 1] in [pytest.approx(named[name]) for name in named if "beyond the samples" in name]
+        assert inclusive[q - 1] in [pytest.approx(named[name]) for name in named if "as numpy does" in name]
+    hundred = range(1, 101)
+    for name in answers[1]:
+        right = all(other_percentiles(samples, q)[name] == percentile(samples, q) for q in answers)
+        exact = all(other_percentiles(hundred, q)[name] == q for q in answers)
+        assert not (right and exact), f"{name} is the nearest rank"

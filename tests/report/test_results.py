@@ -123,6 +123,22 @@ def test_the_first_failure_is_told_in_full(run: Run) -> None:
     assert "uv run pytest checks/test_ex1.py -k 1.3" in card
 
 
+def test_one_mistake_is_explained_once(run: Run) -> None:
+    """The first checkpoint that it fails has it in full and names the others; random numbers make no difference."""
+    failed = [Checkpoint(f"2.{number}", "A title", max_points=2) for number in range(4)]
+    run.exercises = [Exercise(2, "More", "", failed)]
+    seen = [("took 1.5 ms", 8), ("took 2 ms", 8), ("took 2 ms", 9), ("took 3 s", 8)]
+    for checkpoint, (words, line) in zip(failed, seen, strict=True):
+        checkpoint.settle(Outcome("failed", Failure(words, where=f"lab/timing.py:{line}")))
+        run.compare(checkpoint)
+    written = io.StringIO()
+    show(run, Console(file=written, width=WIDTH))
+
+    assert ["", "2.0", "", ""] == [checkpoint.same_as for checkpoint in failed]
+    assert "as 2.0: took 2 ms" in written.getvalue()
+    assert "also  2.1 fails by the same mistake" in written.getvalue()
+
+
 def test_gradescope_gets_points_and_words(run: Run) -> None:
     """One test per checkpoint with its points; what nobody can blame on the learner has no status."""
     told = gradescope(run)

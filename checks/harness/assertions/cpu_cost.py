@@ -20,7 +20,7 @@ FILLED, WARMED_UP, FEW, REQUESTS, REQUEST_ROUNDS = 1000, 5, 50, 150, 5
 
 
 class Control:
-    """The window that costs the same at any size, for certain."""
+    """A window whose `record` costs the same at any size."""
 
     def __init__(self, size: int) -> None:
         self.record: Callable[[float], None] = deque[float](maxlen=size).append
@@ -72,7 +72,7 @@ def middleware_costs(*middlewares: Callable[[App], App]) -> list[float]:
 def cost_of_a_full_window(middleware: Callable[[App], App]) -> float:
     """CPU time of a request once `FILLED` have passed, as a multiple of the first ones'; the best of some rounds.
 
-    The app below does next to nothing, so that it is the middleware that is measured.
+    The app below does next to nothing, so that the middleware is measured and not the app.
     """
 
     async def measure() -> float:
@@ -113,7 +113,7 @@ def _one_route() -> App:
 
 
 def timing_on_base_http_middleware(app: App) -> App:
-    """What most tutorials show: it times, too, but puts a task and a stream between the app and its server."""
+    """The timing middleware of most tutorials. It puts a task and a stream between the app and its server."""
     from starlette.middleware.base import BaseHTTPMiddleware
 
     async def dispatch(request: Any, call_next: Any) -> Any:

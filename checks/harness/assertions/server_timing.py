@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from checks.harness.cell.inprocess import Pending
 from checks.harness.cell.probe import Call, Probe
+from checks.harness.errors import Failure
 from checks.harness.load.trace import MS
 from checks.harness.report.evidence import Show, Timeline, timeline
-
-if TYPE_CHECKING:
-    import httpx
 
 ROUNDING = 0.1
 """ms by which a number with one decimal may be off, and a little more."""
 SHOWN = 4
+
+HEADER_HINT = (
+    "Give the app a `send` of your own. It appends the header to the message `http.response.start`, for every path and "
+    "every status, and passes each message on."
+)
+DECIMALS_HINT = 'Seconds become ms with one decimal like this: `f"app;dur={seconds * 1000:.1f}"`.'
+SECONDS_HINT = "The number is right in seconds. Server-Timing counts in milliseconds: times 1000."
+START_HINT = (
+    "Take the start in the first line of `__call__`, before `await self.app(...)`: here it lies before the request "
+    "came, or was never set."
+)
+CLOCK_HINT = (
+    "`time.perf_counter()` before `await self.app(...)`, and again at the response's start. `time.process_time()` "
+    "counts computing only, not waiting."
+)
+LOCAL_HINT = (
+    "Keep the start in a local variable of `__call__`. An attribute of the middleware is one for all requests: the "
+    "latest request overwrites it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +59,46 @@ def durations(header: str) -> dict[str, float]:
     return {name: float(ms) for name, ms in entries}
 
 
-def server_timing(answer: httpx.Response) -> float:
-    """The ms that an answer's `Server-Timing` says for the whole app."""
-    what = f"the answer {answer.status_code} to {answer.request.method} {answer.request.url.path}"
-    header = answer.headers.get("server-timing")
-    assert header, (
-        f"{what} has no Server-Timing\nwanted: `Server-Timing: app;dur=12.3` on every answer\n"
-        "try: create_app adds the middleware, `app.add_middleware(TimingMiddleware, ...)`, and that gives the app "
-        "a `send` of its own, which appends the header."
+def server_timing(headers: Mapping[str, str], what: str, where: str | None = None) -> float:
+    """The ms of the whole app in the `Server-Timing` of an answer, `what` in words. `where`: the line to change."""
+    header = headers.get("server-timing")
+    assert header, Failure(
+        f"{what} has no Server-Timing",
+        wanted="`Server-Timing: app;dur=12.3` on every answer",
+        hint=HEADER_HINT,
+        where=where,
     )
     decimals = re.search(r"""\bapp\b[^,]*?dur\s*=\s*"?-?\d+\.\d+(?![\de])""", header)
-    assert decimals, f"Server-Timing of {what} is {header!r}\nwanted: app;dur=12.3, in ms with at least one decimal"
+    assert decimals, Failure(
+        f"Server-Timing of {what} is {header!r}",
+        wanted="app;dur=12.3, in ms with at least one decimal",
+        hint=DECIMALS_HINT,
+    )
     return durations(header)["app"]
+
+
+def no_longer_than_the_client(recorded: float, request: Pending, what: str) -> None:
+    """A recorded time in ms is at most what the client waited, whatever was asked."""
+    assert request.finished is not None
+    client = (request.finished - request.sent) * MS
+    assert 0 <= recorded <= client + ROUNDING, Failure(
+        f"Server-Timing of {what} says {recorded:.1f} ms, and its client waited {client:.1f} ms",
+        wanted="0 <= recorded <= client",
+        hint=START_HINT,
+    )
 
 
 def sandwiches(probe: Probe, asked: Iterable[tuple[Sequence[float], Pending]]) -> list[Sandwich]:
     """Each question's request with the model's call for it, in the order in which they reached the model."""
     found = []
     for question, request in asked:
-        recorded = server_timing(request.answer())
+        answer = request.answer()
+        recorded = server_timing(answer.headers, f"the answer {answer.status_code} to {request.asked}")
         model = next((call for call in probe.calls if call.features == tuple(question)), None)
-        assert model is not None, "the model was never asked\nwanted: a prediction route that asks it: see 1.2"
+        assert model is not None, Failure(
+            f"{request.asked} was answered without a call of the model",
+            wanted="a prediction route that calls the model with the features that came in: see 1.2",
+        )
         assert model.left is not None
         assert request.finished is not None
         took, client = (model.left - model.entered) * MS, (request.finished - request.sent) * MS
@@ -83,20 +118,21 @@ def judge(show: Show, how: str, found: Sequence[Sandwich]) -> None:
     show.table(f"model <= Server-Timing <= client? {how}, in ms", columns, rows)
     for one in broken[:1]:
         raise AssertionError(
-            f"{how}: Server-Timing says {one.recorded:.1f} ms of a request that was in the model for {one.took:.1f} ms "
-            f"and whose client waited {one.client:.1f} ms\n"
-            f"wanted: model <= recorded <= client\ntry: {_hint(one, len(found))}"
+            Failure(
+                f"{how}: Server-Timing says {one.recorded:.1f} ms of a request that was in the model for "
+                f"{one.took:.1f} ms and whose client waited {one.client:.1f} ms",
+                wanted="model <= recorded <= client",
+                hint=_hint(one, len(found)),
+            )
         )
 
 
 def _hint(broken: Sandwich, requests: int) -> str:
-    if broken.recorded * MS <= broken.client + ROUNDING and broken.recorded < broken.took / 500:
-        return "That looks like seconds: Server-Timing counts in milliseconds, times 1000."
+    if broken.took - ROUNDING <= broken.recorded * MS <= broken.client + ROUNDING * MS:
+        return SECONDS_HINT
     if broken.recorded > broken.client:
-        return "Take the start when the request comes in: the recorded time began before there was a request."
-    if requests < SHOWN + 1:
-        return "`time.perf_counter()` around `await self.app(...)`; process_time counts computing only, not waiting."
-    return "Keep the start in a local variable: what is kept on the middleware belongs to whoever came last."
+        return START_HINT
+    return CLOCK_HINT if requests < SHOWN + 1 else LOCAL_HINT
 
 
 def staircase(found: Sequence[Sandwich], title: str) -> Timeline:

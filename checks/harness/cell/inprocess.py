@@ -9,6 +9,7 @@ import asyncio
 import json
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -173,7 +174,30 @@ class InProcess:
                 self._started.set()
 
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._state}
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        except (LearnerError, NotImplementedError):
+            raise
+        except Exception as error:
+            if not self._was_given_lifespan(error):
+                raise
+            raise self._at_lifespan(error) from error
+
+    def _was_given_lifespan(self, error: Exception) -> bool:
+        """Whether the learner's deepest function in a traceback holds the scope of the lifespan: it is a middleware."""
+        frames = traceback.walk_tb(error.__traceback__)
+        theirs = [frame for frame, line in frames if self._lines.where(frame.f_code, line)]
+        values = [value for frame in theirs[-1:] for value in frame.f_locals.values()]
+        return any(isinstance(value, dict) and value.get("type") == "lifespan" for value in values)
+
+    def _at_lifespan(self, error: Exception) -> LearnerError:
+        missing = f", which has no `{error.args[0]}`" if isinstance(error, KeyError) and error.args else ""
+        return LearnerError(
+            f"your code raised {describe(error)} while it was given the scope `lifespan`{missing}",
+            self._lines.where_raised(error.__traceback__),
+            wanted="a middleware passes whatever is not HTTP on, before it looks at anything else in the scope",
+            hint='`if scope["type"] != "http":`, in it `await self.app(scope, receive, send)` and `return`.',
+        )
 
     def post(self, path: str, body: object = None, *, content: bytes | None = None) -> Pending:
         """`POST` a JSON body (or `content` as it is)."""

@@ -1,10 +1,12 @@
-"""The wall clock, which an operator, NTP or a laptop's lid may set while a request is under way."""
+"""A wall clock that a checkpoint can set while a request is under way, as NTP, an operator or a laptop's lid does."""
 
 from __future__ import annotations
 
 import datetime
+import sys
 import time
 from collections.abc import Callable
+from types import CodeType
 
 from pydantic_core import core_schema
 
@@ -13,12 +15,26 @@ class WallClock:
     """Stands in for `time.time` and `datetime.now`. `time.monotonic` and `time.perf_counter` never jump."""
 
     def __init__(self) -> None:
+        self.readers: dict[tuple[CodeType, int], None] = {}
+        """Code and line of each caller that has read the clock, in order of the first reading."""
         self._off = 0.0
         self._time, self._time_ns = time.time, time.time_ns
 
     def set_back(self, seconds: float) -> None:
         """From now on the clock shows so much less."""
         self._off -= seconds
+
+    def _seconds(self) -> float:
+        self._read_by(2)
+        return self._time() + self._off
+
+    def _nanoseconds(self) -> int:
+        self._read_by(2)
+        return self._time_ns() + int(self._off * 1e9)
+
+    def _read_by(self, depth: int) -> None:
+        frame = sys._getframe(depth)
+        self.readers[frame.f_code, frame.f_lineno] = None
 
     def install(self, patch: Callable[[object, str, object], None]) -> None:
         """Take the clock's place by `patch(module, name, value)`: also for `from time import time` from now on."""
@@ -27,6 +43,7 @@ class WallClock:
         class SettableDatetime(datetime.datetime):
             @classmethod
             def now(cls, tz: datetime.tzinfo | None = None) -> SettableDatetime:
+                clock._read_by(2)
                 return super().now(tz) + datetime.timedelta(seconds=clock._off)
 
             @classmethod
@@ -35,12 +52,14 @@ class WallClock:
 
             @classmethod
             def utcnow(cls) -> SettableDatetime:
+                clock._read_by(2)
                 return cls.now(datetime.UTC).replace(tzinfo=None)
 
             @classmethod
             def today(cls) -> SettableDatetime:
+                clock._read_by(2)
                 return cls.now()
 
-        patch(time, "time", lambda: self._time() + self._off)
-        patch(time, "time_ns", lambda: self._time_ns() + int(self._off * 1e9))
+        patch(time, "time", self._seconds)
+        patch(time, "time_ns", self._nanoseconds)
         patch(datetime, "datetime", SettableDatetime)

@@ -139,6 +139,8 @@ class Session:
         else:
             outcome, reports = self.runner.run(item, self.line.tick)
         checkpoint.settle(outcome)
+        if self.run:
+            self.run.compare(checkpoint)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)

@@ -81,7 +81,7 @@ class Card:
         if load and cores and load >= BUSY * cores:
             self._print(Text(f"   this machine is busy: load {load:.0f} on {cores} cores", style="yellow"))
         open_ones = [c for c in run.checkpoints if c.verdict not in ("passed", "not_run")]
-        urgent = [c for c in open_ones if c.verdict in ("failed", "lab_error")] or open_ones
+        urgent = [c for c in open_ones if c.verdict in ("failed", "lab_error") and not c.same_as] or open_ones
         if run.all_passed:
             self._celebrate(run)
         for checkpoint in urgent if self._all_details else urgent[:1]:
@@ -106,6 +106,10 @@ class Card:
             "\n".join(checkpoint.seen.splitlines()[-LAB_ERROR_LINES:]),
         )
         self._field("wanted", checkpoint.wanted)
+        same = [c.id for c in run.checkpoints if c.same_as == checkpoint.id]
+        self._field(
+            "also", f"{', '.join(same)} fail{'s' if len(same) == 1 else ''} by the same mistake" if same else ""
+        )
         for evidence in checkpoint.evidence:
             self._draw(evidence)
         self._field("why", checkpoint.why)
@@ -150,7 +154,8 @@ class Card:
 
     def _decided(self, checkpoint: Checkpoint) -> str:
         if checkpoint.verdict in ("failed", "inconclusive", "locked") and checkpoint.seen:
-            return checkpoint.seen.splitlines()[0]
+            same = f"as {checkpoint.same_as}: " if checkpoint.same_as else ""
+            return f"{same}{checkpoint.seen.splitlines()[0]}"
         if checkpoint.verdict == "passed":
             numbers = [e.text for e in checkpoint.evidence if isinstance(e, Number)]
             return numbers[0] if numbers else ""

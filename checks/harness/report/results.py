@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Checkpoint:
     """One checkpoint: what its file says of it, then what `settle` took from its outcome.
 
     `message` is `seen`, `wanted` and `hint` as one text. `hint` mends this very failure; `hints` are the general ones.
+    `same_as` is the id of an earlier checkpoint that failed by the same mistake, at the same line in the same words.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Checkpoint:
     why: str = ""
     hint: str = ""
     hints: list[str] = field(default_factory=list)
+    same_as: str = ""
     evidence: list[Evidence] = field(default_factory=list)
     output: str = ""
 
@@ -111,10 +114,24 @@ class Run:
         """All of them, in the order of their files."""
         return (c for exercise in self.exercises for c in exercise.checkpoints)
 
+    def compare(self, checkpoint: Checkpoint) -> None:
+        """Set `same_as` of a checkpoint that has just failed, if an earlier one failed by the same mistake."""
+        for earlier in self.checkpoints:
+            if earlier is checkpoint or checkpoint.verdict != "failed":
+                return
+            if earlier.verdict == "failed" and earlier.where and _mistake(earlier) == _mistake(checkpoint):
+                checkpoint.same_as = earlier.id
+                return
+
     @property
     def all_passed(self) -> bool:
         """Whether every selected checkpoint was judged, and passed."""
         return all(c.verdict == "passed" for c in self.checkpoints)
+
+
+def _mistake(checkpoint: Checkpoint) -> tuple[str | None, str]:
+    """What is equal for two failures by the same mistake: line and words; numbers in them are random."""
+    return checkpoint.where, re.sub(r"\d+(\.\d+)?", "0", checkpoint.seen)
 
 
 _RUN = TypeAdapter(Run)

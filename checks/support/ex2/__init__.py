@@ -1,0 +1,1 @@
+"""Helpers of exercise 2, a module for each subject."""

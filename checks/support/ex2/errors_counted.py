@@ -1,0 +1,226 @@
+"""2.6: answers of every class, crashes and cancelled requests, and what GET /metrics makes of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from checks.harness.assertions.metrics_page import metrics_of, statuses, total_count
+from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.inprocess import Driven, InProcess
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import Failure
+from checks.harness.workspace import LearnerModules, Workspace
+from checks.support.ex2.middleware import TWICE_HINT, Crash, crashed, where_classes_are_made
+
+CLASS_HINT = 'The class is the status divided by 100: `f"{status // 100}xx"`.'
+EVERY_STATUS_HINT = "Record every answer, whatever its status: 404, 422 and 503 are answers, too."
+CRASH_HINT = "`except Exception:` record a 500, then `raise` without anything behind it."
+RAISE_HINT = "`raise` without anything behind it, at the end of the `except`."
+BROKEN_OFF_HINT = "An exception before the last body message makes it a 500, also when another status was sent already."
+ONCE_HINT = (
+    "Record a request once: remember in a local variable that its last body message has passed, and let an exception "
+    "after that only travel on."
+)
+LOCAL_HINT = (
+    "Keep status, scope and stages in local variables of `__call__`: an attribute of the middleware is one for all."
+)
+MACHINES_HINT = "What is in NOT_COUNTED is not in flight either."
+GAUGE_HINT = (
+    "One up when a request comes, one down when it ends, in a `finally`: `+= 1` and `-= 1`, once for each request."
+)
+CANCEL_HINT = (
+    "A cancelled request raises CancelledError. It is no Exception: it passes `except Exception`, but not `finally`."
+)
+NO_ANSWER_HINT = "CancelledError is no Exception: `except Exception` leaves it out, `except BaseException` does not."
+
+
+def error_routes(gate: Probe, streams: Probe) -> Any:
+    """Routes that answer in every class, crash before, within and after their answer, or are held at a gate."""
+    from fastapi import APIRouter, Response
+    from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
+    from starlette.background import BackgroundTask
+
+    routes = APIRouter()
+
+    @routes.get("/works")
+    async def work() -> str:
+        return "done"
+
+    @routes.get("/typed/{number}")
+    async def type_(number: int) -> int:
+        return number
+
+    @routes.get("/moved")
+    async def move() -> Response:
+        return RedirectResponse("/works")
+
+    @routes.get("/busy")
+    async def refuse() -> Response:
+        return Response(status_code=503)
+
+    @routes.get("/crash")
+    async def crash() -> None:
+        raise Crash
+
+    @routes.get("/crash/within")
+    async def crash_within() -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"the answer has begun"
+            raise Crash
+
+        return StreamingResponse(pieces())
+
+    @routes.get("/crash/after")
+    async def crash_after() -> Response:
+        async def task() -> None:
+            raise Crash
+
+        return PlainTextResponse("answered", background=BackgroundTask(task))
+
+    @routes.get("/held")
+    async def hold() -> float:
+        return await gate.predict([1.0])
+
+    @routes.get("/stream/{status}")
+    async def stream(status: int) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"the answer has begun"
+            await streams.predict([1.0])
+            yield b", and ends"
+
+        return StreamingResponse(pieces(), status_code=status)
+
+    return routes
+
+
+@contextmanager
+def counted_as(
+    app: InProcess, what: str, wanted: dict[str, int], hint: str, where: str | None = None, twice_at: str | None = None
+) -> Iterator[None]:
+    """The requests that are sent in here are counted in these classes, each once, with one latency each.
+
+    `where` is the line to change if they are not, `twice_at` the one if all are counted several times.
+    """
+    before = metrics_of(app)
+    yield
+    after = metrics_of(app)
+    counted = {name: count for name, count in (statuses(after) - statuses(before)).items() if count}
+    latencies = total_count(after) - total_count(before)
+    times = sum(counted.values()) // sum(wanted.values())
+    if twice_at and times > 1 and counted == {name: times * count for name, count in wanted.items()}:
+        hint, where = TWICE_HINT, twice_at
+    shown = dict(sorted(counted.items()))
+    assert counted == wanted, Failure(
+        f"{what} counted as {shown or 'nothing'}", wanted=str(wanted), hint=hint, where=where
+    )
+    assert latencies == sum(wanted.values()), Failure(
+        f"{what} counted with {latencies} latencies", wanted=f"{sum(wanted.values())}: each request took its time"
+    )
+
+
+def answers_of_every_class(app: InProcess, rng: random.Random, lab: LearnerModules, workspace: Workspace) -> int:
+    """Answers from 200 to 503, counted by class. Returns how many."""
+    works, typed, nowhere = (rng.randint(2, 6) for _ in range(3))
+    paths = ["/works"] * works + ["/typed/x"] * typed + ["/nowhere"] * nowhere + ["/moved", "/busy"]
+    what = f"{works} answers 200, one 307, {typed} 422, {nowhere} 404 and one 503 were"
+    wanted = {"2xx": works, "3xx": 1, "4xx": typed + nowhere, "5xx": 1}
+    where = next(filter(None, (where_classes_are_made(lab, workspace, s) for s in (200, 307, 404, 422, 503))), None)
+    twice_at = workspace.where_defined(lab.service.create_app)
+    with counted_as(app, what, wanted, CLASS_HINT if where else EVERY_STATUS_HINT, where, twice_at):
+        for path in rng.sample(paths, len(paths)):
+            app.get(path).answer()
+    return len(paths)
+
+
+def crashes(app: InProcess, rng: random.Random) -> int:
+    """Handlers that raise: their exceptions come out, and each counts as 5xx. Returns how many."""
+    count = rng.randint(2, 5)
+    with counted_as(app, f"{count} crashes were", {"5xx": count}, CRASH_HINT):
+        for _ in range(count):
+            assert crashed(app.get("/crash")), Failure(
+                "a handler raised an exception, and it did not come out of the middleware",
+                wanted="the exception travels on, so that the server can log it and the caller gets a 500",
+                hint=RAISE_HINT,
+            )
+    return count
+
+
+def crash_within_the_answer(app: InProcess) -> None:
+    """An answer that breaks off after its first piece is a 5xx."""
+    with counted_as(app, "an answer 200 that broke off with a crash was", {"5xx": 1}, BROKEN_OFF_HINT):
+        crashed(app.get("/crash/within"))
+
+
+def crash_after_the_answer(app: InProcess) -> None:
+    """A background task that raises after the last byte changes nothing but that its exception travels on."""
+    what = "an answer 200 whose background task raised after the last byte was"
+    with counted_as(app, what, {"2xx": 1}, ONCE_HINT):
+        assert crashed(Driven(app, Exchange("GET", "/crash/after"), app.app)), Failure(
+            "a background task raised an exception, and it did not come out of the middleware",
+            wanted="the exception travels on, so that the server can log it",
+            hint=RAISE_HINT,
+        )
+
+
+def streams_overlap(app: InProcess, streams: Probe) -> bool:
+    """Two streams at the same time, with a status each. Returns whether both were counted at their end."""
+    with counted_as(app, "two streams at the same time, one 200 and one 503, were", {"2xx": 1, "5xx": 1}, LOCAL_HINT):
+        before = total_count(metrics_of(app))
+        calls = [app.drive("GET", path) for path in ("/stream/200", "/stream/503")]
+        app.until(lambda: streams.inside == len(calls))
+        page = metrics_of(app)
+        early, in_flight = total_count(page) - before, page["in_flight"]
+        assert early or in_flight == len(calls), Failure(
+            f"in_flight is {in_flight} while {len(calls)} answers have begun and not ended",
+            wanted=f"{len(calls)}: a request is in flight until its last byte",
+            hint="Take a request out of `in_flight` with its last body message, not at the response's start.",
+        )
+        streams.open()
+        for call in calls:
+            call.answer()
+    return not early
+
+
+def the_gauge_in_between(app: InProcess, gate: Probe) -> None:
+    """in_flight while three requests are held: whatever else ends, and after each that is cancelled or answered."""
+    held = [app.get("/held") for _ in range(3)]
+    app.until(lambda: gate.inside == len(held))
+    _in_flight(app, len(held), f"{len(held)} requests wait inside", GAUGE_HINT)
+    for path in ("/works", "/nowhere", "/crash"):
+        call = app.get(path)
+        crashed(call) if path == "/crash" else call.answer()
+        _in_flight(
+            app, len(held), f"{len(held)} requests wait inside, after another one to {path} has ended", GAUGE_HINT
+        )
+    with counted_as(app, "2 cancelled requests and 1 answered were", {"2xx": 1}, NO_ANSWER_HINT):
+        for number, call in enumerate(held[:2], 1):
+            call.cancel()
+            app.until(lambda number=number, call=call: gate.inside == 3 - number and call.swallowed is not None)
+            assert not call.swallowed, Failure(
+                "a request was cancelled, and the middleware let it end as if nothing had happened",
+                wanted="CancelledError travels on, as every exception does",
+                hint="`except Exception` does not catch CancelledError; where you catch it, end with `raise`.",
+            )
+            in_flight = metrics_of(app)["in_flight"]
+            still = 3 - number
+            assert in_flight == still, Failure(
+                f"in_flight is {in_flight} after {number} of 3 requests {'was' if number == 1 else 'were'} cancelled",
+                wanted=f"{still}",
+                hint=CANCEL_HINT if in_flight > still else GAUGE_HINT,
+            )
+        gate.open()
+        held[2].answer()
+    _in_flight(app, 0, "all requests are over, 2 of 3 cancelled and 1 answered", GAUGE_HINT)
+
+
+def nothing_in_flight(app: InProcess, when: str, hint: str) -> None:
+    """in_flight is 0."""
+    _in_flight(app, 0, when, hint)
+
+
+def _in_flight(app: InProcess, wanted: int, when: str, hint: str) -> None:
+    in_flight = metrics_of(app)["in_flight"]
+    assert in_flight == wanted, Failure(f"in_flight is {in_flight} while {when}", wanted=f"{wanted}", hint=hint)

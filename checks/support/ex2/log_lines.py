@@ -1,0 +1,390 @@
+"""2.9: requests to the learner's service in a real process, and the JSON lines that it wrote of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from checks.harness.apps.logging_app import SECONDS, SPOKEN
+from checks.harness.assertions.answers import json_lines
+from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.inprocess import InProcess
+from checks.harness.errors import Failure, Inconclusive
+from checks.harness.grading.noise import EARLY
+from checks.harness.load.trace import MS
+from checks.harness.machine import FairClock, load_in_words
+from checks.harness.processes.servers import Server
+from checks.harness.workspace import LearnerModules, Workspace
+from checks.support.ex2.middleware import Crash
+from checks.support.ex2.windows import one_second
+
+if TYPE_CHECKING:
+    import httpx
+
+CONCURRENT = 50
+STREAM_SECONDS = 0.3
+LINE_SECONDS = 10.0
+"""How long a line may take to come, on an idle machine."""
+REQUEST_SECONDS = 60.0
+KEYS = {"method": str, "route": str, "status": int, "duration_ms": int | float, "request_id": str}
+
+JSON_HINT = (
+    "`structlog.configure(processors=[..., structlog.processors.JSONRenderer()], "
+    "logger_factory=structlog.WriteLoggerFactory())`, and `log=log_request` for the TimingMiddleware."
+)
+ACCESS_HINT = 'In configure_logging: `logging.getLogger("uvicorn.access").disabled = True`.'
+NUMBER_HINT = "structlog writes keyword arguments as they are: give it a number, not text: `round(seconds * 1000, 3)`."
+OUTERMOST_HINT = (
+    "The middleware added last is the outermost. The one that binds the id stands outside of the one that logs. And "
+    "`structlog.contextvars.merge_contextvars` is the first of the processors."
+)
+BYTES_HINT = 'Header names and values are bytes, names in lower case: `dict(scope["headers"]).get(b"x-request-id")`.'
+OWN_ID_HINT = (
+    "Bind the id with structlog's contextvars, around the app: what is kept elsewhere is one for all requests."
+)
+ONCE_HINT = (
+    "Log a request once, where it is recorded: when its last body message passes, or when it raised before that."
+)
+END_HINT = "Log when the last body message passes, not when the request comes and not at the response's start."
+SECONDS_HINT = "The number is right in seconds: times 1000."
+ECHO_HINT = 'Give the app a `send` that appends `(b"x-request-id", request_id)` to `http.response.start`.'
+STDOUT_HINT = "structlog writes a handler's lines the same way as yours, once `structlog.configure` has run."
+MERGE_HINT = "`structlog.contextvars.merge_contextvars` as first processor puts what is bound into each line."
+FRESH_HINT = "Make the id in `__call__`, once for each request: `secrets.token_hex(16)`."
+MACHINES_HINT = "Log what is recorded, and nothing else: NOT_COUNTED is neither."
+RESET_HINT = (
+    "`tokens = structlog.contextvars.bind_contextvars(request_id=...)`, then in a `finally` "
+    "`structlog.contextvars.reset_contextvars(**tokens)`: it restores that one key, also after a crash."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request that was answered: its route's template, the status, the X-Request-ID it brought, and the answer."""
+
+    path: str
+    route: str
+    status: int
+    request_id: str | None
+    answer: httpx.Response
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What a server wrote and what it has counted, after all requests.
+
+    Attributes:
+        asked: the requests that are to be logged.
+        lines: all JSON lines.
+        of_requests: those with the event `request`.
+        routes: the series of the service's own GET /metrics; empty if that has another form.
+        last_line: the last line of the output, in words.
+    """
+
+    asked: list[Asked]
+    lines: list[dict[str, Any]]
+    of_requests: list[dict[str, Any]]
+    routes: dict[str, Any]
+    last_line: str
+
+    @property
+    def times(self) -> int:
+        """How often the metrics count each request: once. 2.6 judges that."""
+        counts = sum(route["count"] for route in self.routes.values())
+        return max(1, counts // len(self.asked))
+
+
+def ask_server(server: Server, rng: random.Random) -> Logged:
+    """Crashes, unknown paths, a stream and 50 concurrent requests with ids; then all lines that came of them.
+
+    Raises `Inconclusive` where the machine was too busy for an answer in time.
+    """
+    import httpx
+
+    clock = FairClock()
+    try:
+        asked, page = asyncio.run(_send(server.url, rng, clock))
+    except httpx.HTTPError as error:
+        if isinstance(error, httpx.TimeoutException) and clock.busy:
+            raise Inconclusive(
+                f"this machine is too busy for an answer in {REQUEST_SECONDS:g} s: {load_in_words()}"
+            ) from None
+        raise AssertionError(
+            Failure(f"a request got no answer ({type(error).__name__}){last_line(server)}", wanted="an answer to each")
+        ) from None
+    lines = _lines(server, len(asked))
+    routes = page.get("routes") if isinstance(page, dict) else None
+    counted = isinstance(routes, dict) and all(isinstance(r, dict) and "count" in r for r in routes.values())
+    of_requests = [line for line in lines if line.get("event") == "request"]
+    return Logged(asked, lines, of_requests, routes if counted and routes else {}, last_line(server))
+
+
+async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[Asked], Any]:
+    import httpx
+
+    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS, trust_env=False) as client:
+
+        async def ask(path: str, route: str, status: int, *, given: bool = True) -> Asked:
+            request_id = f"{rng.randrange(16**8):08x}" if given else None
+            headers = {"x-request-id": request_id} if request_id else {}
+            if "crash" in path or "background" in path:
+                headers["connection"] = "close"
+            answer = await client.get(path, headers=headers)
+            clock.seconds()
+            return Asked(path, route, status, request_id, answer)
+
+        background = await ask("/talk/background", "/talk/background", 200)
+        asked = [background, await ask("/talk/crash", "/talk/crash", 500, given=False)]
+        for path in ("/health", "/metrics"):
+            await client.get(path)
+        asked += [await ask("/nowhere", "unmatched", 404, given=False) for _ in range(2)]
+        started = time.perf_counter()
+        await client.get("/health")
+        hold = max(STREAM_SECONDS, 5 * (time.perf_counter() - started))
+        asked.append(await ask(f"/talk/stream/{hold * MS:.0f}", "/talk/stream/{ms}", 200))
+        threaded = [ask(f"/talk/threaded/{n}", "/talk/threaded/{number}", 200) for n in range(0, CONCURRENT, 5)]
+        awaited = [ask(f"/talk/{n}", "/talk/{number}", 200) for n in range(CONCURRENT) if n % 5]
+        asked += await asyncio.gather(*threaded, *awaited)
+        page = await client.get("/metrics")
+        with suppress(ValueError):
+            return asked, page.json()
+        return asked, None
+
+
+def _lines(server: Server, requests: int) -> list[dict[str, Any]]:
+    """The JSON lines of a server, when those of so many requests are there or no more come."""
+    clock = FairClock()
+    while True:
+        lines = json_lines(server.output())
+        if sum(line.get("event") == "request" for line in lines) >= requests or clock.seconds() > LINE_SECONDS:
+            return lines
+        time.sleep(0.02)
+
+
+def last_line(server: Server) -> str:
+    """The last line that a server printed, in words that follow a sentence."""
+    lines = [line.strip() for line in server.output().splitlines() if line.strip()]
+    return f"; the last line of the output is {lines[-1][:100]!r}" if lines else "; there was no output"
+
+
+def has_json_lines(logged: Logged, server: Server) -> None:
+    """There are lines with the event `request`, and no access log of uvicorn's beside them."""
+    assert logged.of_requests, Failure(
+        f"no JSON line with the event `request` on stdout{logged.last_line}",
+        wanted="one line for each request",
+        hint=JSON_HINT,
+    )
+    twice = re.search(r'"GET /talk/\S+ HTTP/1.1" \d+', server.output())
+    assert not twice, Failure(
+        f"uvicorn's own line stands beside the JSON line: {twice and twice[0]}",
+        wanted="each request logged once",
+        hint=ACCESS_HINT,
+    )
+
+
+def has_all_keys(logged: Logged) -> None:
+    """Each line of a request has its keys, and none is about what only machines ask for."""
+    for line in logged.of_requests:
+        missing = [key for key, kind in KEYS.items() if key not in line]
+        hint = OUTERMOST_HINT if missing == ["request_id"] else ""
+        assert not missing, Failure(
+            f"a line has no {', '.join(missing)}: {json.dumps(line)}", wanted=f"{', '.join(KEYS)} in each", hint=hint
+        )
+        wrong = [key for key, kind in KEYS.items() if not isinstance(line[key], kind)]
+        assert not wrong, Failure(
+            f"a line has no {wrong and wrong[0]} of the right type: {json.dumps(line)}",
+            wanted="status and duration_ms as numbers, the rest as text",
+            hint=NUMBER_HINT if {*wrong} <= {"status", "duration_ms"} else "",
+        )
+        assert line["route"] not in ("/health", "/metrics"), Failure(
+            f"{line['route']} was logged", wanted="no line for what only machines ask for", hint=MACHINES_HINT
+        )
+
+
+def line_of(asked: Asked, logged: Logged) -> dict[str, Any]:
+    """The one line with the X-Request-ID that a request brought. Metrics that count twice may log twice: see 2.6."""
+    mine = [line for line in logged.of_requests if line["request_id"] == asked.request_id]
+    times = logged.times if asked.path != "/talk/background" else 1
+    which = f"GET {asked.path}"
+    if asked.path == "/talk/background":
+        which += ", whose background task raised after the last byte"
+    hint, like = OWN_ID_HINT if asked.route == "/talk/{number}" else ONCE_HINT, ""
+    if not mine:
+        others = [line["request_id"] for line in logged.of_requests if line["route"] == asked.route]
+        like = f"; a line of the same route has {others[-1]!r}" if others else "; its route has no line at all"
+        hint = BYTES_HINT if others else ONCE_HINT
+    assert len(mine) in (1, times), Failure(
+        f"{len(mine)} lines carry the X-Request-ID {asked.request_id!r} of {which}{like}",
+        wanted="exactly one",
+        hint=hint,
+    )
+    return mine[0]
+
+
+def line_is_true(line: dict[str, Any], asked: Asked, logged: Logged) -> None:
+    """Method, route and status of a line are its request's. What a route is called, 2.8 judges: as in /metrics."""
+    right = ("GET", asked.route, asked.status)
+    named = {name.partition(" ")[2] for name in logged.routes}
+    route = asked.route if asked.route in named or line["route"] not in named else line["route"]
+    told = (line["method"], line["route"], line["status"])
+    assert told == ("GET", route, asked.status), Failure(
+        f"GET {asked.path} was logged as {told}", wanted=str(right), hint=""
+    )
+
+
+def answer_echoes_the_id(asked: Asked) -> None:
+    """The X-Request-ID comes back in the answer's headers."""
+    echoed = asked.answer.headers.get("x-request-id")
+    assert echoed == asked.request_id, Failure(
+        f"X-Request-ID {asked.request_id} came back as {echoed!r}",
+        wanted="the same, in the answer's headers",
+        hint=ECHO_HINT,
+    )
+
+
+def duration_is_long_enough(line: dict[str, Any], asked: Asked, logged: Logged, lab: LearnerModules) -> None:
+    """duration_ms is at least what the handler took, unless the metrics have less: the clock itself, 2.4 judges."""
+    if asked.route == "/talk/{number}":
+        least = (SECONDS - EARLY) * MS
+    elif asked.route == "/talk/stream/{ms}":
+        least = float(asked.answer.text)
+    else:
+        return
+    own = logged.routes.get(f"GET {asked.route}", {}).get("max_ms")
+    recorded = own / one_second(lab) * MS if isinstance(own, int | float) else least
+    took = line["duration_ms"]
+    seconds = least <= took * MS <= asked.answer.elapsed.total_seconds() * MS * 2
+    assert took >= min(least, recorded / 2) - 0.1, Failure(
+        f"a request of at least {least:.0f} ms, GET {asked.path}, was logged with {took} as duration_ms",
+        wanted="the time until its last byte, in ms",
+        hint=SECONDS_HINT if seconds else END_HINT,
+    )
+
+
+def handler_has_the_id(asked: Asked, logged: Logged) -> None:
+    """The line that a handler writes itself carries the id of its request."""
+    if SPOKEN not in {line.get("event") for line in logged.lines}:
+        raise AssertionError(
+            Failure(
+                f"a handler's own line is not among the JSON lines{logged.last_line}",
+                wanted="on stdout, too",
+                hint=STDOUT_HINT,
+            )
+        )
+    number = int(asked.path.rpartition("/")[2])
+    spoken = [line for line in logged.lines if line.get("event") == SPOKEN and line.get("number") == number]
+    carried = spoken[0].get("request_id") if spoken else None
+    assert carried == asked.request_id, Failure(
+        f"a handler's own line carries the id {carried!r}",
+        wanted=f"{asked.request_id!r}, its request's",
+        hint=MERGE_HINT,
+    )
+
+
+def none_is_missing(logged: Logged) -> None:
+    """Requests without an id have one line each, with a fresh id. A class that no metrics count, 2.6 judges."""
+    fresh = [asked for asked in logged.asked if asked.request_id is None]
+    given = {asked.request_id for asked in logged.asked}
+    rest = [line for line in logged.of_requests if line["request_id"] not in given]
+    classes = {name for route in logged.routes.values() for name, count in route.get("status", {}).items() if count}
+    wanted = Counter((asked.route, asked.status) for asked in fresh)
+    named = {name.partition(" ")[2] for name in logged.routes}
+    told = Counter((_template(line["route"], named), line["status"]) for line in rest)
+    for (route, status), count in wanted.items():
+        seen = told.pop((route, status), 0)
+        what = "the crash in GET /talk/crash" if status == 500 else "GET /nowhere, which no route takes,"
+        right = (count, count * logged.times) if not classes or f"{status // 100}xx" in classes else (seen,)
+        like = f"; instead there is {dict(told)}" if told else ""
+        assert seen in right, Failure(
+            f"{what} was asked {'once' if count == 1 else f'{count} times'} and has {seen} lines with {route}, "
+            f"{status}{like}",
+            wanted=f"{count}: one line for each request",
+            hint=ONCE_HINT,
+        )
+    assert not told, Failure(
+        f"lines that belong to no request: {dict(told)}", wanted="one line for each request", hint=ONCE_HINT
+    )
+    ids = {line["request_id"] for line in rest}
+    assert len(ids) * logged.times >= len(rest), Failure(
+        f"{len(rest)} requests without an id got {sorted(ids)}", wanted="a fresh one for each", hint=FRESH_HINT
+    )
+    missing = [asked.path for asked in fresh if asked.status == 404 and "x-request-id" not in asked.answer.headers]
+    assert not missing, Failure(
+        f"{missing and missing[0]} was answered without X-Request-ID",
+        wanted="a fresh one where none was sent",
+        hint=ECHO_HINT,
+    )
+
+
+def _template(route: str, named: set[str]) -> str:
+    """A logged route by the name it ought to have, if the metrics name it differently: 2.8 judges that."""
+    if route == "/nowhere" and "/nowhere" in named:
+        return "unmatched"
+    return "/talk/crash" if route == "unmatched" and "/talk/crash" not in named and named else route
+
+
+def context_routes() -> Any:
+    """A route that answers and one that crashes."""
+    from fastapi import APIRouter
+
+    routes = APIRouter()
+
+    @routes.get("/context/works")
+    async def work() -> str:
+        return "done"
+
+    @routes.get("/context/crash")
+    async def crash() -> None:
+        raise Crash
+
+    return routes
+
+
+def context_is_left_as_it_was(app: InProcess, where: str | None) -> None:
+    """After an answer and after a crash, only what was bound before the request is bound to the context."""
+    import structlog
+
+    async def in_one_task() -> list[tuple[str, dict[str, Any]]]:
+        structlog.contextvars.bind_contextvars(caller="of the checkpoint")
+        left = []
+        for path in ("/context/works", "/context/crash"):
+            with suppress(Crash, ExceptionGroup):
+                await Exchange("GET", path).run(app.app)
+            left.append((path, {**structlog.contextvars.get_contextvars()}))
+        return left
+
+    future = app.submit(in_one_task())
+    app.until(future.done)
+    for path, bound in future.result(0):
+        after = "a crash" if path.endswith("crash") else "an answer"
+        assert "request_id" not in bound, Failure(
+            f"after {after} the request_id {bound.get('request_id')!r} is still bound to the context",
+            wanted="the middleware unbinds what it has bound, also after a crash",
+            hint=RESET_HINT,
+            where=where,
+        )
+        assert bound == {"caller": "of the checkpoint"}, Failure(
+            f"after {after} {bound or 'nothing'} is bound to the context, where `caller` was bound before the request",
+            wanted="the middleware unbinds its own key, and no other",
+            hint=RESET_HINT,
+            where=where,
+        )
+
+
+def where_ids_are_bound(lab: LearnerModules, workspace: Workspace) -> str | None:
+    """The line of `RequestIdMiddleware.__call__`, if there is one of that name."""
+    kind = getattr(lab.logs, "RequestIdMiddleware", None)
+    return workspace.where_defined(vars(kind).get("__call__", kind) if isinstance(kind, type) else kind)
+
+
+def with_ids(asked: Sequence[Asked]) -> list[Asked]:
+    """The requests that brought an id."""
+    return [one for one in asked if one.request_id is not None]

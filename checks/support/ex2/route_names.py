@@ -1,0 +1,123 @@
+"""2.8: many requests to few routes, and the names under which GET /metrics has counted them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from checks.harness.assertions.metrics_page import metrics_of
+from checks.harness.cell.inprocess import InProcess
+from checks.harness.errors import Failure
+from checks.harness.workspace import LearnerModules, Workspace
+from checks.support.ex2.middleware import line_that_passes_on, lines_that_record
+
+TEMPLATE, UNMATCHED = "GET /v1/users/{user_id}/items/{item_id}", "GET unmatched"
+LOOKALIKES = ("/healthy", "/v1/health", "/metrics/daily")
+"""Paths of users that begin or end like those in NOT_COUNTED."""
+
+TEMPLATE_HINT = (
+    "`route_template(scope)` of lab.routes gives the template, and one name for all paths that no route takes."
+)
+PREFIX_HINT = (
+    "`route_template(scope)` of lab.routes keeps the prefixes of the routers; `scope['route'].path` has lost them."
+)
+LATE_HINT = "Call `route_template(scope)` when the app below has answered: before that, the request is not routed yet."
+COPY_HINT = (
+    "Pass on the very `scope` that came in. The router writes the route into the scope that it gets: a copy, such as "
+    "`dict(scope)`, takes it away from the middleware."
+)
+NOT_COUNTED_HINT = '`scope["path"] in NOT_COUNTED` first: such a request is timed, and neither counted nor logged.'
+EXACT_HINT = '`scope["path"] in NOT_COUNTED` compares whole paths: `startswith` and `in` on text find others, too.'
+STATUS_HINT = "A 404 can come from a handler, too: only the route decides on the name, not the status."
+
+
+def item_routes() -> Any:
+    """A route with two parameters behind two prefixes, and routes whose paths look like those of NOT_COUNTED."""
+    from fastapi import APIRouter, HTTPException
+
+    inner, outer, routes = APIRouter(prefix="/users"), APIRouter(prefix="/v1"), APIRouter()
+
+    @inner.get("/{user_id}/items/{item_id}")
+    async def item(user_id: int, item_id: int) -> str:
+        if item_id == 0:
+            raise HTTPException(404, "the route is there, the item is not")
+        return f"{user_id} {item_id}"
+
+    async def lookalike() -> str:
+        return "for users"
+
+    outer.include_router(inner)
+    routes.include_router(outer)
+    for path in LOOKALIKES:
+        routes.add_api_route(path, lookalike)
+    return routes
+
+
+def ask_all(app: InProcess, rng: random.Random) -> dict[str, int]:
+    """500 items, 20 paths without a route, the lookalikes, and NOT_COUNTED. Returns the counts that are right."""
+    users = [f"/v1/users/{rng.randrange(10**6)}/items/{rng.randrange(1, 10**6)}" for _ in range(498)]
+    users += ["/v1/users/1/items/0"] * 2  # a 404 of the handler's own still belongs to its route
+    strangers = [f"/{rng.randrange(10**9)}.php" for _ in range(20)]
+    for call in [app.drive("GET", path) for path in [*users, *strangers, *LOOKALIKES, "/health", "/metrics"]]:
+        call.answer()
+    return {TEMPLATE: len(users), UNMATCHED: len(strangers)} | {f"GET {path}": 1 for path in LOOKALIKES}
+
+
+@contextmanager
+def recorded_line(lab: LearnerModules, workspace: Workspace) -> Iterator[list[str | None]]:
+    """Collects the learner's lines that record a request: there the route's name comes from."""
+    with lines_that_record(lab, workspace) as lines:
+        yield lines
+
+
+def are_named_by_template(
+    app: InProcess, wanted: dict[str, int], lab: LearnerModules, workspace: Workspace, where: str | None
+) -> int:
+    """Each series has its route's name and its requests. Returns how many series there are.
+
+    How often a request counts, and whether a 404 does, 2.6 judges.
+    """
+    counted = {name: route["count"] for name, route in metrics_of(app)["routes"].items()}
+    machines = [name for name in counted if name.endswith((" /health", " /metrics"))]
+    assert not machines, Failure(
+        f"GET /metrics counts {', '.join(machines)}",
+        wanted="nothing that only machines ask for",
+        hint=NOT_COUNTED_HINT,
+    )
+    users, strangers = wanted[TEMPLATE], wanted[UNMATCHED]
+    assert len(counted) <= len(wanted), Failure(
+        f"{users} requests to one route and {strangers} to none made {len(counted)} series, such as "
+        f"{', '.join(map(repr, list(counted)[:2]))}",
+        wanted=f"one series for each route, as {TEMPLATE!r}, and {UNMATCHED!r}",
+        hint=TEMPLATE_HINT,
+        where=where,
+    )
+    times = max(1, counted.get("GET /healthy", 1))
+    right = {name: times * count for name, count in wanted.items()}
+    if UNMATCHED not in counted and counted.get(TEMPLATE) == times * (users - 2):  # no 404 is counted: see 2.6
+        right = {name: count for name, count in right.items() if name != UNMATCHED} | {TEMPLATE: times * (users - 2)}
+    if counted != right:
+        hint, where = _why(counted, right, where, lab, workspace)
+        raise AssertionError(Failure(f"GET /metrics counts {counted}", wanted=str(wanted), hint=hint, where=where))
+    return len(counted)
+
+
+def _why(
+    counted: dict[str, int], right: dict[str, int], where: str | None, lab: LearnerModules, workspace: Workspace
+) -> tuple[str, str | None]:
+    """The hint for wrong names or counts, and the line to change."""
+    if [*counted] == [UNMATCHED]:
+        line, same_scope = line_that_passes_on(lab, workspace, "/x")
+        if not same_scope:
+            return COPY_HINT, line
+        return LATE_HINT, where
+    left_out = [path for path in LOOKALIKES if f"GET {path}" not in counted]
+    if left_out and {*counted} <= {*right}:
+        return EXACT_HINT, workspace.where_defined(lab.timing.TimingMiddleware.__call__)
+    if {*counted} == {*right}:
+        return STATUS_HINT, where
+    if any(name.endswith("/items/{item_id}") for name in counted):
+        return PREFIX_HINT, where
+    return TEMPLATE_HINT, where

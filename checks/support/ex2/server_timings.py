@@ -1,0 +1,112 @@
+"""2.4: the requests whose Server-Timing is held against the model's time and the client's."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from checks.harness.assertions.server_timing import (
+    ROUNDING,
+    Sandwich,
+    no_longer_than_the_client,
+    sandwiches,
+    server_timing,
+)
+from checks.harness.cell.inprocess import InProcess, Pending
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import Failure
+from checks.harness.workspace import LearnerModules, Workspace
+from checks.support.ex2.middleware import HELD, line_that_passes_on
+
+METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
+APPEND_HINT = "Append to the message's headers, do not replace them: `[*message['headers'], (b'server-timing', ...)]`."
+AROUND_HINT = "Measure around the whole app, in the middleware: at the handler's first line the wait is over."
+
+Question = tuple[float, ...]
+
+
+def ask(app: InProcess, path: str, rng: random.Random) -> tuple[Question, Pending]:
+    """Random features, unlike any others, and the request that sends them."""
+    question = tuple(rng.uniform(-100, 100) for _ in range(rng.randint(2, 8)))
+    return question, app.post(path, {"features": question})
+
+
+def every_answer_has_one(app: InProcess, lab: LearnerModules, workspace: Workspace) -> None:
+    """Whatever the path, method and status: there is a Server-Timing, and the client waited at least as long."""
+    refused = app.post("/predict", content=b"no JSON")
+    headers = refused.answer().headers
+    what = f"the answer {refused.answer().status_code} to POST /predict without JSON"
+    no_longer_than_the_client(server_timing(headers, what), refused, what)
+    for method, path in [("GET", "/health"), *((method, "/nowhere") for method in METHODS)]:
+        call = app.drive(method, path)
+        exchange = call.answer()
+        what = f"the answer {exchange.status} to {method} {path}"
+        where = None if "server-timing" in exchange.headers else line_that_passes_on(lab, workspace, path)[0]
+        no_longer_than_the_client(server_timing(exchange.headers, what, where), call, what)
+
+
+def headers_are_kept(app: InProcess, rng: random.Random) -> None:
+    """The app's own headers are still on the answer."""
+    answer = ask(app, "/predict", rng)[1].answer()
+    lost = [name for name in ("content-type", "content-length") if name not in answer.headers]
+    assert not lost, Failure(
+        f"the answer to /predict has lost its {' and '.join(lost)}",
+        wanted="the app's own headers, and one more",
+        hint=APPEND_HINT,
+    )
+
+
+def one_after_the_other(app: InProcess, probe: Probe, rng: random.Random) -> list[Sandwich]:
+    """Four requests, each sent when the one before is answered."""
+    found = []
+    for _ in range(4):
+        question, call = ask(app, "/predict", rng)
+        found += sandwiches(probe, [(question, call)])
+    return found
+
+
+def fifty_together(service: Callable[..., InProcess], rng: random.Random) -> list[Sandwich]:
+    """Fifty requests that are in the model together, and leave it in random order."""
+    probe = Probe()
+    app = service(model=probe)
+    app.get("/health").answer()
+    calls = [ask(app, "/predict", rng) for _ in range(50)]
+    app.until(lambda: probe.inside == len(calls))
+    for held in rng.sample(probe.calls, len(probe.calls)):
+        call = next(call for question, call in calls if question == held.features)
+        probe.release(held)
+        app.until(lambda call=call: call.done)
+    probe.open()
+    return sandwiches(probe, calls)
+
+
+def sixty_for_forty_threads(
+    service: Callable[..., InProcess], rng: random.Random
+) -> tuple[list[Sandwich], list[Sandwich], float]:
+    """Sixty requests to /predict/threaded: all of them, those that waited for a thread, and when the wait was seen."""
+    probe = Probe()
+    app = service(model=probe)
+    calls = [ask(app, "/predict/threaded", rng) for _ in range(60)]
+    app.until(lambda: probe.inside == len(calls))  # all that can come are inside, the others wait for a thread
+    settled, first = time.perf_counter(), list(probe.calls)
+    time.sleep(HELD)  # this is the model's work
+    for held in first:
+        probe.release(held)
+    app.until(lambda: probe.inside == len(calls) - len(first))
+    time.sleep(HELD)
+    probe.open()
+    rows = sandwiches(probe, calls)
+    return rows, [row for row in rows if row.model.entered > settled], settled
+
+
+def waiting_is_recorded(row: Sandwich, settled: float) -> None:
+    """The Server-Timing of a request that waited for a thread has both the wait and the model's time in it."""
+    assert row.model.left is not None
+    least = (row.model.left - settled) * 1000
+    assert row.recorded >= least - ROUNDING, Failure(
+        f"a request that waited {(row.model.entered - settled) * 1000:.0f} ms for a thread and then "
+        f"{row.took:.0f} ms in the model has {row.recorded:.0f} ms in Server-Timing",
+        wanted=f"at least {least:.0f} ms, the waiting included",
+        hint=AROUND_HINT,
+    )

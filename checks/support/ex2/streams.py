@@ -1,0 +1,117 @@
+"""2.7: a stream that is held between its first and its last piece, and scopes that are no HTTP requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from checks.harness.assertions.server_timing import ROUNDING
+from checks.harness.cell.inprocess import InProcess
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import Failure
+from checks.harness.load.trace import MS
+from checks.harness.workspace import LearnerModules
+from checks.support.ex2.middleware import HELD
+
+PIECES_HINT = "Pass each message on as it comes: `await send(message)`, and keep none back."
+END_HINT = (
+    'The answer is over with the message "http.response.body" whose `more_body` is false or missing. With '
+    "BaseHTTPMiddleware `call_next` returns when the answer begins."
+)
+SEND_HINT = "Take the time in `send`, when the last body message passes: the app returns later than that."
+SCOPE_HINT = '`if scope["type"] != "http": await self.app(scope, receive, send)`, then `return`: before anything else.'
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """One stream, in seconds: how long it was held after its first piece, and how long its client waited for all."""
+
+    held: float
+    client: float
+
+
+def stream_route(gate: Probe, after: Probe) -> Any:
+    """`GET /stream` sends "first", is held at the gate, and sends "last"; a background task is held after that."""
+    from fastapi import APIRouter
+    from fastapi.responses import StreamingResponse
+    from starlette.background import BackgroundTask
+
+    routes = APIRouter()
+
+    @routes.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def tokens() -> AsyncIterator[bytes]:
+            yield b"first"
+            await gate.predict([1.0])
+            yield b"last"
+
+        return StreamingResponse(tokens(), background=BackgroundTask(after.predict, [1.0]))
+
+    return routes
+
+
+def streamed(app: InProcess, gate: Probe, after: Probe) -> Streamed:
+    """One stream and its background task. Its pieces leave one by one; the hold is a multiple of the first's time."""
+    call = app.drive("GET", "/stream")
+    app.until(lambda: gate.inside and call.exchange.chunks)
+    left = b"".join(body for _, body in call.exchange.chunks)
+    assert left == b"first", Failure(
+        f"{left.decode() or 'nothing'!r} has left the app while the handler works on its second piece",
+        wanted="'first': each piece goes on at once",
+        hint=PIECES_HINT,
+    )
+    first_piece = call.exchange.chunks[0][0] - call.sent
+    time.sleep(max(HELD, 5 * first_piece))  # this is the handler's work
+    gate.open()
+    call.answer()
+    left = b"".join(body for _, body in call.exchange.chunks)
+    assert left == b"firstlast", Failure(
+        f"a stream of 'first' and 'last' left the app as {left!r}", wanted="both, in order", hint=PIECES_HINT
+    )
+    app.until(lambda: after.inside)
+    time.sleep(HELD)  # this is work in the background: the caller has gone on
+    after.open()
+    app.until(lambda: after.inside == 0)
+    inside = gate.calls[0]
+    assert inside.left is not None
+    assert call.finished is not None
+    return Streamed(inside.left - inside.entered, call.finished - call.sent)
+
+
+def is_timed_to_its_end(recorded: float, stream: Streamed, *, waiting_counts: bool) -> None:
+    """What is recorded, in seconds, ends with the last byte, and not with the background task.
+
+    `waiting_counts` is whether waiting is recorded at all: where it is not, 2.4 says so.
+    """
+    assert recorded >= stream.held - ROUNDING / MS or not waiting_counts, Failure(
+        f"a stream whose last byte left {stream.held * MS:.0f} ms after its first was recorded as "
+        f"{recorded * MS:.1f} ms",
+        wanted="the time until its last byte",
+        hint=END_HINT,
+    )
+    assert recorded <= stream.client + ROUNDING / MS, Failure(
+        f"a stream whose caller had all of it after {stream.client * MS:.1f} ms was recorded as {recorded * MS:.1f} ms",
+        wanted="the time until its last byte, without the background task that ran after it",
+        hint=SEND_HINT,
+    )
+
+
+def other_scopes_pass(lab: LearnerModules) -> None:
+    """A lifespan and a WebSocket reach the app below with the very scope, receive and send that came."""
+    passed: list[tuple[Any, ...]] = []
+
+    async def below(*arguments: Any) -> None:
+        passed.append(arguments)
+
+    middleware = lab.timing.TimingMiddleware(below)
+    for kind in ("lifespan", "websocket"):
+        scope, receive, send = {"type": kind, "path": "/", "headers": []}, object(), object()
+        asyncio.run(middleware(scope, receive, send))
+        assert passed[-1:] == [(scope, receive, send)], Failure(
+            f"a {kind} scope did not reach the app below as it came",
+            wanted="whatever is not HTTP passes untouched",
+            hint=SCOPE_HINT,
+        )

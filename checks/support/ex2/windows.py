@@ -1,0 +1,267 @@
+"""What summaries of latency windows have to say."""
+
+from __future__ import annotations
+
+import math
+import random
+import tracemalloc
+from collections.abc import Sequence
+from typing import Any
+
+from checks.harness.assertions.answers import is_number
+from checks.harness.assertions.metrics_page import FIGURES, figures_in
+from checks.harness.errors import Failure
+from checks.harness.load.percentiles import other_percentiles
+from checks.harness.load.percentiles import percentile as nearest_rank
+from checks.harness.report.evidence import Show
+from checks.harness.workspace import LearnerModules, Workspace
+
+NONE_HINT = "While there is no sample, return `count` 0 and None for all other figures, before any arithmetic."
+UNIT_HINT = "Latencies come in as seconds, and `_ms` says what goes out: times 1000, once, at the very end."
+RING_HINT = "A ring: write sample number n at place n % size. `collections.deque(maxlen=size)` does just that."
+SAMPLES_HINT = "`summary` takes every figure but `count` from the samples that the window holds at that moment."
+COUNT_HINT = "Count in `record`, in a number of its own: the samples that are held are fewer."
+CHEAP_HINT = (
+    "`record` runs in every request: it writes one sample and counts. Sort in `summary`. `list.pop(0)` moves all other "
+    "samples."
+)
+POOL_HINT = "Pool the samples that the windows still hold, and take the summary of all of them."
+
+
+def one_second(lab: LearnerModules) -> float:
+    """What the learner's own summary makes of one second: 1000, if it is right. 2.2 judges that, others only use it."""
+    window = lab.timing.LatencyWindow(10)
+    window.record(1.0)
+    one = window.summary().get("max_ms")
+    return float(one) if is_number(one) and one > 0 else 1000.0
+
+
+def forgets(lab: LearnerModules) -> bool:
+    """Whether the learner's own window of 3 forgets the fourth last sample. 2.3 judges that, others only use it."""
+    for _ in range(20):
+        window = lab.timing.LatencyWindow(3)
+        for seconds in (9.0, 0.1, 0.1, 0.1):
+            window.record(seconds)
+        if window.summary()["max_ms"] > one_second(lab):
+            return False
+    return True
+
+
+def is_empty_summary(found: Any) -> None:
+    """A summary without samples: count 0, and None for the rest."""
+    wanted = {"count": 0, **dict.fromkeys(FIGURES)}
+    assert isinstance(found, dict), Failure(
+        f"the summary of an empty window is {found!r}", wanted=str(wanted), hint=NONE_HINT
+    )
+    for name, value in wanted.items():
+        got = found.get(name, "missing")
+        assert got == value, Failure(
+            f"in the summary of an empty window {name} is {got}",
+            wanted=f"{value}; all but the count None",
+            hint=NONE_HINT,
+        )
+
+
+def expected_summary(samples: Sequence[float]) -> dict[str, float]:
+    """The summary of these seconds, in ms."""
+    mean = math.fsum(samples) / len(samples) * 1000
+    wanted = {"count": len(samples), "min_ms": min(samples) * 1000, "avg_ms": mean, "max_ms": max(samples) * 1000}
+    return wanted | {f"p{q}_ms": nearest_rank(samples, q) * 1000 for q in (50, 95, 99)}
+
+
+def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerModules) -> None:
+    """A figure is the expected one to 0.01, or what the learner's own `percentile` gives: 2.1 judges that."""
+    expected, q = expected_summary(samples)[name], int(name[1:3]) if name[0] == "p" else None
+    own = lab.timing.percentile([*samples], q) if q else None
+    right = [expected] + ([own * 1000] if is_number(own) else [])
+    if min(abs(value - one) for one in right) <= 0.01:
+        return
+    what, hint = _explained(value, expected, q, samples)
+    raise AssertionError(
+        Failure(
+            f"{name} of {len(samples)} samples is {value:.7g}{what and f', {what}'}",
+            wanted=f"{expected:.7g}, to 0.01",
+            hint=hint,
+        )
+    )
+
+
+def _explained(value: float, expected: float, q: int | None, samples: Sequence[float]) -> tuple[str, str]:
+    """What a wrong figure is instead, and the hint for that; both empty where nothing known explains it."""
+    units = {"right in seconds": 0.001, "in microseconds": 1000.0}
+    for what, factor in units.items():
+        if math.isclose(value, expected * factor, rel_tol=1e-3):
+            return what, UNIT_HINT
+    hint = f"`percentile(samples, {q})` gives it." if q else ""
+    known = expected_summary(samples)
+    others = {"the mean": known["avg_ms"], "the maximum": known["max_ms"], "the minimum": known["min_ms"]}
+    if q:
+        others |= {
+            name: seconds * 1000 for name, seconds in other_percentiles(samples, q).items() if name != "the mean"
+        }
+        if q == 50:
+            ordered, middle = sorted(samples), len(samples) // 2
+            both = (ordered[middle - 1] + ordered[middle]) / 2 * 1000
+            others = {"the mean of the two samples in the middle (statistics.median)": both, **others}
+    return next((name for name, other in others.items() if abs(value - other) < 0.005), ""), hint
+
+
+def stays_as_large_as_it_is(window: Any, size: int, rng: random.Random) -> None:
+    """A full window takes no more memory, however many samples go through."""
+    tracemalloc.start()
+    for _ in range(size):
+        window.record(rng.random())
+    full, _ = tracemalloc.get_traced_memory()
+    for _ in range(20 * size):
+        window.record(rng.random())
+    grown = tracemalloc.get_traced_memory()[0] - full
+    tracemalloc.stop()
+    assert grown < 8 * size + 4096, Failure(
+        f"a window of {size} grew by {grown} bytes while {20 * size} more samples went through",
+        wanted="nothing more, once it is full",
+        hint=RING_HINT,
+    )
+
+
+def holds_the_last_samples(window: Any, size: int, lab: LearnerModules, rng: random.Random) -> int:
+    """A full window's summary is about its last `size` samples and no other. Returns how many it recorded."""
+    recorded = 0
+    for spike, name in ((90.0, "max_ms"), (0.00001, "min_ms")):
+        older = [rng.uniform(0.1, 0.2) for _ in range(size)]
+        usual = [rng.uniform(0.1, 0.2) for _ in range(size)]
+        for seconds in [*older, spike, *usual[:-1]]:
+            window.record(seconds)
+        before = figures_in(window.summary(), "a summary")
+        window.record(usual[-1])
+        after = figures_in(window.summary(), "a summary")
+        recorded += 2 * size + 1
+        alone = _summary_of(usual, lab)
+        kept = abs(before[name] - alone[name]) > abs(alone[name]) / 2  # in whatever unit: 2.2 judges that
+        assert kept, Failure(
+            f"the sample of {spike:g} s is forgotten when {size - 1} others have come, in a window of {size}",
+            wanted=f"the last {size} samples, and that one is still among them",
+            hint=RING_HINT,
+        )
+        wrong = [figure for figure in FIGURES if not _same(after[figure], alone[figure])]
+        if wrong:
+            raise AssertionError(_older_than_the_window(after, alone, wrong, [*older, spike, *usual], size, lab))
+    return recorded
+
+
+def _summary_of(samples: Sequence[float], lab: LearnerModules) -> dict[str, float]:
+    """What the learner's own summary says of a window with room for just these samples."""
+    window = lab.timing.LatencyWindow(len(samples))
+    for seconds in samples:
+        window.record(seconds)
+    return figures_in(window.summary(), "a summary")
+
+
+def _same(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _older_than_the_window(
+    after: dict[str, float],
+    alone: dict[str, float],
+    wrong: Sequence[str],
+    stream: Sequence[float],
+    size: int,
+    lab: LearnerModules,
+) -> Failure:
+    """The failure for figures that are not about the last `size` samples of `stream`; it names one that is too old."""
+    second = one_second(lab)
+    for name in wrong:
+        for place, seconds in enumerate(stream[: len(stream) - size]):
+            if math.isclose(after[name], seconds * second, rel_tol=1e-4):
+                seen = (
+                    f"{name} is {after[name]:.6g}: that is the sample of {seconds:.6g} s, which is "
+                    f"{len(stream) - place} samples old, in a window of {size}"
+                )
+                return Failure(
+                    seen, wanted=f"{alone[name]:.6g}, and nothing older than the last {size} samples", hint=SAMPLES_HINT
+                )
+    name = wrong[0]
+    return Failure(
+        f"{name} is {after[name]:.6g} in a window of {size}, whose last {size} samples make {alone[name]:.6g}",
+        wanted=f"all figures but the count are about the last {size} samples, and about no older one",
+        hint=SAMPLES_HINT,
+    )
+
+
+def three_windows(lab: LearnerModules, rng: random.Random) -> tuple[list[Any], list[float]]:
+    """Windows of three workers, from few and quick to many and slow, none of them full; and all their samples."""
+    windows, samples = [], []
+    for worker, count in enumerate((rng.randint(5, 15), 150, 50)):
+        window = lab.timing.LatencyWindow(200)
+        latencies = [rng.lognormvariate(-3 + worker, 0.5) for _ in range(count)]
+        for seconds in latencies:
+            window.record(seconds)
+        windows.append(window)
+        samples += latencies
+    return windows, samples
+
+
+def is_summary_of_all(
+    got: dict[str, float], each: Sequence[dict[str, float]], samples: Sequence[float], lab: Any
+) -> None:
+    """A merged summary is what the learner's own window says that has all samples."""
+    wanted = _summary_of(samples, lab)
+    for name in ("p99_ms", "p95_ms", "p50_ms", "avg_ms", "min_ms", "max_ms", "count"):
+        if math.isclose(got[name], wanted[name], rel_tol=1e-6, abs_tol=0.01):
+            continue
+        counts = [one["count"] for one in each]
+        weighted = sum(one[name] * count for one, count in zip(each, counts, strict=True)) / sum(counts)
+        values = [one[name] for one in each]
+        ideas = {
+            "their average": sum(values) / 3,
+            "their average, weighted by count": weighted,
+            "the largest": max(values),
+        }
+        idea = next((f", {what}" for what, value in ideas.items() if math.isclose(got[name], value, rel_tol=1e-6)), "")
+        right = "their sum" if name == "count" else "as if one window had the samples of all three"
+        raise AssertionError(
+            Failure(
+                f"{name} of three windows (each has {', '.join(f'{value:.0f}' for value in values)}) is "
+                f"{got[name]:.6g}{idea}",
+                wanted=f"{wanted[name]:.6g}, {right}",
+                hint="Add the counts of the windows." if name == "count" else POOL_HINT,
+            )
+        )
+
+
+def counts_forgotten_samples(lab: LearnerModules) -> None:
+    """The count of a merged summary is that of all samples over all time, also of those that a window has forgotten."""
+    windows = [lab.timing.LatencyWindow(5) for _ in range(2)]
+    for number, window in enumerate(windows, 1):
+        for _ in range(8 * number):
+            window.record(0.1)
+    own = sum(window.summary()["count"] for window in windows)  # 2.3 judges that
+    got = figures_in(lab.timing.merged_summary(windows), "merged_summary of two full windows")["count"]
+    assert got == own, Failure(
+        f"count is {got} for two windows of 5 that have counted 8 and 16 samples",
+        wanted=f"{own}, their sum: `count` is over all time",
+        hint="Add the counts of the windows: the samples that they still hold are fewer.",
+    )
+
+
+def ignores_empty_windows(windows: Sequence[Any], got: dict[str, float], lab: LearnerModules) -> None:
+    """A window without samples changes nothing, and alone gives what its own summary says. 2.2 judges that summary."""
+    nothing = lab.timing.LatencyWindow(5)
+    try:
+        own = nothing.summary()
+    except Exception:
+        return
+    same, none = lab.timing.merged_summary([nothing, *windows]), lab.timing.merged_summary([nothing])
+    assert same == got, Failure(f"with an empty window beside the three it is {same}", wanted="the same as without it")
+    assert none == own, Failure(f"merged_summary of one empty window is {none}", wanted=str(own))
+
+
+def table_of_figures(show: Show, got: dict[str, float], wanted: dict[str, float]) -> None:
+    """Shows a summary beside the right one."""
+    rows = [(name, f"{got[name]:.7g}", f"{wanted[name]:.7g}") for name in wanted]
+    show.table("seconds in, ms out", ("figure", "yours", "wanted"), rows)
+
+
+def where_recorded(lab: LearnerModules, workspace: Workspace) -> str | None:
+    """The line of `LatencyWindow.record`."""
+    return workspace.where_defined(lab.timing.LatencyWindow.record)
