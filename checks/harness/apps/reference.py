@@ -37,7 +37,7 @@ def create_app() -> FastAPI:
 
 
 def create_bare() -> App:
-    """A service without a framework: `LAB_INFERENCE_SECONDS` are awaited at `/predict`, blocking at `/predict/blocking`.
+    """A service without a framework: `LAB_INFERENCE_SECONDS` are awaited at `/predict`, block at `/predict/blocking`.
 
     `/burn` computes. Every path answers any method with `{"status": "ok", "pid": ...}`.
     """
