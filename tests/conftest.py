@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ AT_A_TIME = 4
 Judge = Callable[..., runs.Judged]
 
 os.environ.pop("PYTEST_XDIST_WORKER", None)  # where it is set, pytest-benchmark measures nothing
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes read the same files, and pytest rewrites some
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture

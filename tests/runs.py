@@ -6,10 +6,12 @@ Imports are two thirds of a short run, and there are more than a hundred of them
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -31,7 +33,7 @@ NOWHERE = "unix:///nowhere"
 """Where no Docker engine answers: a verdict must not hang on whether this machine has one, and builds take long."""
 
 WARM: Any = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-WARM.set_forkserver_preload(["checks.harness.grading.preload", "psutil", "pydantic_settings", "pytest", "rich.console"])
+WARM.set_forkserver_preload(["tests.warm"])
 
 
 @dataclass(frozen=True)
@@ -55,28 +57,38 @@ class Judged:
 
 def judge(folder: Path, workspace: Path | None, *arguments: str, engine: bool = False) -> Judged:
     """`pytest --workspace DIR ARGUMENTS`; `folder` is for what it leaves. With `engine` it may use this machine's."""
-    results, output = folder / "results.json", folder / "output"
-    every = ["-p", "no:cacheprovider", "-Wignore:Module already imported", f"--results={results}"]
-    chosen = [f"--workspace={workspace}"] if workspace else []
-    host = os.environ.get("DOCKER_HOST", "") if engine else NOWHERE
-    process = WARM.Process(target=_pytest, args=([*every, *chosen, *arguments], output, host))
+    results = folder / "results.json"
+    options = ["-p", "no:cacheprovider", f"--results={results}", *([f"--workspace={workspace}"] if workspace else [])]
+    host, limit = (os.environ.get("DOCKER_HOST", ""), LIVE_SECONDS) if engine else (NOWHERE, SECONDS)
+    code, card = run_pytest(ROOT, [*options, *arguments], folder / "output", host, limit)
+    assert results.exists(), card
+    return Judged(code, card, json.loads(results.read_text()))
+
+
+def run_pytest(
+    folder: Path, arguments: Sequence[str], output: Path, docker_host: str = NOWHERE, limit: float = SECONDS
+) -> tuple[int, str]:
+    """Run pytest in that folder: its exit code, and what it printed, which goes to the file `output`."""
+    output.touch()
+    # Plugins that are imported already cannot be rewritten.
+    options = ["-Wignore:Module already imported", *arguments]
+    process = WARM.Process(target=_pytest, args=(folder, options, output, docker_host))
     process.start()
-    limit, clock = LIVE_SECONDS if engine else SECONDS, FairClock()
+    clock = FairClock()
     while not wait([process.sentinel], TURN):
         if clock.seconds() > limit:
             process.kill()
-            pytest.fail(f"not judged {in_time(limit)}\n{output.read_text()}")
+            pytest.fail(f"pytest did not end {in_time(limit)}\n{output.read_text(errors='replace')}")
     process.join()
-    code: int | None = process.exitcode
-    assert results.exists(), output.read_text()
-    return Judged(code or 0, output.read_text(errors="replace"), json.loads(results.read_text()))
+    return process.exitcode or 0, output.read_text(errors="replace")
 
 
-def _pytest(arguments: list[str], output: Path, docker_host: str) -> None:
+def _pytest(folder: Path, arguments: list[str], output: Path, docker_host: str) -> None:
     """Run pytest in this process, which is there for nothing else."""
     with output.open("w") as written:
         os.dup2(written.fileno(), 1)
         os.dup2(written.fileno(), 2)
-    os.chdir(ROOT)
+    os.chdir(folder)
     os.environ["DOCKER_HOST"] = docker_host  # the server that forked this process may have been started by any test
+    gc.freeze()  # pytest collects garbage at its end, and all that was imported before is none
     sys.exit(pytest.main(arguments))

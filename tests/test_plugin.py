@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.source_lines import GIVEN
-from tests.waiting import finished
+from tests.runs import run_pytest
 
 pytest_plugins = ["pytester"]
 
@@ -111,10 +109,8 @@ def lab(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Lab:
     (pytester.path / "checks" / "test_ex9.py").write_text(VERDICTS)
 
     def run(*arguments: str) -> pytest.RunResult:
-        started = time.monotonic()
-        done = finished([sys.executable, "-m", "pytest", *arguments], cwd=pytester.path)
-        seconds = time.monotonic() - started
-        return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), seconds)
+        code, printed = run_pytest(pytester.path, arguments, pytester.path / "output")
+        return pytest.RunResult(code, printed.splitlines(), [], 0)
 
     return run
 
@@ -273,7 +269,7 @@ def test_a_workspace_without_anything_to_judge_is_refused(lab: Lab, pytester: py
     ran = lab("--workspace=nowhere")
 
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    ran.stderr.fnmatch_lines(["*nowhere is no workspace*"])
+    ran.stdout.fnmatch_lines(["*nowhere is no workspace*"])
 
 
 def test_a_run_that_never_begins_leaves_no_results_of_another(lab: Lab, pytester: pytest.Pytester) -> None:

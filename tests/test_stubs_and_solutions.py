@@ -118,6 +118,7 @@ def test_the_examples_in_docstrings_hold(path: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.cost(20)
 def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, judge: Judge) -> None:
     """Who has finished exercise 1 has all its points, and nothing of exercise 2 is called wrong."""
@@ -136,6 +137,7 @@ def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, judge: 
     assert {"not_started", "locked"} >= set(second.verdicts.values()), second.card
 
 
+@pytest.mark.exhaustive
 @pytest.mark.cost(30)
 def test_exercises_1_and_2_stand_while_exercise_4_is_untouched(solution: Path, judge: Judge) -> None:
     """Who has finished exercises 1 and 2 has all their points, and nothing of exercise 4 is called wrong."""
