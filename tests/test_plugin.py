@@ -188,6 +188,33 @@ def test_a_number_selects_one_checkpoint(lab: Lab, pytester: pytest.Pytester) ->
     assert ran.ret == pytest.ExitCode.OK
 
 
+@pytest.mark.parametrize(
+    ("expression", "selected"),
+    [
+        ("9.1 or 9.7", ["9.1", "9.7"]),
+        ("not 9.1", ["9.2", "9.3", "9.4", "9.5", "9.6", "9.7", "9.10"]),
+        ("9.10", ["9.10"]),
+        ("(9.1 or 9.10) and not passes", ["9.10"]),
+        ("9.2 or digits", ["9.2", "9.10"]),
+    ],
+)
+def test_numbers_in_an_expression_are_exactly_these_checkpoints(
+    lab: Lab, pytester: pytest.Pytester, expression: str, selected: list[str]
+) -> None:
+    """Whatever stands around them; other words mean parts of names, as in pytest."""
+    lab("-k", expression, "--isolation=none")
+
+    assert selected == list(verdicts(pytester.path))
+
+
+def test_a_number_that_no_checkpoint_has_is_an_error(lab: Lab) -> None:
+    """A typing error must not select nothing, or everything."""
+    ran = lab("-k", "not 9.77")
+
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    ran.stderr.fnmatch_lines(["*there is no checkpoint 9.77 among 9.1, 9.2*"])
+
+
 def test_what_is_needed_is_asked_for_only_when_it_was_selected(lab: Lab, pytester: pytest.Pytester) -> None:
     """A locked checkpoint can be run alone."""
     lab("-k", "9.4")

@@ -79,14 +79,13 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
         app = lab.service.create_app(lab.settings.Settings(**LIFTED | settings))
         if not isinstance(app, FastAPI):
             defined = workspace.where_defined(lab.service.create_app)
-            hint = (
-                "" if app is None else "\ntry: `app.add_middleware(...)` puts a middleware around it; return the app."
-            )
-            raise LearnerError(f"create_app() returned {app!r}\nwanted: a FastAPI app{hint}", defined)
+            hint = "`return app` at its end." if app is None else "`app.add_middleware(...)` wraps it; return the app."
+            raise LearnerError(f"create_app() returned {app!r}", defined, wanted="a FastAPI app", hint=hint)
         running = InProcess(app, workspace)
         if routes is not None:
             app.include_router(routes)
         if model is not None:
+            _say_whose_model_runs(workspace)
 
             async def give() -> Any:  # a plain function would take a thread of the pool that is measured
                 return model
@@ -102,6 +101,13 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
     for running in started:
         show.at(workspace.where_defined(running.endpoint))
         running.stop()
+
+
+def _say_whose_model_runs(workspace: Workspace) -> None:
+    """Explain, among what the learner's code printed, why nothing of their model's own output is there."""
+    path = workspace.tree / "lab" / "model.py"
+    if path.is_file() and re.search(r"\b(print|breakpoint)\(", path.read_text(errors="replace")):
+        sys.stdout.write("(here a model of the lab's stands in for lab/model.py: what that one prints does not show)\n")
 
 
 @pytest.fixture

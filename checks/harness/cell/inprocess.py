@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.stacks import stacks
 from checks.harness.cell.standstill import TIMER_HORIZON, Standstill, Watch, WatchedLoop
 from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered
+from checks.harness.machine import FairClock
 from checks.harness.plain_words import describe, hint_for
 from checks.harness.source_lines import SourceLines
 
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 START_SECONDS = 20.0
+"""Seconds that an idle machine would need at most for the lifespan's start or its end."""
+START_TURN = 0.1
+"""Seconds between two looks at that clock."""
 ANSWER_SECONDS = 30.0
+POOL_MOST = 1000
+"""Threads of a pool that `pool_taken` takes at most."""
 
 
 class Pending:
@@ -127,18 +133,25 @@ class InProcess:
         """The learner's function that the request looked at last was routed to."""
         return self.looked_at.endpoint if self.looked_at else None
 
+    @property
+    def where_routed(self) -> str | None:
+        """The `def` line of that function."""
+        return self._lines.where_defined(self.endpoint)
+
     def start(self) -> None:
         """Run the app's lifespan up to where it serves. It may take long, and block, as loading a model does."""
         import httpx
 
         self._thread.start()
+        clock = FairClock()
         transport = httpx.ASGITransport(app=self._serve)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost", trust_env=False)
         what = "the start of the app (its lifespan)"
         self._life = self.submit(self._theirs(what, self._live()))
         self._life.add_done_callback(lambda _: self._started.set())
-        if not self._started.wait(START_SECONDS):
-            raise NoAnswer(what, Standstill("late").words, self.where_waiting())
+        while not self._started.wait(START_TURN):
+            if clock.seconds() > START_SECONDS:
+                raise NoAnswer(what, Standstill("late").words, self.where_waiting())
         if self._life.done():
             self._life.result()
         self._slept_before = len(SLEEPS.stacks)
@@ -148,14 +161,20 @@ class InProcess:
         if self._thread.is_alive() and not self._stuck:  # else its process is about to end anyway
             self._loop.call_soon_threadsafe(self._stopping.set)
             try:
-                self._life.result(START_SECONDS)
-            except TimeoutError:
-                raise NoAnswer("the end of the app", Standstill("late").words, self.where_waiting()) from None
+                self._wait_for_the_end()
             finally:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join(1)
                 if not self._thread.is_alive():
                     self._loop.close()
+
+    def _wait_for_the_end(self) -> None:
+        clock = FairClock()
+        while not self._life.done():
+            wait([self._life], START_TURN)
+            if clock.seconds() > START_SECONDS:
+                raise NoAnswer("the end of the app (its lifespan)", Standstill("late").words, self.where_waiting())
+        self._life.result()
 
     async def _live(self) -> None:
         """The server's side of ASGI's lifespan protocol, in one task from start to end."""
@@ -295,6 +314,30 @@ class InProcess:
 
         future = self.submit(count())
         return int(future.result()) if self.until(future.done) is None else 0
+
+    @contextmanager
+    def pool_taken(self) -> Iterator[None]:
+        """While this block runs, every thread of FastAPI's pool is taken. The loop must not be blocked."""
+        import anyio.to_thread
+
+        borrowers = [object() for _ in range(POOL_MOST)]
+
+        async def take() -> int:
+            limiter = anyio.to_thread.current_default_thread_limiter()
+            taken = int(min(limiter.available_tokens, len(borrowers)))
+            for borrower in borrowers[:taken]:
+                limiter.acquire_on_behalf_of_nowait(borrower)
+            return taken
+
+        async def give_back(taken: int) -> None:
+            for borrower in borrowers[:taken]:
+                anyio.to_thread.current_default_thread_limiter().release_on_behalf_of(borrower)
+
+        taken = self.submit(take()).result(ANSWER_SECONDS)
+        try:
+            yield
+        finally:
+            self.submit(give_back(taken))
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the app's loop."""

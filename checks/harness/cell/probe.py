@@ -38,21 +38,32 @@ class Call:
 
 
 class Probe:
-    """A model whose calls wait inside until the gate is open, and then stay for `seconds`.
+    """A model whose calls wait inside until the gate is open; without a gate they stay for `seconds`.
 
     `answer` makes the prediction of the features; without it that is their mean.
+
+    Attributes:
+        calls: the calls so far, those that have left among them.
+        asked: how often it was called, calls with something else than numbers among them.
+        inside: how many calls are in the model now; `peak` is the most that there were.
     """
 
     def __init__(
         self, *, held: bool = True, seconds: float = SECONDS, answer: Callable[[Sequence[float]], float] = fmean
     ) -> None:
         self.calls: list[Call] = []
+        self.asked = 0
         self.peak = 0
         self.inside = 0
         self._held = held
         self._seconds = seconds
         self._answer = answer
         self._lock = threading.Lock()
+
+    @property
+    def questions_inside(self) -> int:
+        """How many different questions are in the model now: a service may ask one of them twice."""
+        return len({call.features for call in list(self.calls) if call.left is None})
 
     async def predict(self, features: Sequence[float]) -> float:
         """What an endpoint awaits."""
@@ -103,6 +114,8 @@ class Probe:
 
     def _enter(self, features: Sequence[float], *, blocking: bool) -> Call:
         caller = sys._getframe(2)
+        with self._lock:
+            self.asked += 1
         given = features if isinstance(features, Sequence) and not isinstance(features, str | bytes) else None
         if given is None or not all(isinstance(value, int | float) for value in given):
             raise LearnerError(

@@ -104,7 +104,7 @@ class Watch:
         deadline = time.monotonic() + seconds
         ping, quiet, still = self._ping(horizon), 0, 0
         seen, position, burnt, busy = progress(), self._position(), self._cpu_seconds(), _others_cpu_seconds()
-        rounds, slept = 0, len(SLEEPS.stacks)
+        rounds, slept, sleeper = 0, len(SLEEPS.stacks), SLEEPS.sleeper
         while not done():
             rounds += 1
             ident = self.thread.ident or 0
@@ -127,8 +127,10 @@ class Watch:
                 ping = self._ping(horizon)
             else:
                 here, slept_before, slept = self._position(), slept, len(SLEEPS.stacks)
-                # Asleep in one long sleep, or in many short ones.
-                still, quiet = (still + 1 if here == position or slept > slept_before else 0), 0
+                sleeper_before, sleeper = sleeper, SLEEPS.sleeper
+                # In one long sleep, or in many short ones of one task: those of many tasks come to an end.
+                polling = slept > slept_before and sleeper is sleeper_before
+                still, quiet = (still + 1 if here == position or polling else 0), 0
                 position = here
                 if still >= STILL_ROUNDS:
                     return None if done() else Standstill("blocked")

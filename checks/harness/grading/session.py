@@ -14,11 +14,14 @@ import warnings
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import KeywordMatcher
+from _pytest.mark.expression import Expression
 from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 
@@ -77,19 +80,21 @@ class Session:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """`-k 2.1` means that checkpoint alone, not 2.10 as well."""
+        """Take the numbers of checkpoints in `-k` for exactly these: `-k 2.1` does not mean 2.10 as well."""
         for order, item in enumerate(items):
             checkpoints.adopt(item)
             item.stash[ORDER] = order
-        if re.fullmatch(r"\d+\.\d+", config.option.keyword or ""):
-            wanted = config.option.keyword
-            config.option.keyword = ""
-            others = [item for item in items if CHECKPOINT not in item.stash or item.stash[CHECKPOINT].id != wanted]
-            if len(others) == len(items):
-                known = ", ".join(item.stash[CHECKPOINT].id for item in items if CHECKPOINT in item.stash)
-                raise pytest.UsageError(f"there is no checkpoint {wanted} among {known}")
-            config.hook.pytest_deselected(items=others)
-            items[:] = [item for item in items if item not in others]
+        numbers = set(re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", config.option.keyword or ""))
+        if not numbers:
+            return
+        known = [item.stash[CHECKPOINT].id for item in items if CHECKPOINT in item.stash]
+        if missing := sorted(numbers - set(known)):
+            raise pytest.UsageError(f"there is no checkpoint {', '.join(missing)} among {', '.join(known)}")
+        wanted = Expression.compile(config.option.keyword)
+        others = [item for item in items if not wanted.evaluate(partial(_matches, item))]
+        config.option.keyword = ""  # pytest itself would look for a part of a name
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """From the start all selected checkpoints stand in the results, as not run."""
@@ -220,6 +225,13 @@ class Session:
         if not self.config.option.isolated:
             self.clean_up(self.shared, os.getpid())
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _matches(item: pytest.Item, name: str, /) -> bool:
+    """Whether a name in `-k` means this item: a checkpoint's number its own, anything else as pytest has it."""
+    if re.fullmatch(r"\d+\.\d+", name):
+        return CHECKPOINT in item.stash and item.stash[CHECKPOINT].id == name
+    return KeywordMatcher.from_item(item)(name)
 
 
 def _machine() -> dict[str, Any]:

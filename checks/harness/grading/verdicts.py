@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from types import ModuleType
 from _pytest.outcomes import Failed
 
 from checks.harness.errors import Failure, Inconclusive, LearnerError, NotChecked, StubError
-from checks.harness.plain_words import describe, hint_for
+from checks.harness.plain_words import describe, hint_for, most_like
 from checks.harness.report.results import Outcome
 from checks.harness.source_lines import SourceLines
 
@@ -45,7 +46,7 @@ def outcome_of(error: BaseException, lines: SourceLines) -> Outcome:
                 return _failed(Failure.parse(str(cause).partition("\nassert ")[0]))
     if where := lines.where_raised(error.__traceback__):
         return _failed(Failure(f"your code raised {describe(error)}", hint=hint_for(error)), where)
-    if mismatch := _mismatch(error):
+    if mismatch := _mismatch(error, lines):
         return _failed(mismatch, explains_itself=True)
     return Outcome("lab_error", Failure("".join(traceback.format_exception(error)).strip()))
 
@@ -65,16 +66,44 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield from _causes(error.__cause__)
 
 
-def _mismatch(error: BaseException) -> Failure | None:
+def _mismatch(error: BaseException, lines: SourceLines) -> Failure | None:
     """A name that the learner's code should have, or a signature that it should keep to."""
     if isinstance(error, AttributeError):
-        owner = error.obj
-        module = owner.__name__ if isinstance(owner, ModuleType) else str(getattr(owner, "__module__", ""))
-        if module.startswith("lab."):
-            kind = owner if isinstance(owner, type) else type(owner)
-            inside = "" if isinstance(owner, ModuleType) else f" in {kind.__name__}"
-            path = module.replace(".", "/") + ".py"
-            return Failure(f"{path} has no `{error.name}`{inside}", wanted="the name as the stub had it")
-    if isinstance(error, TypeError) and re.match(r"[\w.<>]+\(\) (got|missing|takes)", str(error)):
-        return Failure(f"calling your code does not work: {error}", wanted="the parameters as the stub had them")
+        return _missing_name(error, lines)
+    if isinstance(error, TypeError) and (called := re.match(r"([\w.<>]+)\(\) (got|missing|takes)", str(error))):
+        return Failure(
+            f"calling your code does not work: {error}",
+            wanted="the parameters as the stub had them",
+            hint=f"{hint_for(error)} The checks call it as the stub has it.".strip(),
+            where=_where_defined(called[1], lines),
+        )
     return None
+
+
+def _missing_name(error: AttributeError, lines: SourceLines) -> Failure | None:
+    owner, name = error.obj, error.name or ""
+    module = owner.__name__ if isinstance(owner, ModuleType) else str(getattr(owner, "__module__", ""))
+    if not module.startswith("lab."):
+        return None
+    holder = owner if isinstance(owner, ModuleType | type) else type(owner)
+    inside = "" if isinstance(owner, ModuleType) else f" in {holder.__name__}"
+    defined = [key for key, value in vars(holder).items() if getattr(value, "__module__", None) == module]
+    renamed = most_like(name, defined)
+    return Failure(
+        f"{module.replace('.', '/')}.py has no `{name}`{inside}",
+        wanted="the name as the stub had it",
+        hint=f"There is `{renamed}`: renamed? The checks use `{name}`." if renamed else "",
+        where=lines.where_defined(getattr(holder, renamed) if renamed else holder),
+    )
+
+
+def _where_defined(qualified: str, lines: SourceLines) -> str | None:
+    """The `def` line of `create_app` or `SimulatedModel.predict`, if only one of the learner's modules has that."""
+    found = []
+    for module in [module for name, module in sys.modules.items() if name.startswith("lab.")]:
+        thing: object = module
+        for part in qualified.split("."):
+            thing = getattr(thing, part, None)
+        if thing is not None and getattr(thing, "__module__", None) == module.__name__:
+            found.append(lines.where_defined(thing))
+    return found[0] if len(found) == 1 else None

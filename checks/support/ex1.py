@@ -1,0 +1,369 @@
+"""What the checkpoints of exercise 1 share: how the service and the model are asked, and what must come back."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import httpx
+
+from checks.harness.assertions.answers import close, content, is_number, short, unrouted
+from checks.harness.cell.inprocess import InProcess, Pending
+from checks.harness.cell.probe import Call, Probe
+from checks.harness.errors import Failure, LearnerError, Needs, NoAnswer
+from checks.harness.fixtures import Service
+from checks.harness.processes.http_client import FEATURES
+from checks.harness.report.evidence import Timeline, timeline
+from checks.harness.source_lines import SourceLines
+
+STRICT = 'By default pydantic turns "2" and true into numbers: `Annotated[float, Field(strict=True)]` does not.'
+FINITE = "`Field(strict=True, allow_inf_nan=False)` refuses what is no finite number."
+NUMBERS = "`features` is a list of floats: `list[Annotated[float, Field(strict=True, allow_inf_nan=False)]]`."
+LISTED = "The body is a pydantic model (`body: PredictRequest`), and its field `features` has no default."
+BAD_BODIES = {
+    '{"features": ["1"]}': STRICT,
+    '{"features": [true]}': STRICT,
+    '{"features": [null]}': NUMBERS,
+    '{"features": [[1]]}': NUMBERS,
+    '{"features": [NaN]}': FINITE,
+    '{"features": [Infinity]}': FINITE,
+    '{"features": [-Infinity]}': FINITE,
+    '{"features": []}': "`Annotated[list[...], Field(min_length=1)]` refuses an empty list.",
+    '{"features": "1"}': LISTED,
+    '{"features": null}': LISTED,
+    '{"features": {}}': LISTED,
+    "{}": LISTED,
+    "[1]": LISTED,
+    "no JSON": LISTED,
+}
+"""Bodies that are to be refused, and what refuses each."""
+
+NEVER_CALLED, DEPENDS = "the model was never called", "the route calls the model that Depends(get_model) gives it"
+HANDLER = (
+    "Two lines: `answer = await model.predict(body.features)` and `return PredictResponse(prediction=answer)`. The "
+    "parameter `model: Model` brings the model, so that this checkpoint can put one of its own in its place."
+)
+
+
+def features(rng: Random) -> list[float]:
+    """Random features, unlike any others."""
+    return [rng.uniform(-100, 100) for _ in range(rng.randint(2, 8))]
+
+
+def ask(app: InProcess, path: str, rng: Random, number: int) -> dict[tuple[float, ...], Pending]:
+    """Send so many requests at once: the features of each, with its request."""
+    questions = [features(rng) for _ in range(number)]
+    return {tuple(question): app.post(path, {"features": question}) for question in questions}
+
+
+# -- what must come back --------------------------------------------------------------------------------------------
+
+
+def prediction(answer: httpx.Response, where: str | None = None, *, any_name: bool = False) -> float:
+    """The number in `{"prediction": ...}`; with `any_name` the only number in the object, whatever its name."""
+    path, status, text = answer.url.path, answer.status_code, answer.text[:60]
+    hint = {
+        404: "`app.include_router(router)` in `create_app` adds the routes of the module.",
+        405: f'`@router.post("{path}")`.',
+        422: "The field is called `features`, and integers are numbers, too. A dependency is no part of the body.",
+    }
+    assert status == 200, Failure(
+        f"{path} gave {status}{unrouted(answer) or f': {text}'}", wanted="200", hint=hint.get(status, ""), where=where
+    )
+    fields = content(answer)
+    number: Any = fields.get("prediction")
+    if number is None and any_name and len(fields) == 1:
+        number = next(iter(fields.values()))
+    assert is_number(number), Failure(
+        f"{path} answered {text}",
+        wanted="{'prediction': a number}",
+        hint="`return PredictResponse(prediction=answer)`, whose field has this name.",
+        where=where,
+    )
+    return float(number)
+
+
+def the_models_own(
+    app: InProcess,
+    request: Pending,
+    question: Sequence[float],
+    calls: Sequence[Call],
+    lines: SourceLines,
+    earlier: Sequence[Call] = (),
+) -> None:
+    """The answer to `request` is what the model answered to `question`, in the one call that it got.
+
+    `earlier` are calls of requests before it.
+    """
+    answer = request.answer()
+    where = app.where_routed
+    _routes_at_all(app, answer)
+    other_name = (
+        request.scope.get("path") != "/predict" and "prediction" not in answer.text and _is_named_so(app, answer)
+    )
+    got = prediction(answer, where, any_name=other_name)
+    if any(call.features == tuple(question) for call in earlier) and not calls:
+        raise LearnerError(
+            "the model was not called for a question that had been asked before",
+            where,
+            wanted="a call for each request",
+            hint="No cache: an answer that was kept hides what a model call costs.",
+        )
+    if not calls:
+        raise LearnerError(NEVER_CALLED, where, wanted=DEPENDS, hint=HANDLER)
+    at = lines.where(*calls[-1].caller) or where
+    assert len(calls) == 1, Failure(
+        f"the model was called {len(calls)} times for one request",
+        wanted="exactly once",
+        hint="Call it once, and keep its answer in a variable: each call costs the model's whole time.",
+        where=at,
+    )
+    assert calls[0].features == tuple(question), Failure(
+        f"the model was given {short(calls[0].features)}",
+        wanted=f"what was sent: {short(question)}",
+        hint="Hand `body.features` on as it is: the same numbers in the same order.",
+        where=at,
+    )
+    assert close(got, calls[0].answer or 0.0), Failure(
+        f"the model answered {calls[0].answer!r}, the caller got {got!r}",
+        wanted="the model's own answer",
+        hint="Return the model's number as it is: not rounded, not converted, not kept from before.",
+        where=where,
+    )
+
+
+def _routes_at_all(app: InProcess, answer: httpx.Response) -> None:
+    """Leave it to 1.1 if the app has no routes."""
+    if answer.status_code == 404 and app.get("/health").answer().status_code == 404:
+        raise Needs("1.1", "the app has no /health either")
+
+
+def _is_named_so(app: InProcess, answer: httpx.Response) -> bool:
+    """Whether /predict names its number like this answer: 1.2 reports that."""
+    looked_at = app.looked_at
+    with suppress(Exception):
+        return content(app.post("/predict", content=FEATURES).answer()).keys() == content(answer).keys()
+    app.looked_at = looked_at
+    return False
+
+
+def refuse(app: InProcess, body: str, probe: Probe, type_line: str | None) -> None:
+    """A bad body gets a 422, and the model is not called."""
+    before, wanted = probe.asked, "422: features are a list of one or more finite JSON numbers"
+    own = "`app.add_exception_handler(RequestValidationError, invalid_request)` in `create_app`"
+    try:
+        answer = app.post("/predict", content=body.encode()).answer()
+    except (NoAnswer, NotImplementedError):
+        raise
+    except Exception as error:
+        if probe.asked > before:
+            raise LearnerError(f"{body} reached the model", type_line, wanted=wanted, hint=BAD_BODIES[body]) from None
+        if "not JSON compliant" in str(error):
+            raise LearnerError(
+                f"{body} was refused, but the refusal could not be written: {str(error).partition(chr(10))[0]}",
+                wanted="422",
+                hint=f"FastAPI's own 422 repeats the NaN that it refuses, and JSON has no NaN. {own} replaces it.",
+            ) from None
+        raise
+    if answer.status_code == 400:
+        hint = f"422 is FastAPI's status for a body of the wrong form; {own} gives it."
+    else:
+        hint = BAD_BODIES[body]
+    assert answer.status_code == 422, Failure(
+        f"{body} was answered with {answer.status_code}", wanted=wanted, hint=hint, where=type_line
+    )
+    assert probe.asked == before, Failure(
+        f"the model was asked about {body}", wanted="422 before the model is called", hint=hint, where=type_line
+    )
+
+
+def reached(
+    app: InProcess, probe: Probe, calls: dict[tuple[float, ...], Pending], service: Service | None = None
+) -> None:
+    """Go on only if the model was called at all: if not, the first answer says why.
+
+    With `service` a single request is tried as well: if that does not reach the model either, 1.2 reports it.
+    """
+    if probe.calls:
+        return
+    if service is not None:
+        other = Probe(held=False, seconds=0)
+        _single(service(model=other))
+        if not other.calls:
+            raise Needs("1.2", "a single request does not reach the model either")
+    answer = next(iter(calls.values())).answer()
+    _routes_at_all(app, answer)
+    prediction(answer, app.where_routed)
+    raise LearnerError(NEVER_CALLED, app.where_routed, wanted=DEPENDS, hint=HANDLER)
+
+
+def _single(app: InProcess) -> None:
+    """One request to /predict, whatever comes of it; a stub still says what it is."""
+    try:
+        app.post("/predict", content=FEATURES).answer()
+    except NotImplementedError:
+        raise
+    except Exception:
+        return
+
+
+def own_answers(app: InProcess, calls: dict[tuple[float, ...], Pending], where: str | None, *, first: str = "") -> None:
+    """Each of these requests gets the answer that it gets alone. `first` reports what fails alone, too."""
+
+    def alone(question: Sequence[float]) -> float:
+        return prediction(app.post("/predict", {"features": question}).answer(), any_name=True)
+
+    answers = {}
+    for question, call in calls.items():
+        try:
+            answers[question] = prediction(call.answer(), app.where_routed, any_name=True)
+        except NotImplementedError:
+            raise
+        except Exception:
+            if first and _fails(partial(alone, question)):
+                raise Needs(first, "a single request fails in the same way") from None
+            raise
+    hint = "What belongs to one request stays in local variables: not on the module, the app or the model."
+    for question, got in answers.items():
+        if close(got, fmean(question)):
+            continue  # else it is wrong, but is it another caller's? 1.2 judges what is wrong for a single request, too
+        expected = alone(question)
+        others = any(close(got, fmean(other)) for other in answers)
+        whose = ", the answer to another caller's question" if others else ""
+        assert close(got, expected), Failure(
+            f"a caller got {got!r}{whose}", wanted=f"{expected!r}, as when it asks alone", hint=hint, where=where
+        )
+    if len({*answers.values()}) == 1:
+        if len({alone(question) for question in [*answers][:3]}) == 1:
+            raise Needs("1.2", "single requests get one and the same answer, too")
+        raise LearnerError(
+            f"{len(answers)} different questions got one answer", where, wanted="each its own", hint=hint
+        )
+
+
+def _fails(work: Callable[[], object]) -> bool:
+    with suppress(Exception):
+        work()
+        return False
+    return True
+
+
+def must_be_waves(got: Any, call: str, kind: str, requests: int, seconds: float, threads: int) -> None:
+    """The burst goes through in full waves of the model's time each."""
+    waves = {"async": min(requests, 1), "threaded": math.ceil(requests / threads), "blocking": requests}[kind]
+    hint = {
+        "async": "Awaited calls wait side by side: a burst of any size takes one model call.",
+        "threaded": "As many as there are `threads` go together; a last wave that is not full takes as long as a full "
+        "one: `math.ceil(requests / threads)`. Without `threads` there are THREAD_POOL_SIZE.",
+        "blocking": "One at a time: the last one waits for all the others.",
+    }[kind]
+    assert is_number(got), Failure(f"{call} returned {got!r}", wanted="a number of seconds", hint="No text, no unit.")
+    assert close(got, waves * seconds), Failure(
+        f"{call} is {got:g}",
+        wanted=f"{waves * seconds:g}, {waves} wave{'s' * (waves != 1)} of {seconds:g} s",
+        hint=hint if requests else "Without requests nothing takes any time: 0.0.",
+    )
+
+
+def ask_model(model: object, name: str, question: Sequence[float]) -> object:
+    """What a method of the learner's own model returns, awaited where it can be. 1.3 reports what it raises."""
+    if not hasattr(model, name):
+        raise Needs("1.3", f"the model has no `{name}`")
+    try:
+        got = getattr(model, name)(question)
+        return asyncio.run(got) if inspect.iscoroutine(got) else got
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        raise Needs("1.3", f"the model's {name} raises {type(error).__name__}") from None
+
+
+def must_be_awaitable(model: Any) -> None:
+    """The learner's own predict can be awaited, and does not raise: else 1.3 reports it."""
+    ask_model(model, "predict", [1.0])
+    call = model.predict([1.0])
+    if not inspect.isawaitable(call):
+        raise Needs("1.3", "the model's predict cannot be awaited")
+    call.close() if inspect.iscoroutine(call) else None
+
+
+# -- what holds them up ---------------------------------------------------------------------------------------------
+
+
+def why_not_all(probe: Probe, together: int) -> tuple[str, str]:
+    """Why not all requests to /predict got into the model together, and what mends it."""
+    first = probe.calls[0]
+    if first.blocking and first.on_loop:
+        why = "it calls predict_blocking on the event loop's own thread, where nothing else can run meanwhile"
+        return why, "In an `async def` everything that waits is awaited: `await model.predict(...)`."
+    if not first.on_loop:
+        why = "it runs on threads, " + (
+            "one at a time, as under a lock" if together == 1 else "and there are no more of them"
+        )
+        return (
+            why,
+            "A plain `def` gets a thread of a pool of 40. An `async def` that awaits `model.predict` needs none.",
+        )
+    why = "the others wait for something on their way, such as a lock"
+    return why, "Look for what only one, or a few, can hold at a time: a lock, a semaphore, a queue."
+
+
+def why_not_the_pool(probe: Probe, together: int, pool: int, busy: int) -> tuple[str, str]:
+    """Why another number of calls than the pool has threads was in the model, and what mends it."""
+    first = probe.calls[0]
+    plain = "A plain `def` that calls `model.predict_blocking`: FastAPI runs it on a thread of its pool."
+    if not first.blocking:
+        return ": the route awaits `predict`, which needs no thread", plain
+    if first.on_loop:
+        return ", on the event loop's own thread", plain
+    if not busy:
+        return ", on threads of another pool", f"{plain} `asyncio.to_thread` and an executor have threads of their own."
+    if together > pool:
+        return (
+            f", and FastAPI's pool has {busy} threads in use",
+            f"The pool keeps `settings.thread_pool_size` threads ({pool}): leave the limiter's `total_tokens` at that.",
+        )
+    return (
+        ", and the others wait for something else than a thread, such as a lock",
+        "Look for what only one, or a few, can hold at a time. The pool is the only limit that is wanted here.",
+    )
+
+
+def needs_no_thread(app: InProcess, get_model: object, lines: SourceLines) -> None:
+    """/predict with the learner's own model answers while all threads of the pool are taken."""
+    app.app.dependency_overrides.clear()
+    with app.pool_taken():
+        call = app.post("/predict", content=FEATURES)
+        app.until(lambda: call.done)
+        waited = not call.done
+    app.until(lambda: call.done)
+    if not waited or not call.done:
+        return  # whatever became of it, it was no thread that it waited for
+    plain = not asyncio.iscoroutinefunction(get_model)
+    what = "get_model is a plain `def`" if plain else "something on its way to the model needs one"
+    raise LearnerError(
+        f"/predict waited for a thread of the pool: {what}",
+        lines.where_defined(get_model) if plain else app.where_routed,
+        wanted="an answer while all 40 threads are taken",
+        hint="FastAPI runs a plain `def` dependency on the pool, too: `async def get_model(...)` needs no thread."
+        if plain
+        else "Look for `run_in_threadpool`, and for a dependency that is a plain `def`.",
+    )
+
+
+def staircase(title: str, calls: dict[tuple[float, ...], Pending], probe: Probe) -> Timeline:
+    """The requests that wait for the model and are in it, in the order in which they got there."""
+    now = time.perf_counter()
+    sent = sorted(call.sent for call in calls.values())
+    inside = sorted(probe.calls, key=lambda call: call.entered)
+    rows = [("", s, call.entered, call.left or now) for s, call in zip(sent, inside, strict=False)]
+    rows += [("", s, now, now) for s in sent[len(rows) :]]
+    return timeline(rows, title, note="where the lab held them")

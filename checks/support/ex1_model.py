@@ -1,0 +1,192 @@
+"""1.3's model alone: how it waits when it is awaited, on a virtual clock, and when it blocks, on the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import re
+import time
+import warnings
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any
+
+from checks.harness.cell.sleep_spy import SLEEPS
+from checks.harness.cell.virtual_time import TICK, virtual_time
+from checks.harness.errors import Failure
+from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
+from checks.harness.report.evidence import Show
+from checks.support.ex1 import features
+
+NEVER_ENDS = 1000.0
+"""Virtual seconds after which a wait has no end."""
+
+
+def awaits(simulated_model: Any, seconds: float, rng: Random) -> None:
+    """One awaited call waits exactly `seconds`; so does the same question asked again."""
+    model, question = simulated_model(seconds), features(rng)
+    call = model.predict(question)
+    assert inspect.isawaitable(call), Failure(
+        f"predict returned {call!r}", wanted="something to await", hint="`async def predict(...)`."
+    )
+    once = awaited((0, lambda: call))
+    assert not once.on_loop, Failure(
+        "predict called time.sleep on the event loop's own thread",
+        wanted=f"{seconds:.3f} s awaited, in which the loop serves other requests",
+        hint="`await asyncio.sleep(self.seconds)`.",
+    )
+    why, hint = once.why()
+    assert math.isclose(once.seconds[0], seconds, abs_tol=TICK), Failure(
+        f"one predict of SimulatedModel({seconds:.3f}) waited {once.seconds[0]:.3f} s on the event loop's clock{why}",
+        wanted=f"exactly {seconds:.3f} s, awaited",
+        hint=hint,
+    )
+    model = simulated_model(seconds)
+    _, again = awaited(*[(start, partial(model.predict, question)) for start in (0, 2 * seconds)]).seconds
+    assert math.isclose(again, seconds, abs_tol=TICK), Failure(
+        f"a question that had been asked before was answered after {again:.3f} s",
+        wanted=f"{seconds:.3f} s for every call",
+        hint="No cache: an answer that was kept takes no time, and hides what a model call costs.",
+    )
+
+
+def awaits_side_by_side(simulated_model: Any, seconds: float, rng: Random, show: Show, number: int) -> None:
+    """Sixty calls at once take as long as one; so does each of two that start one after the other."""
+    model = simulated_model(seconds)
+    questions = [features(rng) for _ in range(number)]
+    took = max(awaited(*[(0, partial(model.predict, asked)) for asked in questions]).seconds)
+    show.number(f"{number} waits took as long as {took / seconds:.0f}", took / seconds)
+    assert math.isclose(took, seconds, abs_tol=TICK), Failure(
+        f"{number} calls of one model took {took:.3f} s, as long as {took / seconds:.0f} one after the other",
+        wanted=f"{seconds:.3f} s, since they all wait at the same time",
+        hint="Nothing in the model is for one call, or a few, at a time: no lock and no semaphore.",
+    )
+    model = simulated_model(seconds)
+    late = [
+        (0, questions[0]),
+        (0.5, questions[1]),
+        (0.75, questions[0]),
+    ]  # another one half-way through, the first again
+    shortest = min(awaited(*[(part * seconds, partial(model.predict, asked)) for part, asked in late]).seconds)
+    assert math.isclose(shortest, seconds, abs_tol=TICK), Failure(
+        f"a call that began while another one waited took {shortest:.3f} s",
+        wanted=f"{seconds:.3f} s: each call has a wait of its own",
+        hint="A call shares no task and no future with another one: nothing of it is kept on `self`.",
+    )
+
+
+def blocks(simulated_model: Any, seconds: float, rng: Random) -> None:
+    """A blocking call keeps its thread for `seconds`, without computing; those of several threads run side by side."""
+    model, question, threads = simulated_model(seconds), features(rng), 8
+    ask = partial(model.predict_blocking, question)
+    (took, burnt), (again, burnt_again) = blocked(ask), blocked(ask)
+    name, hint = f"predict_blocking of SimulatedModel({seconds:.3f})", "`time.sleep(self.seconds)`, in every call."
+    assert took >= seconds - EARLY, Failure(
+        f"{name} took {took:.3f} s", wanted=f"at least {seconds:.3f} s of real time", hint=hint
+    )
+    assert again >= seconds - EARLY, Failure(
+        f"{name} took {again:.3f} s for a question that had been asked before",
+        wanted=f"at least {seconds:.3f} s for every call",
+        hint="No cache: an answer that was kept takes no time, and hides what a model call costs.",
+    )
+    assert min(burnt, burnt_again) < seconds / 20, Failure(
+        f"{name} computed for {min(burnt, burnt_again):.3f} s",
+        wanted="a wait that takes no CPU time",
+        hint="`time.sleep(self.seconds)`. A loop that looks at the clock keeps a core, and all threads wait for it.",
+    )
+    wanted, shortest = threads / (3 * seconds), list[float]()  # one after the other they would take 8 x seconds
+
+    def rate() -> float:
+        least, reached = on_threads(ask, threads, later=seconds / 2)
+        shortest.append(least)
+        return reached
+
+    reached = best_of(rate, wanted)
+    assert min(shortest) >= seconds - EARLY, Failure(
+        f"a call of predict_blocking that began while others waited took {min(shortest):.3f} s",
+        wanted=f"at least {seconds:.3f} s: each call has a wait of its own",
+        hint=hint,
+    )
+    if reached < wanted:
+        blame_the_machine_unless(lambda: on_threads(lambda: time.sleep(seconds), threads, seconds / 2)[1], wanted)
+    assert reached >= wanted, Failure(
+        f"{threads} threads got {reached:.1f} calls/s of predict_blocking together",
+        wanted=f"at least {wanted:.1f}: they wait side by side, and one alone gives {1 / seconds:.1f}",
+        hint="Nothing in the model is for one call at a time: no lock around `time.sleep`.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """How long each call waited, in virtual seconds: `math.inf` for one that does not end.
+
+    `forgotten` names a coroutine that was made and not awaited; `elsewhere`: threads were put to sleep meanwhile;
+    `on_loop`: so was the event loop's own.
+    """
+
+    seconds: list[float]
+    forgotten: str
+    elsewhere: bool
+    on_loop: bool
+
+    def why(self) -> tuple[str, str]:
+        """Why a single call waited for another time than wanted, and what mends it."""
+        right = "`await asyncio.sleep(self.seconds)`"
+        if self.forgotten:
+            return f": `{self.forgotten}` was called and not awaited", f"{right}, with the `await`."
+        if self.elsewhere:
+            return ": a thread slept in its place (time.sleep)", f"{right} waits without a thread."
+        if not self.seconds[0]:
+            return ": it awaited nothing that takes time", f"{right} waits, and lets others run meanwhile."
+        return "", f"{right}: once, and with the seconds of this model."
+
+
+def awaited(*calls: tuple[float, Callable[[], Awaitable[object]]]) -> Waited:
+    """Await calls on a virtual clock, each from its own start on: (seconds from now, the call)."""
+
+    async def one(start: float, call: Callable[[], Awaitable[object]]) -> float:
+        await asyncio.sleep(start)
+        clock = asyncio.get_running_loop()
+        begun = clock.time()
+        await call()
+        return clock.time() - begun
+
+    async def together() -> list[float]:
+        tasks = [asyncio.ensure_future(one(*call)) for call in calls]
+        await asyncio.wait(tasks, timeout=NEVER_ENDS)
+        return [task.result() if task.done() else math.inf for task in tasks]
+
+    SLEEPS.install()
+    on_loop, elsewhere = len(SLEEPS.stacks), SLEEPS.elsewhere
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        seconds = virtual_time(together())
+    said = re.search(r"coroutine '(.+?)' was never awaited", " ".join(str(warning.message) for warning in warned))
+    return Waited(seconds, said[1] if said else "", SLEEPS.elsewhere > elsewhere, len(SLEEPS.stacks) > on_loop)
+
+
+def blocked(call: Callable[[], object]) -> tuple[float, float]:
+    """How long a call took, and how much CPU time, in seconds."""
+    started, burnt = time.perf_counter(), time.thread_time()
+    call()
+    return time.perf_counter() - started, time.thread_time() - burnt
+
+
+def on_threads(call: Callable[[], object], number: int, later: float) -> tuple[float, float]:
+    """Call it on so many threads, the last one `later` seconds after the others.
+
+    Returns how long the shortest call took, in seconds, and the rate of all of them together, in calls/s.
+    """
+
+    def one(start: float) -> float:
+        time.sleep(start)
+        return blocked(call)[0]
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(number) as pool:
+        took = [*pool.map(one, [*[0.0] * (number - 1), later])]
+    return min(took), number / (time.perf_counter() - started)
