@@ -53,7 +53,10 @@ OWN_ID_HINT = (
 ONCE_HINT = (
     "Log a request once, where it is recorded: when its last body message passes, or when it raised before that."
 )
-END_HINT = "Log when the last body message passes, not when the request comes and not at the response's start."
+END_HINT = (
+    "`duration_ms` is the seconds from the request's start to its last body message, times 1000: log when that message "
+    "passes, not at the response's start."
+)
 SECONDS_HINT = "The number is right in seconds: times 1000."
 ECHO_HINT = 'Give the app a `send` that appends `(b"x-request-id", request_id)` to `http.response.start`.'
 STDOUT_HINT = "structlog writes a handler's lines the same way as yours, once `structlog.configure` has run."
