@@ -92,19 +92,19 @@ def test_the_window_forgets(workspace, lab, rng, show, benchmark):
     A service runs for months. A list of all samples fills the memory. A maximum over all time shows last week's spike
     for ever. And work at each sample makes the requests slower that it measures.
     """
-    size = rng.randint(80, 120)
+    size, places = rng.randint(80, 120), windows.places_of(lab, workspace)
     window = lab.timing.LatencyWindow(size)
-    show.at(windows.where_recorded(lab, workspace))
+    show.at(places.record)
     windows.stays_as_large_as_it_is(window, size, rng)
 
-    show.at(workspace.where_defined(lab.timing.LatencyWindow.summary))
-    records = 21 * size + windows.holds_the_last_samples(window, size, lab, rng)
+    show.at(places.summary)
+    records = 21 * size + windows.holds_the_last_samples(window, size, lab, rng, places)
     count = window.summary()["count"]
     assert count == records, Failure(
         f"count is {count} after {records} records", wanted="all of them, forgotten ones too", hint=windows.COUNT_HINT
     )
 
-    show.at(windows.where_recorded(lab, workspace))
+    show.at(places.record)
     costs = recording_costs(benchmark, lab.timing.LatencyWindow)
     assert costs, Failure(
         f"a window of {LARGE:,} was not full after {FILL_SECONDS:g} s of computing",

@@ -1,4 +1,4 @@
-"""Logs: one JSON line a request on stdout, and the request's id on every line that is written meanwhile."""
+"""Logs: one JSON line for each request on stdout, and the request's id on every line that is written meanwhile."""
 
 import logging
 import secrets
@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 
 def configure_logging() -> None:
-    """Have structlog write one JSON object a line to stdout, with everything bound by its contextvars in it.
+    """Make structlog write one JSON object for each line to stdout, with everything that its contextvars hold.
 
     uvicorn's own access log is switched off (the logger `uvicorn.access`), so that a request is logged once.
     """
@@ -43,16 +43,16 @@ def log_request(method: str, route: str, status: int, seconds: float) -> None:
 class RequestIdMiddleware:
     """Gives every request an id: its own `X-Request-ID`, or a fresh one where it brings none.
 
-    The id is bound with structlog's contextvars while the app below runs, so that every line carries it, and is echoed
-    in the answer's `X-Request-ID`. It has to stand outside of the middleware that writes the request's line.
+    The id is bound with structlog's contextvars while the app below runs, so that every line carries it. The answer
+    has it as its `X-Request-ID`. This middleware stands outside of the one that writes the request's line.
     """
 
     def __init__(self, app: Callable[..., Any]) -> None:
-        """Stand before `app`."""
+        """Wrap `app`."""
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Bind the id, and unbind it in the end: what this task does afterwards is another matter."""
+        """Bind the id, and unbind it in the end, also after a crash. What others have bound stays bound."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

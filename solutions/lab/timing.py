@@ -14,14 +14,14 @@ Summary = dict[str, float | None]
 """`count`, and `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms`."""
 
 NOT_COUNTED = ("/health", "/metrics")
-"""Paths that are asked by machines, all the time: their latencies would hide those of the users' requests."""
+"""Paths that machines ask for, all the time: their latencies would hide those of the users' requests."""
 
 _stages: ContextVar[list[tuple[str, float]] | None] = ContextVar("stages", default=None)
 """Name and seconds of each stage of the current request, so far. A list: appending to it is safe in a thread, too."""
 
 
 def percentile(samples: Sequence[float], q: float) -> float:
-    """The nearest-rank percentile: the sample of rank ceil(q * n / 100), counted from 1, when all n stand in order.
+    """The nearest-rank percentile: the sample of rank ceil(q * n / 100), counted from 1, in ascending order of all n.
 
     It is always one of the samples: q = 0 is the minimum, q = 100 the maximum. Samples may come in any order and are
     not changed. A ValueError for no samples, and for q outside of 0..100. The rank must be exact for every whole q.
@@ -42,7 +42,7 @@ def _nearest_rank(ordered: Sequence[float], q: float) -> float:
 
 
 class LatencyWindow:
-    """The last `size` latencies of something, and how many there have been over all time.
+    """The last `size` latencies of a route or stage, and how many there have been over all time.
 
     >>> window = LatencyWindow(size=2)
     >>> for seconds in (9.0, 0.1, 0.3):  # the spike of 9 s is forgotten by the third
@@ -52,13 +52,13 @@ class LatencyWindow:
     """
 
     def __init__(self, size: int) -> None:
-        """Begin empty. However much is recorded, memory for `size` samples is all it may take."""
+        """Start without samples. However many are recorded, the window takes memory for `size` samples at most."""
         self._size = size
         self._count = 0
         self._samples = array("d")  # 8 bytes a sample, where a float object takes 24 and its reference 8
 
     def record(self, seconds: float) -> None:
-        """Take in one latency, in the same short time whatever the size: this runs in every request."""
+        """Add one latency, in the same short time whatever the size: this runs in every request."""
         if len(self._samples) < self._size:
             self._samples.append(seconds)
         else:
@@ -66,9 +66,9 @@ class LatencyWindow:
         self._count += 1
 
     def summary(self) -> Summary:
-        """`count` over all time; `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms` of what the window holds.
+        """`count` over all time; `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms` of the samples it holds.
 
-        In ms, to 0.01 or finer. While there is no sample all of them are None but the count, which is 0.
+        In ms, to 0.01 or finer. While there is no sample, `count` is 0 and all others are None.
         """
         return _summary(self._samples, self._count)
 
@@ -89,18 +89,18 @@ def _summary(samples: Iterable[float], count: int) -> Summary:
 
 
 def merged_summary(windows: Sequence[LatencyWindow]) -> Summary:
-    """The summary of several workers' windows together: counts added, samples pooled, the windows left as they are.
+    """The summary of several workers' windows together: counts are added, samples are pooled, the windows stay as is.
 
-    Not the average of their summaries: an average of two p99s is the p99 of nothing.
+    It is not the average of their summaries: an average of two p99s is the p99 of nothing.
     """
     return _summary((sample for window in windows for sample in window._samples), sum(w._count for w in windows))
 
 
 class Metrics:
-    """What `GET /metrics` tells, collected request by request: `report` does the arithmetic, `record` does none."""
+    """What `GET /metrics` reports, collected request by request: `report` does the arithmetic, `record` does none."""
 
     def __init__(self, window: int = 1000) -> None:
-        """Begin with nothing. Each route, and each of its stages, gets a `LatencyWindow` of this size."""
+        """Start without routes. Each route, and each of its stages, gets a `LatencyWindow` of this size."""
         self.in_flight = 0
         self._latencies: defaultdict[str, LatencyWindow] = defaultdict(lambda: LatencyWindow(window))
         self._statuses: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -109,21 +109,21 @@ class Metrics:
         )
 
     def record(self, route: str, status: int, seconds: float, stages: dict[str, float]) -> None:
-        """Take in one answered request: `"POST /predict"`, 200, its latency, and the seconds of each of its stages."""
+        """Add one answered request: `"POST /predict"`, 200, its latency, and the seconds of each of its stages."""
         self._latencies[route].record(seconds)
         self._statuses[route][f"{status // 100}xx"] += 1
         for name, spent in stages.items():
             self._stages[route][name].record(spent)
 
     def report(self) -> dict[str, Any]:
-        """What has been recorded, in ms.
+        """All that was recorded, in ms.
 
         >>> Metrics().report()
         {'in_flight': 0, 'routes': {}}
 
         A route in it: `"POST /predict": {<summary>, "status": {"2xx": 3}, "stages": {"model": {<summary>}}}`. The
-        middleware keeps `in_flight`, the requests inside at this moment: none to a path in `NOT_COUNTED`, so not the
-        one that asks.
+        middleware keeps `in_flight`: how many requests are between their start and their end at this moment. Requests
+        to a path in `NOT_COUNTED`, such as GET /metrics itself, are not among them.
         """
         return {
             "in_flight": self.in_flight,
@@ -139,7 +139,7 @@ class Metrics:
 
 
 class TimingMiddleware:
-    """Times every HTTP request that passes, and tells the caller in `Server-Timing: app;dur=12.3, model;dur=10.1` (ms).
+    """Times every HTTP request; the answer says it in `Server-Timing: app;dur=12.3, model;dur=10.1` (ms).
 
     Pure ASGI: no thread, no task, no buffer between the app and its server. Whatever is not HTTP (the lifespan,
     WebSockets) passes untouched.
@@ -151,21 +151,23 @@ class TimingMiddleware:
         metrics: Metrics | None = None,
         log: Callable[[str, str, int, float], None] | None = None,
     ) -> None:
-        """Stand before any ASGI app. Without `metrics` collect into some of its own, without `log` be silent.
+        """Wrap any ASGI app. Without `metrics` it collects into a `Metrics` of its own; without `log` it logs nothing.
 
-        `log("POST", "/predict", 200, 0.1023)` hears of each request that `metrics` records: method and route apart,
-        which are one key there.
+        `log("POST", "/predict", 200, 0.1023)` is called for each request that `metrics` records. Method and route are
+        two arguments here, and one key there.
         """
         self.app = app
         self.metrics = metrics or Metrics()
         self.log = log
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Time one request, from here to the moment when its last byte is handed to `send`.
+        """Time one request, from this call to the moment when its last byte is handed to `send`.
 
-        The header goes out with the first message and holds the time until then. Recorded under the route's template
-        (`lab.routes.route_template`), unless the path is in `NOT_COUNTED`. A handler that raises is a 500, and its
-        exception travels on; a request that was cancelled counts nowhere. Whatever happens, none stays in flight.
+        The header goes out with the first message and holds the time until then. A request is recorded once, under its
+        route's template (`lab.routes.route_template`), unless the path is in `NOT_COUNTED`. An exception before the
+        last byte makes it a 500. An exception after that, in a background task, changes nothing: the request keeps the
+        status that was sent. Every exception travels on. A cancelled request is recorded nowhere. Whatever happens,
+        `in_flight` loses a request exactly once.
         """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -228,8 +230,8 @@ def _server_timing(durations: dict[str, float]) -> bytes:
 def stage(name: str) -> Iterator[None]:
     """Time one part of the current request, in a coroutine or on a thread; outside of any request it does nothing.
 
-    A stage that a request enters more than once adds up, and one that ends in an exception counts, too. The name is one
-    word, as `Server-Timing` wants it.
+    The times of a stage that a request enters more than once are added up. One that ends in an exception counts, too.
+    The name is one word, as the header needs it.
 
     >>> with stage("model"):
     ...     prediction = 3.0
@@ -246,8 +248,8 @@ def stage(name: str) -> Iterator[None]:
 def bottleneck(metrics: dict[str, Any], route: str) -> str | None:
     """The stage that takes the largest share of a route's time, given what `GET /metrics` answers.
 
-    Share is total time, mean times count: not the largest maximum, which is one request's bad luck, nor the largest
-    mean, which may belong to a stage that hardly any request enters. None for a route that has timed no stage.
+    The share is the total time, mean times count: not the largest maximum, which is one request's bad luck, nor the
+    largest mean, which may belong to a stage that hardly any request enters. None for a route without stages.
     """
     stages = metrics["routes"][route]["stages"]
     return max(stages, key=lambda name: stages[name]["avg_ms"] * stages[name]["count"], default=None)

@@ -6,6 +6,7 @@ import math
 import random
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from checks.harness.assertions.answers import is_number
@@ -26,6 +27,20 @@ CHEAP_HINT = (
     "samples."
 )
 POOL_HINT = "Pool the samples that the windows still hold, and take the summary of all of them."
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The lines of `LatencyWindow.record` and `LatencyWindow.summary`."""
+
+    record: str | None
+    summary: str | None
+
+
+def places_of(lab: LearnerModules, workspace: Workspace) -> Places:
+    """Where the learner has defined them."""
+    window = lab.timing.LatencyWindow
+    return Places(workspace.where_defined(window.record), workspace.where_defined(window.summary))
 
 
 def one_second(lab: LearnerModules) -> float:
@@ -123,7 +138,7 @@ def stays_as_large_as_it_is(window: Any, size: int, rng: random.Random) -> None:
     )
 
 
-def holds_the_last_samples(window: Any, size: int, lab: LearnerModules, rng: random.Random) -> int:
+def holds_the_last_samples(window: Any, size: int, lab: LearnerModules, rng: random.Random, places: Places) -> int:
     """A full window's summary is about its last `size` samples and no other. Returns how many it recorded."""
     recorded = 0
     for spike, name in ((90.0, "max_ms"), (0.00001, "min_ms")):
@@ -141,10 +156,13 @@ def holds_the_last_samples(window: Any, size: int, lab: LearnerModules, rng: ran
             f"the sample of {spike:g} s is forgotten when {size - 1} others have come, in a window of {size}",
             wanted=f"the last {size} samples, and that one is still among them",
             hint=RING_HINT,
+            where=places.record,
         )
         wrong = [figure for figure in FIGURES if not _same(after[figure], alone[figure])]
         if wrong:
-            raise AssertionError(_older_than_the_window(after, alone, wrong, [*older, spike, *usual], size, lab))
+            raise AssertionError(
+                _older_than_the_window(after, alone, wrong, [*older, spike, *usual], size, lab, places)
+            )
     return recorded
 
 
@@ -167,9 +185,14 @@ def _older_than_the_window(
     stream: Sequence[float],
     size: int,
     lab: LearnerModules,
+    places: Places,
 ) -> Failure:
-    """The failure for figures that are not about the last `size` samples of `stream`; it names one that is too old."""
+    """The failure for figures that are not about the last `size` samples of `stream`; it names one that is too old.
+
+    If the median is wrong as well, the window holds other samples; else a figure is not taken from what it holds.
+    """
     second = one_second(lab)
+    hint, where = (RING_HINT, places.record) if "p50_ms" in wrong else (SAMPLES_HINT, places.summary)
     for name in wrong:
         for place, seconds in enumerate(stream[: len(stream) - size]):
             if math.isclose(after[name], seconds * second, rel_tol=1e-4):
@@ -177,14 +200,14 @@ def _older_than_the_window(
                     f"{name} is {after[name]:.6g}: that is the sample of {seconds:.6g} s, which is "
                     f"{len(stream) - place} samples old, in a window of {size}"
                 )
-                return Failure(
-                    seen, wanted=f"{alone[name]:.6g}, and nothing older than the last {size} samples", hint=SAMPLES_HINT
-                )
+                wanted = f"{alone[name]:.6g}, and nothing older than the last {size} samples"
+                return Failure(seen, wanted, hint, where)
     name = wrong[0]
     return Failure(
         f"{name} is {after[name]:.6g} in a window of {size}, whose last {size} samples make {alone[name]:.6g}",
         wanted=f"all figures but the count are about the last {size} samples, and about no older one",
-        hint=SAMPLES_HINT,
+        hint=hint,
+        where=where,
     )
 
 
@@ -260,8 +283,3 @@ def table_of_figures(show: Show, got: dict[str, float], wanted: dict[str, float]
     """Shows a summary beside the right one."""
     rows = [(name, f"{got[name]:.7g}", f"{wanted[name]:.7g}") for name in wanted]
     show.table("seconds in, ms out", ("figure", "yours", "wanted"), rows)
-
-
-def where_recorded(lab: LearnerModules, workspace: Workspace) -> str | None:
-    """The line of `LatencyWindow.record`."""
-    return workspace.where_defined(lab.timing.LatencyWindow.record)
