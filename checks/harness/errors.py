@@ -122,7 +122,7 @@ class Needs(NotChecked):
         self.failure = Failure(f"needs {checkpoint} first: {reason}")
 
 
-_SHOWN_LINES = 20
+_SHOWN_LINES = 8
 
 
 class ServerError(LearnerError):
@@ -136,7 +136,7 @@ class ServerError(LearnerError):
     def __init__(self, reason: str, output: str) -> None:
         self.reason, self.output = reason, output
         shown = "\n".join(f"    {line}" for line in output.splitlines()[-_SHOWN_LINES:])
-        super().__init__(f"{reason}\nIts last lines:\n{shown}" if shown else f"{reason}\nIt printed nothing.")
+        super().__init__(f"{reason}\nIts last lines:\n{shown}" if shown else f"{reason} It printed nothing.")
 
 
 class ServerDied(ServerError):
@@ -152,4 +152,12 @@ class ServerDied(ServerError):
 
 
 class ServerNotReady(ServerError):
-    """A server that still runs, but was not ready in time."""
+    """A server that lives, but was not ready in time.
+
+    Attributes:
+        busy: whether the machine was too busy for that to mean anything.
+    """
+
+    def __init__(self, reason: str, output: str, *, busy: bool = False) -> None:
+        super().__init__(reason, output)
+        self.busy = busy

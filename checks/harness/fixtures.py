@@ -15,6 +15,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
+from checks.harness.assertions.start import why_it_is_not_ready
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.wall_clock import WallClock
@@ -22,13 +23,14 @@ from checks.harness.containers.deploy import Deployments
 from checks.harness.containers.engine import this_run
 from checks.harness.containers.image_build import Builder
 from checks.harness.containers.spec import Files
-from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerError, StubError
+from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerError, ServerNotReady
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, declared, later, needs
 from checks.harness.loadtest.locate import is_written, require_written
 from checks.harness.loadtest.locust_run import LoadTests
 from checks.harness.loadtest.recording import Plan, Recording
 from checks.harness.loadtest.targets import Service as TargetService
 from checks.harness.loadtest.targets import Target, target
+from checks.harness.machine import fair_clock, load_in_words
 from checks.harness.processes.servers import Server, server, uvicorn_command
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
@@ -135,15 +137,16 @@ def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
 
         def start(workers: int = 1, app: str = THEIRS, access_log: bool = False, **settings: Any) -> Server:
             lab.service.create_app()  # in here its errors have a line; out there, only a log
-            env = {f"LAB_{name.upper()}": str(value) for name, value in (LIFTED | settings).items()}
+            env = _environment(settings)
             # The root comes after the workspace's own tree, which `server` puts first.
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
             command = uvicorn_command(app, factory=True, workers=workers, access_log=access_log)
             try:
                 return running.enter_context(server(command, env=env, cwd=workspace.tree, workers=workers))
             except ServerError as error:
-                if app in (CONTROL, KINDS, OVERLOADED_CONTROL):
-                    raise Inconclusive(f"too busy a machine for the lab's own service: {error}") from error
+                busy = isinstance(error, ServerNotReady) and error.busy
+                if busy or app in (CONTROL, KINDS, OVERLOADED_CONTROL):
+                    raise Inconclusive(f"this machine is too busy ({load_in_words()}): {error}") from error
                 raise
 
         yield start
@@ -153,45 +156,34 @@ def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
 def launch(workspace: Workspace, lab: LearnerModules, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launch]:
     """`launch(PORT="0", LAB_INFERENCE_SECONDS="0.1")` runs `python -m lab.serve` in that environment, as deployments.
 
-    It is ready when one worker answers. A stub raises `StubError`.
+    It is ready when one worker answers. Admission control is `LIFTED`. Raises what `why_it_is_not_ready` says; a
+    `ServerDied` comes through where the port was taken.
     """
     for name in ("HOST", "PORT", "WEB_CONCURRENCY"):
         monkeypatch.delenv(name, raising=False)
-    with ExitStack() as running:
+    with ExitStack() as running, fair_clock() as clock:
 
         def start(**env: str) -> Server:
             lab.service.create_app()  # in here its errors have a line; out there, only a log
+            command = [sys.executable, "-m", "lab.serve"]
             try:
-                return running.enter_context(
-                    server([sys.executable, "-m", "lab.serve"], env=env, cwd=workspace.tree, ready_path="/health")
-                )
-            except ServerDied as died:
-                if stub := re.search(r"NotImplementedError: (\d+\.\d+: .*)", died.output):
-                    raise StubError(stub[1], workspace.where_defined(lab.serve.main)) from died
-                if "address already in use" in died.output:
+                return running.enter_context(server(command, env=_environment({}) | env, cwd=workspace.tree))
+            except ServerError as error:
+                if isinstance(error, ServerDied) and "address already in use" in error.output:
                     raise
-                raise _why_it_died(died, workspace) from died
+                raise why_it_is_not_ready(error, workspace, clock) from error
 
         yield start
 
 
-def _why_it_died(died: ServerDied, workspace: Workspace) -> LearnerError:
-    """What `python -m lab.serve` said last, and the learner's line nearest to that."""
-    lines = [line.strip() for line in died.output.splitlines() if line.strip()]
-    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)]
-    last = re.sub(r"^[A-Z]+:\s+", "", [*lines, *raised][-1]) if lines else "it printed nothing"
-    told = re.findall(r'File "(.+)", line (\d+), in (\S+)', died.output)
-    where = [found for path, line, name in told if (found := workspace.where_line(Path(path), int(line), name))]
-    return LearnerError(
-        f"`python -m lab.serve` ended before it was ready: {last}\nwanted: a server that runs until it is told to stop",
-        where[-1] if where else None,
-    )
+def _environment(settings: dict[str, Any]) -> dict[str, str]:
+    return {f"LAB_{name.upper()}": str(value) for name, value in (LIFTED | settings).items()}
 
 
 @pytest.fixture
 def feature_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """A feature store for the learner's service to ask, over real connections."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # a proxy of this shell has no business between the two
+    """A feature store that the learner's service fetches from, over real connections."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # a proxy of this shell must not stand between the two
     with running_store() as store:
         yield store
 

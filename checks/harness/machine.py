@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -11,6 +14,7 @@ BUSY = 3.0
 """Runnable threads per core from which the machine counts as busy: work then takes three times as long, or longer."""
 
 _LOADAVG = Path("/proc/loadavg")
+_BETWEEN = 0.1
 
 
 def crowding() -> float:
@@ -35,13 +39,20 @@ class FairClock:
         self._last = time.monotonic()
         self._started = self._last
         self._fair = 0.0
+        self._lock = threading.Lock()
 
     def seconds(self) -> float:
         """Fair seconds so far."""
-        now = time.monotonic()
-        self._fair += (now - self._last) / crowding()
-        self._last = now
-        return self._fair
+        with self._lock:
+            now = time.monotonic()
+            self._fair += (now - self._last) / crowding()
+            self._last = now
+            return self._fair
+
+    @property
+    def real_seconds(self) -> float:
+        """Seconds that have really passed."""
+        return time.monotonic() - self._started
 
     @property
     def stretch(self) -> float:
@@ -53,6 +64,24 @@ class FairClock:
     def busy(self) -> bool:
         """Whether the machine was too busy, on average, for an upper bound on real time to mean anything."""
         return self.stretch >= BUSY
+
+
+@contextmanager
+def fair_clock() -> Iterator[FairClock]:
+    """A `FairClock` that a thread asks ten times a second while the body runs."""
+    clock, over = FairClock(), threading.Event()
+
+    def ask_often() -> None:
+        while not over.wait(_BETWEEN):
+            clock.seconds()
+
+    thread = threading.Thread(target=ask_often, name="fair clock", daemon=True)
+    thread.start()
+    try:
+        yield clock
+    finally:
+        over.set()
+        thread.join()
 
 
 def load() -> float:

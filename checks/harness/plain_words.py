@@ -70,7 +70,7 @@ KNOWN = (
     ),
     Known(
         r"'coroutine' object does not support the asynchronous context manager",
-        "`async with` was given a coroutine",
+        "`async with` was given a coroutine, which only `await` takes",
         "A coroutine is awaited, and not entered: `async with asyncio.timeout(...)` limits a block, "
         "`await asyncio.wait_for(...)` limits one call.",
     ),

@@ -48,6 +48,15 @@ class Workspace(SourceLines):
             digest.update(f"{path.relative_to(self.tree).as_posix()}\0".encode() + path.read_bytes() + b"\0")
         return digest.hexdigest()[:12]
 
+    def where_named(self, module: ModuleType, *names: str) -> str:
+        """The line that defines the first of these names which a module of the learner's has, else its file.
+
+        It only points somewhere: a name that is missing decides nothing.
+        """
+        things = (getattr(module, name, None) for name in names)
+        found = (self.where_defined(thing) for thing in things if thing is not None)
+        return next(filter(None, found), module.__name__.replace(".", "/") + ".py")
+
     def load(self, name: str) -> ModuleType:
         """Import the learner's `lab.<name>`.
 

@@ -115,7 +115,7 @@ def test_a_right_answer_gets_to_the_end(seed: int) -> None:
 )
 def test_a_wrong_answer_is_found(control: Any, words: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any walk, with the last steps in a table."""
-    monkeypatch.setattr("checks.harness.assertions.admission_walk.PATIENCE", 0.1)
+    monkeypatch.setattr("checks.harness.assertions.admission_walk.LOOKS", 10)
     with pytest.raises(Stray, match=words) as stray:
         walked(control, seed)
 
@@ -125,7 +125,7 @@ def test_a_wrong_answer_is_found(control: Any, words: str, seed: int, monkeypatc
 @pytest.mark.parametrize("control", [Mistaken, Late])
 def test_an_exception_is_told_as_the_cause(control: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a request ended in it or a callback of the loop."""
-    monkeypatch.setattr("checks.harness.assertions.admission_walk.PATIENCE", 0.1)
+    monkeypatch.setattr("checks.harness.assertions.admission_walk.LOOKS", 10)
     with pytest.raises(Stray) as stray:
         walked(control, 0)
 

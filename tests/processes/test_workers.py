@@ -10,6 +10,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.apps.reference import BURN_SECONDS
+from checks.harness.errors import LearnerError
 from checks.harness.processes.servers import server, uvicorn_command
 from checks.harness.processes.workers import all_pids, pids, pids_beside, rate, spread
 
@@ -55,7 +56,7 @@ def test_an_answer_that_is_no_200_is_told(control_with_limit: str) -> None:
     """In words for a learner."""
     with (
         spread(control_with_limit, 1, 4) as connections,
-        pytest.raises(AssertionError, match=r"POST /predict gave 503: .*\nwanted: 200"),
+        pytest.raises(LearnerError, match=r"POST /predict gave 503: .*\nwanted: 200"),
     ):
         rate(connections, "/predict", 2)
 

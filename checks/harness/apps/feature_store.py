@@ -33,6 +33,7 @@ class Store:
         parts: in how many parts an answer comes.
         accepted: connections so far.
         open: connections that are open now.
+        most_open: the most connections that were open together.
         sent: parts of answers so far.
         asked: the paths of all requests so far.
     """
@@ -43,13 +44,14 @@ class Store:
         self.replies: dict[int, tuple[int, str] | None] = {}
         self.seconds = 0.0
         self.parts = 1
-        self.accepted = self.open = self.sent = 0
+        self.accepted = self.open = self.most_open = self.sent = 0
         self.asked: list[str] = []
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until its client closes it."""
         self.accepted += 1
         self.open += 1
+        self.most_open = max(self.most_open, self.open)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 path = head.split()[1].decode("latin-1")
@@ -57,7 +59,7 @@ class Store:
                 seconds, parts = self.seconds, self.parts
                 await asyncio.sleep(seconds)
                 if (reply := self.reply(path)) is None:
-                    await reader.read()  # nothing comes from here any more, until the client has had enough
+                    await reader.read()  # no answer, until the client closes the connection
                     return
                 status, body = reply
                 lines = [f"HTTP/1.1 {status} {STATUS[status]}"]
@@ -99,7 +101,7 @@ def running_store() -> Iterator[Store]:
 
 @contextmanager
 def store_that_is_full() -> Iterator[str | None]:
-    """The URL of one that accepts nobody, its backlog full: connecting hangs. None where the system refuses instead."""
+    """URL of a socket whose backlog is full, so that connecting hangs; None where the system refuses instead."""
     with ExitStack() as held:
         listening = held.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))

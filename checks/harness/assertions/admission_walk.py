@@ -1,7 +1,7 @@
 """A random walk through what can happen to an admission control, beside a model of what must follow.
 
-Requests come, alone and in bursts, end, crash, and are cancelled inside and in the queue. After each step the walk
-looks where everybody is. No clock is asked: it looks when the event loop has nothing left to do.
+Requests arrive, alone and in bursts, end, crash, and are cancelled inside and in the queue. After each step the walk
+looks where all requests are. It reads no clock: it looks when the event loop has nothing left to do.
 """
 
 from __future__ import annotations
@@ -9,24 +9,34 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from checks.harness.cell.exchange import App, Exchange
+from checks.harness.errors import Failure
 
 TURNS = 30
-"""Rounds of the loop in which a right answer has long done what a step asks for."""
-PATIENCE = 5.0
-"""Seconds that a step's effect is waited for before it is called missing."""
+"""Turns of the loop after which a right answer has long done what a step asks for."""
+LOOKS = 500
+"""Looks, 10 ms apart, after which the effect of a step is called missing."""
+SHOWN_ROWS = 5
 
-FINALLY = (
-    "try: `try: await self.app(...)`, and the slot back in `finally:`; who was cancelled while waiting holds none."
+FINALLY = "`try: await self.app(...)`, and the slot back in `finally:`. A request cancelled while it waits holds none."
+LEAVES = (
+    "A request that is cancelled while it waits leaves the queue: `except asyncio.CancelledError`, tidy up, `raise`."
 )
-COUNTS = "try: Who was cancelled while it waited leaves the queue: `except asyncio.CancelledError`, tidy up, `raise`."
-HANDED = "try: Whoever leaves hands the slot to the longest waiting, without making it free in between."
+HANDED = "Whoever leaves hands the slot to the request that waits longest, without making it free in between."
+CLAIMED = (
+    "Let nothing be awaited between looking for a free slot and taking it; keep a slot until the app has returned."
+)
+FULL = "Refuse a request when `max_queue` requests wait already."
+UNTOUCHED = "What the app raises, and a cancellation, pass through: `finally:` tidies up, and `except` raises again."
+
+Row = tuple[str, int, int, int, int]
+"""What happened, then how many were inside and should be, and the same of those that waited."""
+COLUMNS = ("what happened", "inside", "wanted", "waiting", "wanted")
 
 Control = Callable[..., App]
 
@@ -60,28 +70,29 @@ class Visitor:
 
 
 class Stray(Exception):
-    """A step after which somebody was not where they should be: the message says who, where, and after what."""
+    """A step after which a request was not where it should be: `failure` says which, where, and after what."""
 
-    def __init__(self, message: str, rows: list[tuple[str, int, int, int, int]]) -> None:
-        super().__init__(message)
+    def __init__(self, failure: Failure, rows: list[Row]) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
         self.rows = rows
-        """The last steps: what happened, then how many were inside and should be, and the same of those who waited."""
+        """The last steps, the wrong one among them."""
 
 
 class Walk:
-    """One admission control under test, who is in it, and who should be where."""
+    """One admission control under test, the requests in it, and where each of them should be."""
 
     def __init__(self, control: Control, max_in_flight: int, max_queue: int, rng: random.Random) -> None:
         self.slots, self.places, self.rng = max_in_flight, max_queue, rng
         self.app = control(self.serve, max_in_flight=max_in_flight, max_queue=max_queue, queue_seconds=3600)
         self.numbers = itertools.count()
         self.visitors: list[Visitor] = []
-        """Everybody of whom it is not settled yet what becomes of them."""
+        """All requests that have not been seen to end as they should."""
         self.by_scope: dict[int, Visitor] = {}
         self.inside: list[Visitor] = []
         self.waiting: list[Visitor] = []
         self.wanted: dict[Visitor, str] = {}
-        self.rows: list[tuple[str, int, int, int, int]] = []
+        self.rows: list[Row] = []
         self.ends: Counter[str] = Counter()
         self.raised: list[BaseException] = []
         """What callbacks of the loop raised: a timer's, say."""
@@ -99,7 +110,7 @@ class Walk:
     # -- what can happen ---------------------------------------------------------------------------------------
 
     def arrive(self, number: int) -> str:
-        """So many come at once."""
+        """So many requests arrive at once."""
         for _ in range(number):
             visitor = Visitor(next(self.numbers), Exchange("POST", "/predict"))
             visitor.exchange.scope["walk"] = visitor.name
@@ -134,7 +145,7 @@ class Walk:
         return "one was cancelled while it waited"
 
     def overtake(self) -> str:
-        """One ends, and a newcomer comes in that same instant: the slot is for who waits longest."""
+        """One ends, and one arrives in that same instant: the slot is for the request that waits longest."""
         self.leave("served")
         self.arrive(1)
         return "one ended just as one arrived"
@@ -142,7 +153,7 @@ class Walk:
     # -- the walk ----------------------------------------------------------------------------------------------
 
     async def go(self, steps: int) -> Counter[str]:
-        """So many random steps, then everybody goes home; how many came to which end.
+        """Take so many random steps, then let all requests finish. Returns how many ended in each way.
 
         Raises `Stray`, from the exception that led to it where there is one.
         """
@@ -165,25 +176,26 @@ class Walk:
         return self.ends
 
     async def step(self, what: str) -> None:
-        """Look where everybody is after something happened."""
+        """Look where all requests are after something happened."""
         for _ in range(TURNS):
             await asyncio.sleep(0)
-        deadline = time.monotonic() + PATIENCE
-        while (wrong := self.wrong()) and time.monotonic() < deadline:  # noqa: ASYNC110 - nobody would set an event
+        for _ in range(LOOKS):
+            if not (wrong := self.wrong()):
+                break
             await asyncio.sleep(0.01)
         inside, waiting = len(self.seen("inside")), len(self.seen("waiting"))
-        self.rows = [*self.rows[-4:], (what, inside, len(self.inside), waiting, len(self.waiting))]
+        row = (what, inside, len(self.inside), waiting, len(self.waiting))
+        self.rows = [*self.rows[1 - SHOWN_ROWS :], row]
         if wrong:
-            raise Stray(
-                f"of {self.slots} slots and {self.places} places to wait, after {what}: {wrong}", self.rows
-            ) from self.cause()
+            seen = f"of {self.slots} slots and {self.places} places to wait, after {what}: {wrong.seen}"
+            raise Stray(Failure(seen, wrong.wanted, wrong.hint), self.rows) from self.cause()
         for visitor in [visitor for visitor in self.visitors if visitor in self.wanted]:
             self.ends[self.wanted.pop(visitor)] += 1
             self.visitors.remove(visitor)
             del self.by_scope[visitor.name]
 
     def callback_failed(self, _: object, context: dict[str, Any]) -> None:
-        """Keep what a callback raised; a task's exception that nobody asked for is none of ours."""
+        """Keep what a callback raised; a task's exception that was never retrieved does not count."""
         if "handle" in context and "exception" in context:
             self.raised.append(context["exception"])
 
@@ -193,27 +205,27 @@ class Walk:
         return next(iter([*self.raised, *filter(None, (task.exception() for task in ended))]), None)
 
     def seen(self, where: str) -> list[Visitor]:
-        """Who is there."""
+        """The requests that are there."""
         return [visitor for visitor in self.visitors if visitor.where == where]
 
-    def wrong(self) -> str:
-        """What is not as it must be; empty when all is well."""
+    def wrong(self) -> Failure | None:
+        """What is not as it must be; None when all is well."""
         inside, waiting = len(self.seen("inside")), len(self.seen("waiting"))
         if inside > self.slots:
-            return f"{inside} requests are in the app together\nwanted: never more than {self.slots}"
+            return Failure(f"{inside} requests are in the app together", f"never more than {self.slots}", CLAIMED)
         for visitor, wanted in self.wanted.items():
             if visitor.where != wanted:
-                return f"a request that should be {wanted} is {visitor.where}\nwanted: {wanted}\n{COUNTS}"
+                hint = FULL if wanted == "refused" else UNTOUCHED if wanted in ("crashed", "cancelled") else ""
+                return Failure(f"a request that should be {wanted} is {visitor.where}", wanted, hint)
         if inside < len(self.inside):
-            return (
-                f"{inside} in the app, {waiting} waiting\n"
-                f"wanted: {len(self.inside)} in the app: a slot is lost\n{FINALLY}"
-            )
+            seen = f"a slot is lost: {inside} in the app, {waiting} waiting"
+            return Failure(seen, f"{len(self.inside)} in the app", FINALLY)
         for visitor in self.inside:
             if visitor.where != "inside":
                 later = "another one is inside in its place" if visitor.where == "waiting" else f"it is {visitor.where}"
-                return f"the slot is due to a request, but {later}\nwanted: first come, first served\n{HANDED}"
+                return Failure(f"the slot is due to a request, but {later}", "first come, first served", HANDED)
         for visitor in self.waiting:
             if visitor.where != "waiting":
-                return f"a request that should wait is {visitor.where}\nwanted: {len(self.waiting)} waiting\n{COUNTS}"
-        return ""
+                seen = f"a request that should wait is {visitor.where}"
+                return Failure(seen, f"{len(self.waiting)} waiting", LEAVES)
+        return None

@@ -21,7 +21,7 @@ from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.stacks import stacks
 from checks.harness.cell.standstill import TIMER_HORIZON, Standstill, Watch, WatchedLoop
 from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered
-from checks.harness.machine import FairClock
+from checks.harness.machine import FairClock, load_in_words
 from checks.harness.plain_words import describe, hint_for
 from checks.harness.source_lines import SourceLines
 
@@ -44,6 +44,8 @@ class Pending:
     def __init__(self, app: InProcess, asked: str, send: Callable[[], Awaitable[Any]]) -> None:
         self.asked = asked
         self.scope: MutableMapping[str, Any] = {}
+        self.arrived: float | None = None
+        """When it got to the app."""
         self.sent = time.perf_counter()
         self.finished: float | None = None
         self.given_up = False
@@ -85,8 +87,15 @@ class Pending:
         self._app.looked_at = self
         standstill = self._app.until(lambda: self.done, seconds, horizon=seconds)
         if standstill:
+            refuse_if_busy(standstill)
             raise NoAnswer(self.asked, standstill.words, self._app.where_waiting())
         return self._future.result()
+
+
+def refuse_if_busy(standstill: Standstill) -> None:
+    """Raise `Inconclusive` where a wait was still going on at its deadline, on a machine too busy for that."""
+    if standstill.busy:
+        raise Inconclusive(f"this machine is too busy ({load_in_words()}): {standstill.words}")
 
 
 class Driven(Pending):
@@ -248,6 +257,7 @@ class InProcess:
         """Wait until `done()`, or until nothing happens any more. A loop that is blocked or never idle is a failure."""
         standstill = self.until(done, horizon=horizon)
         if standstill and standstill.kind != "settled":
+            refuse_if_busy(standstill)
             raise LearnerError(
                 standstill.words,
                 self.where_waiting(),
@@ -380,7 +390,7 @@ class InProcess:
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         """Call the app as a server does: the answer is there with its last byte, though background tasks go on."""
-        REQUEST.get().scope = scope
+        REQUEST.get().scope, REQUEST.get().arrived = scope, time.perf_counter()
         scope["state"] = self._state.copy()
         answered, status, sent = asyncio.Event(), 0, list[str]()
 

@@ -16,6 +16,7 @@ from typing import Literal, TypeVarTuple, Unpack
 import psutil
 
 from checks.harness.cell.sleep_spy import SLEEPS
+from checks.harness.machine import FairClock
 
 Ts = TypeVarTuple("Ts")
 
@@ -64,6 +65,8 @@ class Standstill:
     """
 
     kind: Literal["settled", "blocked", "spinning", "ended", "late", "starved"]
+    busy: bool = False
+    """Whether the machine was too busy for a deadline to mean anything."""
 
     @property
     def words(self) -> str:
@@ -104,16 +107,19 @@ class Watch:
         deadline = time.monotonic() + seconds
         ping, quiet, still = self._ping(horizon), 0, 0
         seen, position, burnt, busy = progress(), self._position(), self._cpu_seconds(), _others_cpu_seconds()
-        rounds, slept, sleeper = 0, len(SLEEPS.stacks), SLEEPS.sleeper
+        rounds, slept, sleeper, clock = 0, len(SLEEPS.stacks), SLEEPS.sleeper, FairClock()
         while not done():
             rounds += 1
+            clock.seconds()
             ident = self.thread.ident or 0
             if not self.thread.is_alive():
                 return Standstill("ended")
             if self.held_by(ident):
                 return Standstill("blocked")
             if time.monotonic() > deadline:
-                return Standstill("starved" if rounds * STARVED < seconds / ROUND else "late")
+                if rounds * STARVED < seconds / ROUND:
+                    return Standstill("starved")
+                return Standstill("late", busy=clock.busy)
             self.changed.wait(ROUND)
             self.changed.clear()
             _run_a_thread()

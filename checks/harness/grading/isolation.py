@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from checks.harness.machine import FairClock
+
 OUTPUT_KEPT = 64 * 1024
 """Bytes of output that are kept, the last ones: a flood must not fill memory or a disk."""
 
@@ -61,8 +63,7 @@ def can_fork() -> bool:
 class Watchdog:
     """Runs in the isolated process: calls `late` at the deadline, and dumps stacks if even that cannot run.
 
-    `late(what, starved)`: what was not done in time; `starved` if this process got almost no CPU, so that no verdict
-    is possible.
+    `late(what, starved)` is called at the deadline; `starved`: the machine was too busy, so no verdict is possible.
     """
 
     def __init__(self, seconds: float, stacks: Path, late: Callable[[str, bool], None]) -> None:
@@ -86,12 +87,13 @@ class Watchdog:
             faulthandler.dump_traceback_later(max(left, 0.1) + GRACE / 2, exit=True, file=self._stacks)
 
     def _run(self) -> None:
-        started, turns = time.monotonic(), 0
+        started, turns, clock = time.monotonic(), 0, FairClock()
         while True:
             when, what = self._deadlines[-1]
+            clock.seconds()
             if time.monotonic() >= when:
                 wanted = (time.monotonic() - started) / TURN
-                self._late(what, turns < wanted / 10)
+                self._late(what, turns < wanted / 10 or clock.busy)
             self._sleep(TURN)
             turns += 1
 

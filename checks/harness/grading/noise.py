@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from checks.harness.errors import Inconclusive
+from checks.harness.machine import FairClock, load_in_words
+
+LONGEST_WAIT = 60.0
+"""Seconds after which `holds_soon` gives up, also on a machine where fair time hardly passes."""
 
 EARLY = 0.002
 """Seconds by which a sleep may end early (uvloop's do, by up to 1 ms): what a lower bound on real time allows."""
@@ -43,3 +48,23 @@ def blame_the_machine_if(control: float, limit: float) -> None:
         raise Inconclusive(
             f"this machine is too busy: what is known to cost the same measured {control:.1f} times as much"
         )
+
+
+def blame_the_machine_if_busy(clock: FairClock, what: str) -> None:
+    """Raise `Inconclusive` where everything took several times as long as on an idle machine. `what` is in doubt."""
+    if clock.busy:
+        raise Inconclusive(f"this machine is too busy ({load_in_words()}) to tell {what}")
+
+
+def holds_soon(condition: Callable[[], object], seconds: float, what: str) -> bool:
+    """Wait until the condition holds, for so many seconds of fair time: whether it does.
+
+    Raises `Inconclusive` where it does not, on a machine too busy to tell `what`.
+    """
+    clock = FairClock()
+    while not condition():
+        if clock.seconds() > seconds or clock.real_seconds > LONGEST_WAIT:
+            blame_the_machine_if_busy(clock, what)
+            return False
+        time.sleep(0.02)
+    return True

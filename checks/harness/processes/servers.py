@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from checks.harness.errors import ServerDied, ServerNotReady
+from checks.harness.machine import FairClock
 from checks.harness.processes.http_client import Answer, ask_together
 from checks.harness.processes.process_group import GONE_SECONDS, Tail, descendants, leave_nothing, start
 
@@ -30,8 +31,14 @@ PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
 PORTS = range(20_000, 32_000)
 """Ports that no system gives to outgoing connections: one of those may be taken before the service is there."""
 
+READY_SECONDS = 20.0
+"""Seconds that a server may take to get ready, on an idle machine; it takes one or two."""
+LONGEST_START = 60.0
+"""Seconds after which no server is waited for, however busy the machine is."""
+
 _PATIENCE_SECONDS = 3.0  # until the port is looked for without the server's own word
 _POLL_SECONDS = 0.02
+_DEATHS = 4  # of workers that were replaced: what ends so often will not serve
 _ROUND_SECONDS = 5.0
 _LAST_ROUND_SECONDS = 0.5
 
@@ -51,6 +58,7 @@ class Server:
     pids: tuple[int, ...]
     output: Callable[[], str]
     _process: subprocess.Popen[bytes]
+    _stop_seconds: float
 
     @property
     def url(self) -> str:
@@ -61,6 +69,10 @@ class Server:
     def exit_code(self) -> int | None:
         """None while the main process runs, then its exit code: -N for signal N."""
         return self._process.poll()
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM to the main process, which is killed `stop_seconds` later. Returns when it has ended."""
+        _ask_to_stop(self._process, self._stop_seconds + GONE_SECONDS)
 
 
 def uvicorn_command(
@@ -84,7 +96,7 @@ def server(
     cwd: Path,
     workers: int = 1,
     ready_path: str = "/health",
-    ready_seconds: float = 60,
+    ready_seconds: float = READY_SECONDS,
     stop_seconds: float = 10,
     port_line: str = PORT_LINE,
 ) -> Iterator[Server]:
@@ -99,13 +111,13 @@ def server(
         cwd: the folder it runs in.
         workers: how many different pids must have answered.
         ready_path: what to GET.
-        ready_seconds: how long it may take to get ready.
+        ready_seconds: how long it may take to get ready, in fair time (`FairClock`).
         stop_seconds: how long it may take to stop of its own accord.
         port_line: regular expression whose first group is the port.
 
     Raises:
         ServerDied: it ended before it was ready; raised at once.
-        ServerNotReady: `ready_seconds` were over.
+        ServerNotReady: `ready_seconds` of fair time were over, or `LONGEST_START` of real time.
     """
     pattern = re.compile(port_line.encode())
     process = start(command, _environment(env, cwd), cwd, stop_seconds)
@@ -115,7 +127,7 @@ def server(
         port, pids = _wait_until_ready(process, tail, workers, ready_path, ready_seconds)
         family |= descendants(process)
         try:
-            yield Server(port, pids, tail.text, process)
+            yield Server(port, pids, tail.text, process, stop_seconds)
         finally:
             family |= descendants(process)
             _ask_to_stop(process, stop_seconds)
@@ -135,38 +147,39 @@ def _wait_until_ready(
     process: subprocess.Popen[bytes], tail: Tail, workers: int, path: str, seconds: float
 ) -> tuple[int, tuple[int, ...]]:
     """Give port and pids, or raise what `server` raises."""
-    started = time.monotonic()
-    deadline = started + seconds
+    clock = FairClock()
     wanted = f"GET {path} to answer" + (f" from {workers} workers" if workers > 1 else "")
     seen = "its output named no port, as 'Uvicorn running on http://127.0.0.1:PORT' does"
     pids: set[int] = set()
-    while time.monotonic() < deadline:
+    while clock.seconds() < seconds and clock.real_seconds < LONGEST_START:
         if process.poll() is not None:
             # Its last words; not for long, as a process that it left behind may keep the pipe open.
             tail.thread.join(1)
             code = process.returncode
             how = f"with exit code {code}" if code >= 0 else f"killed by signal {-code} ({signal.strsignal(-code)})"
             raise ServerDied(f"The server ended before it was ready, {how}.", tail.text(), code)
-        if workers > 1 and (tail.worker_deaths > workers or _dead_children(process) >= workers):
+        dead = workers > 1 and _dead_children(process) >= workers
+        if dead or tail.worker_deaths > max(workers, _DEATHS):
             leave_nothing(process, descendants(process))
             tail.thread.join(1)
             raise ServerDied("The server's workers end as soon as they start.", tail.text(), None)
-        port = tail.port or (_listening(process) if time.monotonic() - started > _PATIENCE_SECONDS else None)
+        port = tail.port or (_listening(process) if clock.real_seconds > _PATIENCE_SECONDS else None)
         if port is not None:
-            answers = _ask(port, path, 4 * workers if workers > 1 else 1, deadline)
+            left = min(seconds - clock.seconds(), LONGEST_START - clock.real_seconds)
+            answers = _ask(port, path, 4 * workers if workers > 1 else 1, left)
             # A worker may have ended since it answered.
             pids = (pids | {a.pid for a in answers if a.pid}) & {p.pid for p in descendants(process)}
             if len(pids) >= workers or (workers == 1 and any(a.status and a.status < 500 for a in answers)):
                 return port, tuple(sorted(pids))
             seen = f"{len(pids)} of {workers} workers answered" if pids else _why_not(answers, path)
         time.sleep(_POLL_SECONDS)
-    raise ServerNotReady(f"The server was not ready after {seconds:g} s. Waited for {wanted}; {seen}.", tail.text())
+    took = f"The server was not ready after {clock.real_seconds:.0f} s"
+    raise ServerNotReady(f"{took}. Waited for {wanted}; {seen}.", tail.text(), busy=clock.busy)
 
 
-def _ask(port: int, path: str, connections: int, deadline: float) -> list[Answer]:
-    now = time.monotonic()
-    # A round that begins just before the deadline may pass it: cut short, it would report a server that hangs.
-    end = now + max(_LAST_ROUND_SECONDS, min(_ROUND_SECONDS, deadline - now))
+def _ask(port: int, path: str, connections: int, left: float) -> list[Answer]:
+    # A round that begins just before the time is up may pass it: cut short, it would report a server that hangs.
+    end = time.monotonic() + max(_LAST_ROUND_SECONDS, min(_ROUND_SECONDS, left))
     return ask_together(("127.0.0.1", port), path, connections, end)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
-from checks.harness.errors import Inconclusive
-from checks.harness.processes.http_client import FEATURES, ask
+from checks.harness.errors import Inconclusive, LearnerError
+from checks.harness.processes.http_client import FEATURES, Answer, ask
 
 BATCH = 32
 """Connections that are opened before the first is asked: one after the other, the same worker may take each of them."""
@@ -90,14 +90,14 @@ def spread(url: str, workers: int, connections: int) -> Iterator[Connections]:
 def rate(connections: Sequence[HTTPConnection], path: str, each: int) -> float:
     """Requests/s of a closed loop, over all connections at once, on each so many requests.
 
-    Raises an `AssertionError` for an answer that is no 200.
+    Raises a `LearnerError` for an answer that is no 200, and where none came.
     """
 
     def work(connection: HTTPConnection) -> None:
         for _ in range(each):
             answer = ask(connection, "POST", path, FEATURES)
-            said = answer.text[:60] if answer.status else f"no answer ({answer.error!r})"
-            assert answer.status == 200, f"POST {path} gave {answer.status}: {said}\nwanted: 200"
+            if answer.status != 200:
+                raise _not_answered(f"POST {path}", len(connections), answer)
 
     with ThreadPoolExecutor(len(connections)) as pool:
         started = time.perf_counter()
@@ -110,11 +110,33 @@ def _batch(url: str) -> list[tuple[HTTPConnection, int]]:
     where = urlsplit(url)
     opened = [HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT) for _ in range(BATCH)]
     for connection in opened:
-        connection.connect()
+        with suppress(OSError):  # asking it will try again, and say why not
+            connection.connect()
     found = []
     for connection in opened:
-        if pid := ask(connection, "GET", "/health").pid:
-            found.append((connection, pid))
-        else:
-            connection.close()  # of a worker that is just starting or ending: the next batch will tell
+        answer = ask(connection, "GET", "/health")
+        if answer.pid:
+            found.append((connection, answer.pid))
+            continue
+        connection.close()
+        if answer.status is not None:
+            raise _not_answered("GET /health", len(opened), answer)
+        # Of a worker that is just starting or ending: the next batch will tell.
     return found
+
+
+def _not_answered(asked: str, connections: int, answer: Answer) -> LearnerError:
+    """A request that got something else than a 200 over one of several connections."""
+    if answer.status == 200:
+        return LearnerError(
+            f"{asked} answered {answer.text[:60]}", wanted='the "pid" of the process that answers, as in 1.1'
+        )
+    if answer.status == 503 and answer.text == "Service Unavailable":  # which is uvicorn's own
+        return LearnerError(
+            f"over {connections} connections {asked} gave 503: {answer.text[:60]}",
+            wanted="200: a connection is no load",
+            hint="`limit_concurrency` counts open connections, idle ones too: leave it out. The admission control of "
+            "4.5 counts requests.",
+        )
+    said = f"{answer.status}: {answer.text[:60]}" if answer.status else f"no answer ({answer.error!r})"
+    return LearnerError(f"{asked} gave {said}", wanted="200")

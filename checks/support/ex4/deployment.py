@@ -1,0 +1,182 @@
+"""4.2: `python -m lab.serve`, started as a deployment does it: where it listens, how many workers, how it ends."""
+
+from __future__ import annotations
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import psutil
+
+from checks.harness.assertions.start import blame_the_ping
+from checks.harness.errors import Failure, Inconclusive, LearnerError, ServerDied
+from checks.harness.fixtures import KINDS, Launch, Serve
+from checks.harness.grading.noise import best_of, blame_the_machine_if_busy
+from checks.harness.machine import FairClock, fair_clock
+from checks.harness.processes.http_client import FEATURES, Answer, ask_once
+from checks.harness.processes.servers import Server, free_port, just_one_process
+from checks.harness.processes.workers import all_pids, pids, pids_beside, rate, spread
+from checks.harness.report.evidence import Show
+
+WORKERS = 4
+EACH = 8
+"""Connections that each worker holds while its rate is measured."""
+GAIN = 2.2
+"""Times what one worker can give that four give at least."""
+WORKERS_SECONDS = 10.0
+"""Seconds of fair time in which all workers answer; they take two."""
+LONGEST_COUNT = 45.0
+DRAIN = 1
+"""LAB_DRAIN_SECONDS of the server whose end is looked at."""
+LONG_REQUEST = 8.0
+"""Seconds of a request that a drain must not wait for."""
+
+
+def on_a_free_port(launch: Launch) -> Server:
+    """A service that was given its port, and listens there; another port where a stranger was quicker to take it."""
+    for _ in range(3):
+        port = free_port()
+        try:
+            alone = launch(PORT=str(port), LAB_INFERENCE_SECONDS="0.5")
+        except ServerDied as error:
+            if str(port) not in error.output:
+                raise AssertionError(wrong_port(port, "it wants another port, which is taken")) from None
+            continue
+        assert alone.port == port, wrong_port(port, f"it listens on {alone.port}")
+        return alone
+    raise Inconclusive("no port stayed free for a second")
+
+
+def wrong_port(port: int, but: str) -> Failure:
+    """It does not listen on the port of the environment."""
+    return Failure(
+        f"with PORT={port} {but}", "the port of the environment", '`port=int(os.environ.get("PORT", "8000"))`.'
+    )
+
+
+def listens_on_its_host(server: Server, host: str) -> None:
+    """uvicorn names the host of the environment, if it names one."""
+    named = re.search(r"running on \w+://(\S+):\d+", server.output())  # a quiet log does not
+    assert not named or named[1] == host, Failure(
+        f"with HOST={host} it listens on {named and named[1]}",
+        "the host of the environment",
+        '`host=os.environ.get("HOST", "127.0.0.1")`.',
+    )
+
+
+def as_many_as_asked(server: Server, alone: Server, clock: FairClock) -> None:
+    """Four workers answer where four were asked for, and one where none were."""
+    found = living_pids(server, clock)
+    if found < WORKERS and not just_one_process(server.output()):
+        blame_the_ping(server.output(), clock)
+        blame_the_machine_if_busy(clock, f"whether {WORKERS} workers start")
+    reloads = "Started reloader process" in server.output()
+    assert found == WORKERS, Failure(
+        f"with WEB_CONCURRENCY={WORKERS} {found} answered{', and it watches files for a reload' * reloads}",
+        f"{WORKERS} different pids",
+        "Leave out `reload=True`: uvicorn then starts one process, whatever `workers` says."
+        if reloads
+        else '`workers=int(os.environ.get("WEB_CONCURRENCY", "1"))`.',
+    )
+    rounds = 1 if just_one_process(alone.output()) else 12  # only now: it has had as long to start more of them
+    few = len(pids_beside(alone.url, "/predict/blocking", rounds))
+    if few > 1:
+        started = len(set(re.findall(r"Started server process \[(\d+)\]", alone.output())))
+        few = max(few, started, len(all_pids(alone.url, 64, 2)))
+    assert few == 1, Failure(
+        f"without WEB_CONCURRENCY {few} workers answer",
+        "1",
+        '`os.environ.get("WEB_CONCURRENCY", "1")`: one is the default.',
+    )
+
+
+def living_pids(server: Server, clock: FairClock) -> int:
+    """How many workers answer, when as many do as were asked for, or no more will."""
+    began, found = clock.seconds(), pids(server.url)
+    until = time.monotonic() + LONGEST_COUNT
+    while len(_alive(found)) < WORKERS and not just_one_process(server.output()):
+        if clock.seconds() - began > WORKERS_SECONDS or time.monotonic() > until:
+            break
+        time.sleep(0.05)
+        found |= pids(server.url)
+    return len(_alive(found))
+
+
+def _alive(found: set[int]) -> set[int]:
+    return {pid for pid in found if psutil.pid_exists(pid)}
+
+
+def ends_after_its_drain(launch: Launch) -> None:
+    """Asked to end, it gives a request in flight `drain_seconds`, and then ends without it."""
+    server = launch(PORT="0", LAB_DRAIN_SECONDS=str(DRAIN), LAB_INFERENCE_SECONDS=str(LONG_REQUEST))
+    where = urlsplit(server.url)
+    with ThreadPoolExecutor(1) as pool:
+        request = pool.submit(
+            ask_once, (where.hostname or "", where.port or 0), "/predict", 60, method="POST", body=FEATURES
+        )
+        in_the_model(server)
+        server.ask_to_stop()
+        answer: Answer = request.result()
+    assert answer.status != 200, Failure(
+        f"with LAB_DRAIN_SECONDS={DRAIN} a request of {LONG_REQUEST:g} s was waited for after SIGTERM",
+        f"an end after {DRAIN} s: who deploys counts on it, and kills what stays longer",
+        "`timeout_graceful_shutdown=Settings().drain_seconds` in `uvicorn.run`: without it the drain has no end.",
+    )
+
+
+def in_the_model(server: Server) -> None:
+    """Return when a request that was just sent has had its time to get into the model."""
+    for _ in range(3):  # each answer comes from the same event loop, behind the request
+        ask_once(("127.0.0.1", server.port), "/health", 30)
+        time.sleep(0.1)
+
+
+def four_give_more_than_one(serve: Serve, server: Server, seconds: float, clock: FairClock, show: Show) -> None:
+    """Four workers serve `/predict/blocking` at 2.2 times what one can give, or the lab's own service fails, too."""
+    wanted = GAIN / seconds  # one worker cannot exceed 1 / seconds: that is arithmetic
+    try:
+        reached = best_of(lambda: blocking_rate(server.url), wanted)
+    except LearnerError:
+        blame_the_ping(server.output(), clock)
+        raise
+    show.number(f"{WORKERS} workers: {reached * seconds:.1f} times one", reached * seconds)
+    if reached >= wanted:
+        return
+    own_url = serve(app=KINDS, workers=WORKERS, inference_seconds=seconds).url
+    with fair_clock() as now:
+        rounds = [(blocking_rate(own_url), blocking_rate(server.url)) for _ in range(2)]
+    own, theirs = min(own for own, _ in rounds), max(theirs for _, theirs in rounds)
+    if own < wanted or theirs >= wanted:
+        said = f"the lab's own service reached {own:.1f} of the wanted {wanted:.1f} requests/s in the same seconds"
+        raise Inconclusive(f"this machine is too busy: {said}")
+    blame_the_machine_if_busy(now, "how much four workers give")
+    raise AssertionError(
+        Failure(
+            f"{WORKERS} workers gave /predict/blocking {reached:.1f} requests/s, the lab's own service {own:.1f}",
+            f"at least {wanted:.1f}, {GAIN} times what one worker can give",
+            "Do the workers wait for one another, at a file or a lock that all of them share?",
+        )
+    )
+
+
+def blocking_rate(url: str) -> float:
+    """Requests/s of `/predict/blocking` over connections that are spread evenly over the workers."""
+    with spread(url, WORKERS, EACH * WORKERS) as connections:
+        return rate(connections, "/predict/blocking", 2)
+
+
+def worker_picture(serve: Serve, show: Show) -> None:
+    """Show what one, two and four workers give to the lab's own service; nothing on a machine too busy for that."""
+    seconds, connections, rows = 0.02, 16, []
+    measured = (("/predict/blocking", 1), ("/predict", 2), ("/burn", 1))
+    try:
+        for workers in (1, 2, 4):
+            server = serve(app=KINDS, workers=workers, inference_seconds=seconds)
+            with spread(server.url, workers, connections) as held:
+                rates = [rate(held, path, each) for path, each in measured]
+            rows.append((workers, *(f"{value:.0f}" for value in rates)))
+    except (Inconclusive, LearnerError):
+        return
+    columns = ("workers", "blocking, 20 ms", "awaited, 20 ms", "computing, 10 ms")
+    show.table(f"requests/s of the lab's own service over {connections} connections", columns, rows)

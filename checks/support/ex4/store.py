@@ -1,0 +1,295 @@
+"""4.4: a pool of connections to the feature store, and whose fault an error is."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from checks.harness.apps.feature_store import Store
+from checks.harness.assertions.answers import close, content, is_number, unrouted
+from checks.harness.cell.inprocess import InProcess, Pending
+from checks.harness.errors import Failure, Inconclusive, LearnerError
+from checks.harness.grading.noise import EARLY, blame_the_machine_if_busy, blame_the_machine_unless, holds_soon
+from checks.harness.machine import fair_clock
+from checks.harness.plain_words import describe
+from checks.harness.report.evidence import Show
+from checks.harness.workspace import Workspace
+from checks.support.ex4.requests import all_done
+
+LONG = 60.0
+"""feature_store_seconds where no answer may be too slow, however busy the machine is."""
+LIMIT = 0.4
+"""feature_store_seconds where the store gives no answer."""
+POOL_LIMIT = 1.2
+"""feature_store_seconds where callers wait longer than that for a connection."""
+BETWEEN_PARTS, PARTS = 0.15, 10
+"""Seconds between the parts of an answer, and their number: each read is short, all of them together are not."""
+SOON = 10
+"""Times as long as it should take, after which something hangs."""
+AT_ONCE = 20
+"""Requests between which the event loop gets its turn: a client for each of them takes long to make."""
+KEPT = "max_keepalive_connections"
+
+
+def burst(app: InProcess, store: Store, users: Sequence[int], pool: int) -> dict[int, Pending]:
+    """One request for each user, all on their way together; returns when all have ended."""
+    store.seconds, calls = 0.1, dict[int, Pending]()
+    for number, user in enumerate(users):
+        calls[user] = app.post("/predict/enriched", {"user_id": user})
+        if number % AT_ONCE == 0:
+            app.until(lambda user=user: calls[user].scope or calls[user].done)  # type: ignore[misc]
+    waiting = max(1, len(users) - len(store.asked))
+    store.seconds = min(0.1, 1.5 * pool / waiting)  # else the last would wait for many seconds
+    app.until(lambda: all_done(calls.values()))
+    return calls
+
+
+def few_connections(app: InProcess, store: Store, users: Sequence[int], pool: int, show: Show) -> None:
+    """160 callers at once use at most `pool` connections, and each gets its own answer."""
+    answers = {user: call.answer() for user, call in burst(app, store, users, pool).items()}
+    accepted = store.accepted
+    show.number(f"{len(users)} calls, {accepted} connections", accepted)
+    broken_off = sum(answer.status_code != 200 for answer in answers.values())
+    if accepted <= pool + broken_off:  # each of those may have cost a connection, but the connections are not the cause
+        all_answers_are_right(answers, store.users)
+    assert accepted <= pool, Failure(
+        f"{len(users)} calls opened {accepted} connections to the store",
+        f"at most {pool}, feature_store_connections, used again and again",
+        why_so_many(app, store, users, pool),
+    )
+
+
+def why_so_many(app: InProcess, store: Store, users: Sequence[int], pool: int) -> str:
+    """A hint: one client without limits, a client for each call, or connections that are not kept."""
+    if store.most_open <= pool:
+        return f"At most {store.most_open} were open together, but each is closed after its call: `{KEPT}` keeps them."
+    before = store.accepted
+    for user in users[:3]:
+        app.post("/predict/enriched", {"user_id": user}).answer()
+    if store.accepted == before:
+        return (
+            "The client is there, and keeps its connections. It may open as many as httpx allows (100): "
+            f"`limits=httpx.Limits(max_connections=..., {KEPT}=...)`."
+        )
+    return "Each call opens a connection of its own. Make one client, in the lifespan, and let all calls use it."
+
+
+def all_answers_are_right(answers: dict[int, httpx.Response], features: dict[int, list[float]]) -> None:
+    """Each caller got the prediction of the features that the store holds of their user."""
+    statuses = Counter(answer.status_code for answer in answers.values())
+    said = next((f": {a.text[:60]}{unrouted(a)}" for a in answers.values() if a.status_code != 200), "")
+    assert set(statuses) == {200}, Failure(
+        f"{len(answers)} callers at once got {dict(statuses)}{said}",
+        "200 for all: a request that waits for a connection of our own pool waits, and that is no error",
+        "`httpx.Timeout(seconds, pool=None)`: waiting for our own pool has no limit." if 504 in statuses else "",
+    )
+    for user, answer in answers.items():
+        got: Any = content(answer).get("prediction")
+        assert is_number(got), Failure(
+            f"/predict/enriched answered {answer.text[:60]}", "{'prediction': a number}", "Return a `PredictResponse`."
+        )
+        assert close(got, fmean(features[user])), Failure(
+            f"a user whose prediction is {fmean(features[user])!r} got {got!r}",
+            "the model's answer to the features of that user",
+            "`await model.predict(features)` of the features that this request has fetched.",
+        )
+
+
+def waiting_for_our_own_pool(app: InProcess, store: Store, users: Sequence[int], pool: int) -> None:
+    """A request waits for a connection as long as it takes, also where the store keeps all of them busy for long.
+
+    The store answers in parts: each read is well within feature_store_seconds, all of them together are not.
+    """
+    before = len(store.asked)
+    with fair_clock() as clock:
+        store.seconds, store.parts = BETWEEN_PARTS, PARTS
+        calls = {user: app.post("/predict/enriched", {"user_id": user}) for user in users}
+        app.until(lambda: len(store.asked) - before >= pool or all_done(calls.values()))
+        store.seconds, store.parts = 0, 1  # from here on it is quick: what has waited is served at once
+        app.until(lambda: all_done(calls.values()))
+    statuses = {user: call.answer().status_code for user, call in calls.items()}
+    if set(statuses.values()) == {200}:
+        return
+    blame_the_machine_if_busy(clock, "whether waiting for a connection of our own pool is an error")
+    blame_the_machine_unless(lambda: reads_in_parts(store, users[0]), 1)
+    began = {path.rpartition("/")[2] for path in store.asked[before:]}
+    never = [status for user, status in statuses.items() if status != 200 and str(user) not in began]
+    assert not never, Failure(
+        f"{len(never)} of {len(users)} callers who waited for one of our {pool} connections got {never and never[0]}",
+        "200: waiting for a connection of our own pool is no error, however long it takes",
+        "`httpx.Timeout(seconds, pool=None)`: a plain number limits the wait for the pool, too. A limit around the "
+        "whole call limits it as well.",
+    )
+    raise AssertionError(
+        Failure(
+            f"the store's answer came in parts, one every {BETWEEN_PARTS} s: callers got "
+            f"{sorted({*statuses.values()} - {200})}",
+            f"200: connecting may take feature_store_seconds={POOL_LIMIT}, and so may each read, as httpx counts them",
+            "Give the limit to httpx: `timeout=httpx.Timeout(seconds, pool=None)`. It counts each read anew.",
+        )
+    )
+
+
+def reads_in_parts(store: Store, user: int) -> float:
+    """1 if the lab's own client gets such an answer, 0 if a part of it takes too long."""
+    store.seconds, store.parts = BETWEEN_PARTS, PARTS
+    try:
+        httpx.get(f"{store.url}/features/{user}", timeout=POOL_LIMIT, trust_env=False)
+    except httpx.TimeoutException:
+        return 0
+    finally:
+        store.seconds, store.parts = 0, 1
+    return 1
+
+
+def no_user_id_is_refused(app: InProcess) -> None:
+    """A body without a user id gets a 422."""
+    bodies = ["{}", '{"user_id": null}', '{"user_id": "seven"}', '{"user_id": 1.5}', '{"user_id": [7]}', "no JSON"]
+    for body in [*bodies, '{"user_id": "7"}', '{"user_id": true}']:
+        status = app.post("/predict/enriched", content=body.encode()).answer().status_code
+        assert status == 422, Failure(
+            f"/predict/enriched answered {body} with {status}",
+            "422",
+            "`user_id: Annotated[int, Field(strict=True)]` takes integers only: text and true are none.",
+        )
+
+
+class Case(NamedTuple):
+    """What the store did, what our caller must get, and what it did get."""
+
+    what: str
+    wanted: int
+    got: int | Exception
+    call: Pending
+
+    @property
+    def hint(self) -> str:
+        """What mends exactly this."""
+        if isinstance(self.got, httpx.HTTPError):
+            return "`except httpx.TimeoutException` for a 504, then `except httpx.HTTPError` for a 502."
+        if isinstance(self.got, Exception):
+            return (
+                "Look at the status first, then check the body before you use it: `except ValidationError` for a 502."
+            )
+        match self.wanted, self.got:
+            case 404, _:
+                return "The store does not know that user: the caller's mistake, and a 404."
+            case 502, 404:
+                return "Only the store's 404 is a 404. Compare with that status alone."
+            case 502, 200 if "302" in self.what:
+                return "A redirect is no answer of the store's: leave `follow_redirects` off."
+            case 502, 200 if "nonsense" in self.what:
+                return "Check the body before you use it: a list of one or more finite numbers."
+            case 502, 200:
+                return "Look at `answer.status_code` before you read the features."
+            case 504, 502:
+                return "`except httpx.TimeoutException` stands before `except httpx.HTTPError`: a timeout is one, too."
+        return "404: an unknown user. 504: httpx.TimeoutException. 502: whatever else goes wrong at the store."
+
+
+class Errors:
+    """Collects what our caller gets for each thing that the store does, in one table."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.cases: list[Case] = []
+
+    def add(self, app: InProcess, user: int, wanted: int, what: str) -> Pending:
+        """Send a request for this user, and note what came back."""
+        call = app.post("/predict/enriched", {"user_id": user})
+        app.until(lambda: call.done, horizon=30)
+        if not call.done:
+            seen = f"{what}, and our caller gets nothing: no time limit ends the request"
+            hint = "`timeout=httpx.Timeout(settings.feature_store_seconds, pool=None)` for the client."
+            raise AssertionError(Failure(seen, f"{wanted} after feature_store_seconds", hint))
+        try:
+            got: int | Exception = call.answer().status_code
+        except (LearnerError, NotImplementedError, Inconclusive):
+            raise
+        except Exception as error:
+            got = error
+        self.cases.append(Case(what, wanted, got, call))
+        return call
+
+    def judge(self, show: Show) -> None:
+        """Show the table, and fail with the first case in which our caller got something else than wanted."""
+        wrong = [case for case in self.cases if case.got != case.wanted]
+        if not wrong:
+            return
+        rows = [
+            (case.what.removeprefix("the store "), _short(case.got), case.wanted, "" if case not in wrong else "<-")
+            for case in self.cases
+        ]
+        show.table("what the store does, and what our caller gets", ("the store", "got", "wanted", ""), rows)
+        first = wrong[0]
+        if isinstance(first.got, Exception):
+            where = self.workspace.where_raised(first.got.__traceback__)
+            if where is None:
+                raise first.got
+            seen = f"{first.what}, and your code raised {describe(first.got)}"
+            raise LearnerError(seen, where, wanted=str(first.wanted), hint=first.hint)
+        more = f" ({len(wrong)} of {len(self.cases)} cases are wrong)" if len(wrong) > 1 else ""
+        raise AssertionError(
+            Failure(f"{first.what}, and our caller gets {first.got}{more}", str(first.wanted), first.hint)
+        )
+
+
+def _short(got: int | Exception) -> str:
+    return type(got).__name__ if isinstance(got, Exception) else str(got)
+
+
+def answers_of_the_store(errors: Errors, app: InProcess, store: Store, rng: random.Random) -> None:
+    """Whatever the store answers is neither the caller's fault nor ours."""
+    nonsense = ["no JSON", "[]", "null", "{}", '{"features": []}', '{"features": ["a"]}', '{"features": [null]}']
+    nonsense += ['{"features": 1}', '{"features": [NaN]}', ""]
+    cases: list[tuple[int, tuple[int, str], str]] = [(404, (404, "{}"), "the store answers 404")]
+    cases += [(502, (status, '{"features": [1.0]}'), f"the store answers {status}") for status in (500, 429, 302, 204)]
+    cases += [(502, (200, body), f"the store answers 200 with nonsense: {body or 'nothing'}") for body in nonsense]
+    for wanted, reply, what in cases:
+        user = rng.randrange(10**6, 10**7)
+        store.replies[user] = reply
+        errors.add(app, user, wanted, what)
+
+
+def silence_of_the_store(errors: Errors, app: InProcess, store: Store, user: int) -> Callable[[], None]:
+    """The store gives no answer; returns what judges how long our caller waited."""
+    store.replies[user] = None
+    call = errors.add(app, user, 504, "the store does not answer")
+    took = (call.finished or call.sent) - call.sent
+
+    def in_time() -> None:
+        wanted = f"after feature_store_seconds={LIMIT}"
+        hint = "`httpx.Timeout(settings.feature_store_seconds, pool=None)`, not a number of your own."
+        assert took >= LIMIT - EARLY, Failure(f"504 after {took:.2f} s", f"{wanted}, not before", hint)
+        if took > SOON * LIMIT:
+            blame_the_machine_unless(lambda: SOON * LIMIT / seconds_of_a_timeout(store, user), 1)
+        assert took <= SOON * LIMIT, Failure(f"504 after {took:.1f} s", wanted, hint)
+
+    return in_time
+
+
+def seconds_of_a_timeout(store: Store, user: int) -> float:
+    """How long the lab's own client waits for an answer that does not come."""
+    started = time.perf_counter()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(f"{store.url}/features/{user}", timeout=LIMIT, trust_env=False)
+    return time.perf_counter() - started
+
+
+def all_connections_are_closed(store: Store, apps: Sequence[Any]) -> None:
+    """After the apps have ended, no connection to the store is open."""
+    for app in apps:
+        app.stop()
+    closed = holds_soon(lambda: not store.open, 5, "whether connections stay open")
+    assert closed, Failure(
+        f"{store.open} connections to the store are still open when the service has ended",
+        "all closed",
+        "`async with httpx.AsyncClient(...) as store: yield store` closes them when the lifespan ends.",
+    )

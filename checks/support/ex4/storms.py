@@ -1,0 +1,117 @@
+"""4.7: more load than a service can serve, on the learner's service and beside it on one without a limit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from checks.harness.assertions.overload import IN_TIME, Load, calm_down, one_more, overload
+from checks.harness.cell.inprocess import InProcess
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import Failure
+from checks.harness.fixtures import OVERLOADED, OVERLOADED_CONTROL, Serve
+from checks.harness.grading.noise import best_of, blame_the_machine_if_busy, blame_the_machine_unless
+from checks.harness.machine import fair_clock
+from checks.harness.processes.servers import Server
+from checks.harness.report.evidence import Show, Table
+from checks.support.ex4.requests import all_done, line_up, raise_what_crashed, require_model_calls
+
+SHARE = 0.7
+"""Of the capacity that has to be answered in time."""
+
+
+class Storms:
+    """Loads on the learner's service and on the same without a limit, each around a model of known capacity."""
+
+    def __init__(self, serve: Serve, rng: random.Random, slots: int, seconds: float) -> None:
+        self.serve, self.rng = serve, rng
+        self.model = {"slots": slots, "slot_seconds": seconds}
+        self.guarded: Server = serve(app=OVERLOADED, **self.model, max_in_flight=slots, max_queue=slots)
+        self.unbounded: Server = serve(app=OVERLOADED, **self.model)
+        self.loads: dict[float, list[Load]] = {}
+
+    def offer(self, times: float, lasting: float, guarded: Server) -> list[Load]:
+        """Offer so many times the capacity to both, at the same time."""
+        slots, seconds = int(self.model["slots"]), self.model["slot_seconds"]
+        urls = (guarded.url, self.unbounded.url)
+        seed = self.rng.randrange(10**6)
+        loads = overload(urls, slots=slots, seconds=seconds, times=times, lasting=lasting, seed=seed)
+        calm_down(self.unbounded.url)
+        return loads
+
+    def twice(self) -> float:
+        """The score at twice the capacity."""
+        self.loads[2] = self.offer(2, 3, self.guarded)
+        return score(self.loads[2][0])
+
+    def run(self) -> Table:
+        """Offer half, all and three times the capacity once, and twice of it until it goes well: the table of that."""
+        for times in (0.5, 1, 3):
+            self.loads[times] = self.offer(times, 1, self.guarded)
+        with fair_clock() as self.clock:
+            self.reached = best_of(self.twice, 1)
+        return overload_table(self.loads)
+
+    def judge(self, show: Show) -> None:
+        """Fail where goodput or refusals at twice the capacity are not as wanted, unless the machine is to blame."""
+        twice, seconds = self.loads[2][0], self.model["slot_seconds"]
+        share = twice.goodput / twice.capacity
+        show.number(f"goodput {share:.2f} of capacity at 2x", share)
+        assert not twice.others, Failure(
+            f"{len(twice.others)} of {len(twice.trace.requests)} requests ended otherwise: {twice.others[0]}",
+            "200 or 503",
+        )
+        if self.reached < 1:
+            blame_the_machine_if_busy(self.clock, "how much of an overload is answered in time")
+            own = self.serve(app=OVERLOADED_CONTROL, **self.model)
+            blame_the_machine_unless(lambda: score(self.offer(2, 3, own)[0]), 1, rounds=1)
+        what = f"at twice the capacity of {twice.capacity:.0f}/s"
+        refused = f"{len(twice.refusals)} of {len(twice.trace.requests)} were refused"
+        assert twice.goodput >= SHARE * twice.capacity, Failure(
+            f"{what} goodput is {twice.goodput:.1f}/s, {refused}",
+            f"at least {SHARE} of the capacity, answered within {IN_TIME} service times of when it was due",
+            "Too few are refused: what waits longer than that is served too late."
+            if len(twice.refusals) < len(twice.trace.requests) / 4
+            else "Is each slot used again as soon as it is free? A refused request holds no slot, no place and no "
+            "count, and costs the event loop next to nothing.",
+        )
+        assert twice.refused_in < seconds, Failure(
+            f"{what} a refusal took {twice.refused_in:.3f} s in the median",
+            f"less than one service time, {seconds} s: whoever is refused should know it at once",
+            "Refuse before any work is done: no handler, no body, no wait.",
+        )
+
+    def all_slots_are_free_again(self) -> None:
+        """After the storm a request is served."""
+        got = one_more(self.guarded.url)
+        assert not got, Failure(
+            f"a request after the storm: {got}", "200: all slots are free again", "A refused request holds nothing."
+        )
+
+
+def score(load: Load) -> float:
+    """At least 1 where 0.7 of the capacity is served in time, and a refusal takes less than a service time."""
+    return min(load.goodput / (SHARE * load.capacity), load.seconds / load.refused_in)
+
+
+def overload_table(loads: dict[float, list[Load]]) -> Table:
+    """Goodput and p95 against the load that was offered, with admission control and without."""
+    capacity = loads[2][0].capacity
+    rows = [(f"{times:g} x", f"{a.offered:.0f}", *a.row(), *b.row()) for times, (a, b) in sorted(loads.items())]
+    columns = ["load", "sent/s", "goodput/s", "p95 ms", "without: goodput/s", "p95 ms"]
+    title = f"capacity {capacity:.0f}/s; with admission control, and without it"
+    return Table(title, columns, [[str(cell) for cell in row] for row in rows])
+
+
+def one_of_each(service: Callable[..., InProcess], rng: random.Random) -> None:
+    """One is served, one waits, one is refused: in process, where an exception has its line."""
+    probe = Probe()
+    app = service(model=probe, max_in_flight=1, max_queue=1)
+    calls = line_up(app, rng, 3)
+    app.go_on_until(lambda: probe.inside)
+    require_model_calls(probe, calls)
+    probe.open()
+    app.go_on_until(lambda: all_done(calls.values()))
+    raise_what_crashed(calls)
+    status = next(iter(calls.values())).answer().status_code
+    assert status == 200, Failure(f"/predict gave {status}", "200")

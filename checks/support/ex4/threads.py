@@ -1,0 +1,63 @@
+"""4.3: how many calls stand in the model together, for a pool of threads of a given size."""
+
+from __future__ import annotations
+
+import asyncio
+from types import ModuleType
+
+from checks.harness.cell.inprocess import InProcess, Pending, refuse_if_busy
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import Failure
+from checks.support.ex4.requests import Calls
+
+
+def most_inside(app: InProcess, probe: Probe, calls: Calls) -> int:
+    """Hold all calls in the model until no more come; returns how many were inside, and lets them go."""
+    standstill = app.until(lambda: probe.inside == len(calls))
+    if standstill:
+        refuse_if_busy(standstill)
+    together = probe.inside
+    probe.open()
+    pending: list[Pending] = [*calls.values()]
+    app.finish(pending, seconds=5)
+    return together
+
+
+def another_size(size: int, calls: int, together: int, held_before: bool) -> Failure:
+    """The pool has another size than it should have."""
+    if together == calls:
+        hint = (
+            "Nothing limits them: a limiter that is made for each request does not. FastAPI's own limiter counts: "
+            "`current_default_thread_limiter().total_tokens`, set in the lifespan."
+        )
+    elif held_before:
+        hint = f"A larger number holds, and {size} does not: set it as it is, without `max` or a least number."
+    elif together == 40:
+        hint = (
+            "40 is anyio's default: your number did not reach it. Make the app with `FastAPI(..., lifespan=lifespan)`, "
+            "and set `current_default_thread_limiter().total_tokens` before the `yield`."
+        )
+    elif together == 1:
+        hint = "One at a time blocks the event loop: a plain `def` runs on a thread of the pool."
+    else:
+        hint = "Take the number from `app.state.settings.thread_pool_size`."
+    return Failure(
+        f"with thread_pool_size={size} {together} of {calls} calls were in the model together", f"{size}", hint
+    )
+
+
+def raise_if_lifespan_is_a_stub(service: ModuleType) -> None:
+    """Raise the stub's own exception if the lifespan is still to be written."""
+    from fastapi import FastAPI
+
+    async def enter() -> None:
+        async with service.lifespan(FastAPI()):
+            pass
+
+    try:
+        if hasattr(service, "lifespan"):
+            asyncio.run(enter())
+    except NotImplementedError:
+        raise
+    except Exception:  # a lifespan that needs more than an empty app is no stub
+        return

@@ -1,0 +1,166 @@
+"""4.6: a request that waits too long is refused and never reaches the model; work that has begun is finished."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from checks.harness.cell.inprocess import InProcess, Pending
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import Failure
+from checks.harness.grading.noise import EARLY, blame_the_machine_if_busy
+from checks.harness.machine import fair_clock
+from checks.support.ex4.requests import (
+    Calls,
+    all_done,
+    how_it_ended,
+    line_up,
+    raise_what_crashed,
+    require_model_calls,
+    send,
+)
+
+TOO_LONG = 2
+"""Times `queue_seconds` after which a wait has been too long: a right answer ends it at 1."""
+
+Start = Callable[..., InProcess]
+
+
+class Waits:
+    """The learner's app with all `slots` held, and requests that wait for them in vain."""
+
+    def __init__(self, app: InProcess, probe: Probe, slots: int, places: int, seconds: float) -> None:
+        self.app, self.probe, self.slots, self.places, self.seconds = app, probe, slots, places, seconds
+        self.inside: Calls = {}
+
+    def in_vain(self, service: Start, rng: random.Random) -> list[float]:
+        """How long each request waited before it was refused; the second half finds the places of the first free."""
+        patient = service(model=Probe(), max_in_flight=1, max_queue=1, queue_seconds=60)
+        _, stays = line_up(patient, rng, 2).values()
+        self.inside = line_up(self.app, rng, self.slots)
+        self.app.go_on_until(lambda: self.probe.inside == self.slots)
+        require_model_calls(self.probe, self.inside)
+        raise_what_crashed(self.inside)
+        assert self.probe.inside == self.slots, Failure(
+            f"with max_in_flight={self.slots} only {self.probe.inside} calls are in the model together",
+            f"{self.slots}: without that 4.6 cannot be judged (4.5 says more)",
+            "First let 4.5 pass.",
+        )
+        waits = []
+        for _ in range(2):
+            waiting = line_up(self.app, rng, self.places)
+            self.app.go_on_until(lambda waiting=waiting: all_done(waiting.values()))  # type: ignore[misc]
+            self.no_work_is_cut_off()
+            waits += self.refused_in_time(waiting)
+        # No clock: two waits in vain are over, one after the other, so a wait of 60 s that lasts as long is done, too.
+        assert not stays.done, Failure(
+            f"with queue_seconds=60 a request was refused after {waited(stays):.2f} s ({how_it_ended(stays)})",
+            "it waits for as long as the settings say",
+            "`self.queue_seconds`, not a number of your own.",
+        )
+        return waits
+
+    def no_work_is_cut_off(self) -> None:
+        """A request that has its slot keeps it, however long the work takes."""
+        cut = [call for call in self.inside.values() if call.done]
+        assert not cut, Failure(
+            f"with queue_seconds={self.seconds} {len(cut)} of {len(self.inside)} calls that were in the model were cut "
+            f"off: the first ended in {how_it_ended(cut[0])} after {waited(cut[0]):.2f} s",
+            "work that has begun is finished",
+            "The time limit belongs around the wait for a slot, not around `self.app(...)`.",
+        )
+
+    def refused_in_time(self, waiting: Calls) -> list[float]:
+        """How long each of these requests waited before it was refused."""
+        assert self.probe.inside <= self.slots, Failure(
+            f"with max_in_flight={self.slots} {self.probe.inside} calls are in the model together: no request waits, "
+            "so no wait can end",
+            f"{self.slots} in the model, and each further request waits for at most queue_seconds (4.5 says more)",
+            "First let 4.5 pass.",
+        )
+        for call in waiting.values():
+            assert call.done, Failure(
+                f"with queue_seconds={self.seconds} a request waits on, while nothing else goes on any more",
+                "a 503 as soon as it has waited that long, whether or not a slot comes free",
+                "A timer has to end the wait: `asyncio.timeout(self.queue_seconds)` around it, or `loop.call_later`.",
+            )
+            status = how_it_ended(call)
+            assert isinstance(status, int), Failure(
+                f"a request that waited too long got no answer: it ended in {status}",
+                "a 503",
+                "Catch that exception where you wait, and send the refusal.",
+            )
+            assert status >= 400, Failure(f"a request that waited too long was answered {status}", "503")
+            assert waited(call) >= self.seconds - EARLY, Failure(
+                f"with queue_seconds={self.seconds} a request was refused after {waited(call):.2f} s, with a place in "
+                "the queue free",
+                "it waits that long; a request that is refused leaves its place at once",
+                "Whatever ends the wait, take the request out of the queue in `finally:`.",
+            )
+        return [waited(call) for call in waiting.values()]
+
+    def a_freed_slot_is_for_the_last(self, rng: random.Random) -> None:
+        """Only the request that still waits gets the slot, and keeps it for longer than queue_seconds in all."""
+        app, probe, slots = self.app, self.probe, self.slots
+        late = line_up(app, rng, 1)
+        last = next(iter(late.values()))
+        probe.release(probe.calls[0])
+        app.go_on_until(lambda: len(probe.calls) > slots)
+        asked_for = [call.features for call in probe.calls[slots:]]
+        assert asked_for, Failure(
+            "when a slot came free no request got it",
+            "the one that still waits: a slot is lost to those that were refused",
+            "Give the slot only to a request that still waits: `if not turn.done()`.",
+        )
+        assert asked_for == list(late), Failure(
+            f"when a slot came free the model was called {len(asked_for)} times, not just for the one that still waits",
+            "once: the others have had their 503",
+            "A request that is refused must not be in the queue any more.",
+        )
+        time.sleep(self.seconds)
+        app.until(lambda: last.done, horizon=0)
+        assert not last.done, Failure(
+            f"a request that had waited was cut off at work: {how_it_ended(last)}",
+            "the limit is on waiting; work that has begun is finished",
+            "End the time limit when the slot is there: the block of `asyncio.timeout` ends before `self.app(...)`.",
+        )
+        probe.open()
+        for call in [*self.inside.values(), last]:
+            status = how_it_ended(call)
+            assert status == 200, Failure(f"a request that had got its slot ended in {status}", "200")
+        app.until(lambda: len(probe.calls) > slots + 1)
+        extra = len(probe.calls) - slots - 1
+        assert extra == 0, Failure(
+            f"the model was called {extra} times for requests that had had their 503",
+            "never",
+            "A request that is refused must not be in the queue any more.",
+        )
+
+
+def waited(call: Pending) -> float:
+    """Seconds from sending a request until it ended."""
+    return (call.finished or call.sent) - call.sent
+
+
+def the_time_runs_from_arrival(service: Start, rng: random.Random) -> None:
+    """With one slot that comes free again and again, no request gets it that came long ago."""
+    seconds, most = 0.3, 9
+    probe = Probe(held=False, seconds=0.4 * seconds)  # the second waits 0.4 times as long as it may, the third 0.8
+    app = service(model=probe, max_in_flight=1, max_queue=most - 1, queue_seconds=seconds)
+    with fair_clock() as clock:
+        calls = send(app, "/predict", rng, most)
+        app.until(lambda: all_done(calls.values()))
+    served = sum(call.answer().status_code == 200 for call in calls.values())
+    assert served == len(probe.calls), Failure(
+        f"{len(probe.calls)} requests got their slot, and {served} a 200", "200 for each of them"
+    )
+    longest = max(one.entered - (calls[one.features].arrived or one.entered) for one in probe.calls)
+    if longest > TOO_LONG * seconds:  # a timer that is late by as much as that is no timer, or the machine is busy
+        blame_the_machine_if_busy(clock, "how long a request waited for its slot")
+    assert longest <= TOO_LONG * seconds, Failure(
+        f"{most} requests came at once for one slot, which is free every {0.4 * seconds:.2f} s: {served} were served, "
+        f"the last after a wait of {longest:.2f} s",
+        f"about 3: the others came more than queue_seconds={seconds} ago",
+        "Start the time once, when the request arrives: not when it is first in the queue, nor each time it wakes up.",
+    )
