@@ -116,12 +116,6 @@ IN_A_HANDLER_CASES = {
     name: Broken(((SERVICE, old, new), IMPORTS), "contract or burst", words, line)
     for name, (old, new, words, line) in IN_A_HANDLER.items()
 }
-ENDLESS = Broken(
-    ((SERVICE, "import os\n", "import os\nwhile True:\n    pass\n"),),
-    "h and not 1.9",
-    "did not finish importing lab.service within",
-    "lab/service.py:4",
-)
 IN_C = Broken(((SERVICE, "import os\n", "import os\nsum(iter(int, 1))\n"),), "health or burst", "", "lab/service.py:4")
 
 
@@ -130,7 +124,7 @@ def test_code_that_cannot_be_loaded_says_why(case: Broken, tmp_path: Path) -> No
     """A file that cannot be used fails its checkpoints with one sentence and a line, and spares those without it."""
     run = case.run(tmp_path)
     assert run.exit_code == 1
-    assert run.verdicts == {"1.1": "failed", "1.8": "passed"}
+    run.assert_verdicts({"1.1": "failed", "1.8": "passed"})
     assert case.words in run.checkpoints["1.1"]["message"]
     assert case.line is None or case.line in run.checkpoints["1.1"]["where"]
 
@@ -139,30 +133,32 @@ def test_code_that_cannot_be_loaded_says_why(case: Broken, tmp_path: Path) -> No
 def test_a_handler_that_breaks_fails_its_checkpoint_alone(case: Broken, tmp_path: Path) -> None:
     """A broken handler is one failed checkpoint with the learner's line; the following ones run."""
     run = case.run(tmp_path)
-    assert run.verdicts == {"1.2": "failed", "1.8": "passed"}
+    run.assert_verdicts({"1.2": "failed", "1.8": "passed"})
     assert case.words in run.checkpoints["1.2"]["message"]
     assert case.line is None or case.line in run.checkpoints["1.2"]["where"]
     assert len(run.card.splitlines()) < 50
 
 
-@pytest.mark.parametrize("case", [ENDLESS])
-def test_an_endless_import_is_waited_for_once(case: Broken, tmp_path: Path) -> None:
+def test_an_endless_import_is_waited_for_once(tmp_path: Path) -> None:
     """A module that never finishes importing is named with its line, and the next checkpoints know it already."""
-    run = case.run(tmp_path)
+    imports = tmp_path / "imports"
+    endless = f"import os\nopen({str(imports)!r}, 'a').write('once ')\nwhile True:\n    pass\n"
+    words = "did not finish importing lab.service within"
+    run = Broken(((SERVICE, "import os\n", endless),), "h and not 1.9", words, "lab/service.py:5").run(tmp_path)
     failed = [c for c in run.checkpoints.values() if c["verdict"] == "failed"]
 
+    run.assert_verdicts(dict.fromkeys(run.verdicts, ("failed", "passed")))
     assert len(failed) > 3
-    assert all(case.words in c["message"] for c in failed)
-    assert case.line in failed[0]["where"]
-    assert sum(c["seconds"] > 5 for c in failed) == 1
+    assert all(words in c["message"] for c in failed)
+    assert "lab/service.py:5" in failed[0]["where"]
+    assert imports.read_text() == "once "
 
 
-@pytest.mark.parametrize("case", [IN_C])
-def test_code_that_lets_nothing_else_run_ends_at_its_deadline(case: Broken, tmp_path: Path) -> None:
+def test_code_that_lets_nothing_else_run_ends_at_its_deadline(tmp_path: Path) -> None:
     """A loop in C holds every Python thread: it is ended from outside, with the line it was in."""
-    run = case.run(tmp_path)
-    assert run.verdicts == {"1.1": "failed", "1.8": "passed"}
-    assert case.line in run.checkpoints["1.1"]["where"]
+    run = IN_C.run(tmp_path)
+    run.assert_verdicts({"1.1": "failed", "1.8": "passed"})
+    assert "lab/service.py:4" in run.checkpoints["1.1"]["where"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -172,7 +168,7 @@ def test_a_flood_of_output_is_kept_short(way: str, solution: Path, judge: Judge)
 
     run = judge(solution, "checks/test_ex1.py", f"--isolation={way}", "-k", "1.1")
 
-    assert run.verdicts == {"1.1": "failed"}
+    run.assert_verdicts({"1.1": "failed"})
     assert len(run.checkpoints["1.1"]["output"]) <= 100_000
     assert len(run.card) < 10_000
 
@@ -183,7 +179,7 @@ def test_what_a_service_logs_does_not_hide_what_was_printed(solution: Path, judg
 
     run = judge(solution, "checks/test_ex1.py", "-k", "1.2")
 
-    assert run.verdicts == {"1.2": "failed"}
+    run.assert_verdicts({"1.2": "failed"})
     assert run.checkpoints["1.2"]["output"] == "look here"
     assert "look here" in run.card
 
@@ -199,7 +195,7 @@ def test_processes_left_behind_are_ended(way: str, session: bool, solution: Path
     run = judge(solution, "checks/test_ex1.py", f"--isolation={way}", "-k", "1.1")
     lives = [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])]
 
-    assert run.verdicts == {"1.1": "passed"}
+    run.assert_verdicts({"1.1": "passed"})
     assert not lives
 
 
@@ -214,6 +210,5 @@ def test_a_server_that_dies_at_start_shows_its_last_words(solution: Path, judge:
 
     run = judge(solution, "checks/test_ex1.py", "-k", "1.9")
 
-    assert run.verdicts == {"1.9": "failed"}
+    run.assert_verdicts({"1.9": "failed"})
     assert "server" in run.checkpoints["1.9"]["message"]
-    assert run.checkpoints["1.9"]["seconds"] < 30

@@ -61,7 +61,7 @@ def test_the_solution_earns_all_ten_points(tmp_path: Path) -> None:
     """Built, started, asked, frozen and stopped for real."""
     run = judge(tmp_path, SOLUTIONS, EXERCISE.path, engine=True)
 
-    assert dict.fromkeys(run.verdicts, "passed") == run.verdicts, run.card
+    run.assert_verdicts(dict.fromkeys(run.verdicts, "passed"))
     assert sum(checkpoint["points"] for checkpoint in run.checkpoints.values()) == 10
 
 
