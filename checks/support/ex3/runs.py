@@ -1,122 +1,27 @@
-"""Helpers of exercise 3: the load tests that its checkpoints run, and what explains a wrong answer."""
+"""How the runs of Locust are judged: 3.1 to 3.5 and 3.9, and what mends a locustfile."""
 
 from __future__ import annotations
 
 import json
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Protocol
 
 from checks.harness.errors import Failure, Inconclusive, LearnerError
 from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.recording import Plan, Plateau, Recording, Sent
-from checks.harness.loadtest.targets import Answer, Arrival, Service
+from checks.harness.loadtest.targets import Arrival
 from checks.harness.machine import load_in_words
+from checks.support.ex3.plans import GOOD, LATE, NEARLY, REFUSED, SOME, WRONG
+from checks.support.ex3.tables import StepLike
 
 NEAR = 0.2
 """Locust rounds what it reports to two digits, and a machine adds its own: so near to a limit nothing is judged."""
 
 DEFAULTS = {"LOAD_PACE_SECONDS": 1.0, "LOAD_SLO_MS": 300, "LOAD_STEPS": 5, "LOAD_STEP_USERS": 4, "LOAD_STEP_SECONDS": 5}
 """What the stub's constants are without the environment."""
-
-# The load tests. A plan is the same for all checkpoints of a run, so that they share one run of Locust.
-
-FEW, SOME, SILENT = "0.5 % failures", "2 % failures", "no answer at all"
-GOOD, REFUSED, WRONG, NEARLY, LATE = "right", "a refusal", "a wrong mean", "a mean that is 0.1 % off", "late"
-
-
-def healthy(seed: int) -> Plan:
-    """All is well. Every second connection gets its answers slowly, but before its next request is due.
-
-    The first answer to each connection takes longer than the pace. From then on no two users of a step send at the same
-    time, so that users who share a start time disturb each other. Locust calls the shape just before a step begins.
-    """
-    draw = random.Random(f"{seed} healthy")
-    pace = round(draw.uniform(0.3, 0.4), 3)
-    first = tuple(Answer(part * pace) for part in (1.2, 1.5, 1.8))
-    service = Service((Answer(0.05 * pace), Answer(0.75 * pace)), by_connection=True, first=first)
-    step_seconds = round(draw.uniform(2.15, 2.25), 2)
-    return Plan("a healthy service", service, 3, 3, step_seconds, pace, slo_ms=2000, deadline_ms=10000)
-
-
-def faulty(seed: int) -> Plan:
-    """One answer in five is bad: a refusal, another number, or later than the deadline. One is slow, and in time."""
-    draw = random.Random(f"{seed} faulty")
-    deadline = draw.randint(250, 400)
-    refusals = [Answer(0.02, status, kind=REFUSED) for status in (503, 429)]
-    wrong = [Answer(0.02, right=False, kind=WRONG), *[Answer(0.02, right=False, off=1e-3, kind=NEARLY)] * 2]
-    slow = [Answer(0.6 * deadline / 1000), Answer(1.6 * deadline / 1000, kind=LATE)]
-    service = Service((*[Answer(0.02)] * 24, *refusals, *wrong, *slow), seed=draw.randrange(10**6), exact=False)
-    return Plan("bad answers", service, 8, step_seconds=3, slo_ms=2000, deadline_ms=deadline)
-
-
-def slow_for_some(seed: int) -> Plan:
-    """Fast in the mean and for 92 %, and above the SLO for the others, but below the default SLO of 300 ms."""
-    draw = random.Random(f"{seed} slow")
-    slo = draw.randint(90, 105)
-    service = Service((*[Answer(slo / 10000)] * 12, Answer(2.2 * slo / 1000)), seed=draw.randrange(10**6))
-    return Plan("8 % slow answers", service, 6, pace_seconds=0.05, slo_ms=slo)
-
-
-def few_failures(seed: int) -> Plan:
-    """One failure and a few slow answers in 200: within what was promised."""
-    draw = random.Random(f"{seed} few")
-    slo = draw.randint(400, 600)
-    good, slow, refused = [Answer(0.005)] * 49, Answer(slo / 400), Answer(0.005, 503, kind=REFUSED)
-    service = Service((*good, slow, *good, slow, refused, *good, slow, *good))  # the 101st, so that 1 % it is at most
-    return Plan(FEW, service, 6, pace_seconds=0.03, slo_ms=slo)
-
-
-def some_failures(seed: int) -> Plan:
-    """One failure in 50: more than what was promised, and all else is well."""
-    draw = random.Random(f"{seed} some")
-    good, refused = Answer(0.005), Answer(0.005, 503, kind=REFUSED)
-    return Plan(
-        SOME, Service((*[good] * 19, refused, *[good] * 30)), 5, pace_seconds=0.03, slo_ms=draw.randint(400, 600)
-    )
-
-
-def silent(seed: int) -> Plan:  # noqa: ARG001 - the same for every seed
-    """Nothing is ever answered."""
-    return Plan(SILENT, Service((Answer(math.inf),)), 2, stop_seconds=1)
-
-
-def distributed(seed: int) -> Plan:
-    """Every answer is above the SLO, and a master and a worker of Locust share the work."""
-    draw = random.Random(f"{seed} distributed")
-    slo = draw.randint(100, 140)
-    service = Service((Answer(2 * slo / 1000),))
-    return Plan("slow answers, master and worker", service, 4, pace_seconds=0.05, slo_ms=slo, workers=1)
-
-
-def unknown(seed: int, number: int) -> Plan:
-    """Random slots and service time, and an SLO just below the latency that one of the steps will have.
-
-    A step adds half as many users as there are slots, and the SLO breaks at an odd one: full waves of users are served
-    in the time that Little's law gives, broken ones take up to a wave longer.
-    """
-    draw = random.Random(f"{seed} unknown {number}")
-    slots, seconds, breaks_at = draw.choice([4, 6, 8]), round(draw.uniform(0.06, 0.1), 3), draw.choice([3, 5])
-    slo = (breaks_at - 0.2) * seconds / 2 * 1000
-    service = Service((Answer(seconds),), slots=slots)
-    return Plan(f"unknown service {number}", service, slots // 2, steps=6, pace_seconds=0, slo_ms=slo)
-
-
-def first_unknown(seed: int) -> Plan:
-    """The first of two unknown services."""
-    return unknown(seed, 1)
-
-
-def second_unknown(seed: int) -> Plan:
-    """The second of two unknown services."""
-    return unknown(seed, 2)
-
-
-# What the checkpoints have in common.
 
 
 def too_busy(what: str) -> Inconclusive:
@@ -406,216 +311,6 @@ def require_planned_exit(run: Recording, code: int) -> None:
     raise too_busy(seen)
 
 
-# 3.6
-
-
-class StepLike(Protocol):
-    """A step as `lab.records` has it."""
-
-    users: int
-    requests_per_second: float
-    mean_ms: float
-    p95_ms: float
-    failure_ratio: float
-    pace_seconds: float
-
-
-def steps_near_the_limit(rng: random.Random) -> list[tuple[dict[str, float], float]]:
-    """Numbers of steps, and by which part of their users each is off: some just below and above 15 %, on both sides."""
-    offs = [-0.14, 0.14, -0.16, 0.16, -0.5, 1.0, *(rng.uniform(-0.14, 0.14) for _ in range(6))]
-    found = []
-    for off in offs * 5:
-        users, mean_ms = rng.randint(2, 200), rng.uniform(5, 900)
-        pace = rng.choice([0.0, mean_ms / 1000 * rng.uniform(2, 20), mean_ms / 1000 * rng.uniform(0.1, 0.5)])
-        rate = users * (1 + off) / max(pace, mean_ms / 1000)
-        p95_ms, failed = mean_ms * rng.uniform(1.5, 4), rng.choice([0.0, 0.5])
-        step = {"users": users, "requests_per_second": rate, "mean_ms": mean_ms, "p95_ms": p95_ms}
-        found.append((step | {"failure_ratio": failed, "pace_seconds": pace}, off))
-    rng.shuffle(found)
-    return found
-
-
-def _off(step: StepLike, cycle: float) -> float:
-    return step.requests_per_second * cycle - step.users
-
-
-LAWS: tuple[tuple[Callable[[StepLike], bool], str], ...] = (
-    (
-        lambda s: abs(_off(s, max(s.pace_seconds, s.mean_ms))) <= 0.15 * s.users,
-        "`mean_ms` is in milliseconds: `step.mean_ms / 1000`.",
-    ),
-    (
-        lambda s: abs(_off(s, max(s.pace_seconds, s.p95_ms / 1000))) <= 0.15 * s.users,
-        "Little's law holds for the mean, not for the p95.",
-    ),
-    (
-        lambda s: abs(_off(s, s.mean_ms / 1000)) <= 0.15 * s.users,
-        "The pace is missing: a user sends again after `pace_seconds`, or after the answer, whichever is later.",
-    ),
-    (
-        lambda s: abs(_off(s, s.pace_seconds or s.mean_ms / 1000)) <= 0.15 * s.users,
-        "An answer can take longer than the pace: a user sends again after whichever is later.",
-    ),
-    (
-        lambda s: abs(_off(s, s.pace_seconds + s.mean_ms / 1000)) <= 0.15 * s.users,
-        "Pace and latency overlap: a user sends again after whichever is later, not after both.",
-    ),
-    (
-        lambda s: _off(s, max(s.pace_seconds, s.mean_ms / 1000)) >= -0.15 * s.users,
-        "Too many is wrong, too: take the distance, `abs(...)`.",
-    ),
-    (
-        lambda s: _off(s, max(s.pace_seconds, s.mean_ms / 1000)) <= 0.15 * s.users,
-        "Too few is wrong, too: take the distance, `abs(...)`.",
-    ),
-    (
-        lambda s: abs(_off(s, c := max(s.pace_seconds, s.mean_ms / 1000))) <= 0.15 * s.requests_per_second * c,
-        "That is 15 % of throughput x time: 15 % of `step.users` is meant.",
-    ),
-    (
-        lambda s: math.isclose(s.requests_per_second * max(s.pace_seconds, s.mean_ms / 1000), s.users, rel_tol=0.15),
-        "`math.isclose` takes 15 % of the larger number: 15 % of `step.users` is meant.",
-    ),
-)
-"""Ways to judge a step that people write, and what mends them."""
-
-
-def law_hint(steps: Sequence[StepLike], judged: Sequence[object]) -> str:
-    """What mends a `trustworthy` that judged these steps so."""
-    for rule, hint in LAWS:
-        if [rule(step) for step in steps] == list(judged):
-            return hint
-    return "At most 15 % of `step.users` away is trusted, on either side."
-
-
-def step_in_words(step: StepLike) -> str:
-    """A step in words."""
-    return (
-        f"{step.users} users, {step.requests_per_second:.1f} requests/s, mean {step.mean_ms:.0f} ms, "
-        f"p95 {step.p95_ms:.0f} ms, pace {step.pace_seconds:.3g} s"
-    )
-
-
-# 3.7
-
-
-def load_tests_with_traps(rng: random.Random) -> list[tuple[str, str]]:
-    """Names and patterns of load tests: g is a good step, e just good enough, s too slow, f one with failures."""
-    fixed = [
-        ("a lone spike", "gsgggss"),
-        ("two spikes", "gsgfggs"),
-        ("failures without slowness", "ggggff"),
-        ("never breaks, its throughput up and down", "gggggg"),
-        ("just good enough at the end", "gggse"),
-        ("never breaks, a spike just before the end", "ggggsg"),
-        ("broken at the first step", "sssss"),
-        ("broken at the last step only", "gggggs"),
-        ("one step, good", "g"),
-        ("one step, bad", "s"),
-        ("no steps", ""),
-    ]
-    chances = ["".join(rng.choices("gesf", k=rng.randint(1, 9))) for _ in range(40)]
-    return rng.sample(fixed, len(fixed)) + [("random steps", pattern) for pattern in chances]
-
-
-def measured(rng: random.Random, state: str, slo: float) -> dict[str, float]:
-    """What was measured at a step of a pattern. Some are just above the limits; throughput has no meaning in it."""
-    slow, failing = rng.choice([1.01, rng.uniform(1.1, 3)]), rng.choice([0.011, rng.uniform(0.02, 0.5)])
-    p95 = {"s": slo * slow, "e": slo}.get(state, slo * rng.uniform(0.1, 0.95))
-    failed = {"f": failing, "e": 0.01}.get(state, rng.uniform(0, 0.009))
-    throughput, mean = rng.uniform(10, 500), p95 * rng.uniform(0.2, 0.6)
-    return {"requests_per_second": throughput, "mean_ms": mean, "p95_ms": p95, "failure_ratio": failed}
-
-
-def row(step: StepLike) -> tuple[object, ...]:
-    """A step as a row of a table."""
-    rate, mean, p95 = (f"{number:.0f}" for number in (step.requests_per_second, step.mean_ms, step.p95_ms))
-    return step.users, rate, mean, p95, f"{step.failure_ratio:.1%}"
-
-
-def _state(step: StepLike, slo: float) -> str:
-    """Why a step is good, or not."""
-    if step.p95_ms > slo:
-        return f"bad: p95 {step.p95_ms:.1f} ms is above the SLO of {slo:.1f} ms"
-    if step.failure_ratio > 0.01:
-        return f"bad: {step.failure_ratio:.1%} failed, more than 1 %"
-    return f"good: p95 {step.p95_ms:.1f} ms, SLO {slo:.1f} ms, {step.failure_ratio:.1%} failed"
-
-
-def wrong_break(
-    trap: str, steps: Sequence[StepLike], slo: float, got: StepLike | None, wanted: StepLike | None
-) -> Failure:
-    """A breaking point that is none, or is not found, with the rule that was missed."""
-    seen = f"{trap}: find_breaking_point found {f'{got.users} users' if got else 'none'}"
-    last = steps[-1] if steps else None
-    if wanted is None:
-        rule = f"the last step, {last.users} users, is {_state(last, slo)}" if last else "there are no steps"
-        return Failure(seen, f"none: {rule}", "A bad step that a good one follows is a spike, not the break.")
-    words = f"{wanted.users} users"
-    later = [step for step in steps if got is not None and step.users > got.users]
-    good = next((step for step in later if _state(step, slo).startswith("good")), None)
-    if got is not None and good is not None:
-        after = f"{words}: after {got.users} users the step of {good.users} is {_state(good, slo)}"
-        return Failure(seen, after, "Go through the steps from the last one backwards, for as long as they are bad.")
-    if got is not None and got.users < wanted.users:
-        return Failure(
-            seen,
-            f"{words}: {got.users} users is {_state(got, slo)}",
-            "The break is the first bad step, not the last good.",
-        )
-    hint = "Good is p95 at most the SLO and at most 1 % failures: both."
-    if got is not None:
-        hint = "The break is the first of the bad steps at the end, not the last or the fastest."
-    return Failure(seen, f"{words}: this step is {_state(wanted, slo)}, and none after it is good", hint)
-
-
-# 3.8
-
-
-class RequestLike(Protocol):
-    """A request as `lab.records` has it."""
-
-    scheduled: float
-    sent: float
-    finished: float | None
-
-
-def made_up_requests(rng: random.Random, request: Callable[..., RequestLike]) -> list[RequestLike]:
-    """Requests in random order: sent on time and late, answered and never answered."""
-    late = [(t, t + rng.uniform(0.1, 1), rng.choice([None, t + rng.uniform(1, 2)])) for t in range(10)]
-    on_time = [(t, float(t), rng.choice([None, t + rng.uniform(1, 2)])) for t in range(10, 18)]
-    both = [(20.0, 20.0, None), (21.0, 21.0, 21.5), (22.0, 22.5, None), (23.0, 23.5, 24.0)]
-    return [request(*times) for times in rng.sample([*late, *on_time, *both], 22)]
-
-
-def latencies_of(requests: Iterable[RequestLike], since: str) -> list[float]:
-    """Seconds of each request from one of its times to its end; infinite without an end."""
-    return [math.inf if r.finished is None else r.finished - getattr(r, since) for r in requests]
-
-
-def latency_hint(requests: Sequence[RequestLike], got: Sequence[float]) -> str:
-    """What mends latencies that are wrong for these requests."""
-    if all(map(math.isclose, got, latencies_of(requests, "sent"))):
-        return "Count from when the request was due (`scheduled`), not from when it could be sent."
-    if sorted(got) == sorted(latencies_of(requests, "scheduled")):
-        return "Keep the order of the requests."
-    return "`request.finished - request.scheduled`, or `math.inf` where `finished` is None."
-
-
-def wrong_latency(
-    one: RequestLike, got: float, right: float, requests: Sequence[RequestLike], all_got: Sequence[float]
-) -> Failure:
-    """A latency that is not the one from when the request was due."""
-    began = min(request.scheduled for request in requests)
-    end = "never answered" if one.finished is None else f"answered at {one.finished - began:.3f} s"
-    return Failure(
-        f"due at {one.scheduled - began:.3f} s, sent at {one.sent - began:.3f} s, {end}: corrected_latencies says "
-        f"{got:.3f} s",
-        f"{right:.3f} s, in the order of the requests",
-        latency_hint(requests, all_got),
-    )
-
-
 # 3.9
 
 
@@ -641,7 +336,7 @@ def require_the_break(run: Recording, plateaus: Sequence[Plateau], got: StepLike
     """The breaking point that was found is the one that Little's law gives, within one step."""
     step, slo = run.plan.users, run.plan.slo_ms
     good = [p.users for p in plateaus if p.p95_ms <= slo and p.failure_ratio <= 0.01]
-    by_the_lab = next((p.users for p in plateaus if p.users > max(good, default=0)), math.inf)
+    by_the_lab = min((p.users for p in plateaus if p.users > max(good, default=0)), default=math.inf)
     if abs(by_the_lab - true) > step:
         raise too_busy(f"the lab's own analysis found {by_the_lab} users, not {true}")
     off = abs(got.users - true) if got else math.inf
