@@ -69,13 +69,6 @@ def test_gaps_are_those_of_a_connection(recording: Recording) -> None:
     assert [0.5] == replace(recording, arrivals=tuple(arrivals)).gaps([1, 2])
 
 
-def test_the_first_requests_of_a_connection_can_be_left_out(recording: Recording) -> None:
-    """A target may answer those later than the pace."""
-    arrivals = tuple(arrival(i, at) for i, at in enumerate([0.0, 9.0, 9.5, 10.0]))
-
-    assert [0.5] == replace(recording, arrivals=arrivals).gaps([0], skipped=1)
-
-
 @pytest.mark.parametrize(
     ("late", "target_late", "busy", "starved"),
     [

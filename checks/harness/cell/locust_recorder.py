@@ -1,9 +1,9 @@
 """A second locustfile, beside the learner's: records what Locust does, and stands in for parts that are still stubs.
 
 Runs inside Locust (`locust -f theirs.py,recorder.py`) and is imported nowhere else. `LOAD_RECORDER` is a JSON object:
-`path` (where the record goes), `users`, `steps`, `step_seconds`, `pace_seconds` (as planned) and `grace` (seconds after
-the last step until a shape that does not end is ended). The record is one JSON object, see `recording`. In a
-distributed run the master and each worker write their own.
+`path` (where the record goes), `users`, `steps`, `step_seconds` and `pace_seconds` (as planned), `grace` (seconds after
+the last step until a shape that does not end is ended) and `pause_seconds` (between the import of the locustfile and
+the start). The record is one JSON object, see `recording`. In a distributed run the master and each worker write one.
 
 A part that raises `NotImplementedError` must not keep the others from being judged. The recorder's own shape or wait
 then takes its place, and the record names the part.
@@ -46,6 +46,7 @@ def begin(environment: Environment, **_: object) -> None:
     environment.shape_class.runner = environment.runner
     for user in environment.user_classes:
         guard_wait(user)
+    gevent.sleep(PLAN["pause_seconds"])
     RECORD["began"], RECORD["cpu_before"] = time.perf_counter(), time.process_time()
     gevent.spawn(look, environment.runner)
 

@@ -204,6 +204,7 @@ def _load_variables(plan: Plan, record: Path) -> dict[str, str]:
         "step_seconds": plan.step_seconds,
         "pace_seconds": plan.pace_seconds,
         "grace": OVERDUE_SECONDS,
+        "pause_seconds": plan.pause_seconds,
     }
     return {
         "LOAD_RECORDER": json.dumps(planned),

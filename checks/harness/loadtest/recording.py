@@ -72,13 +72,15 @@ class Plan:
     deadline_ms: float = 5000.0
     stop_seconds: int = 10
     """How long requests in flight may take to end when the run does."""
+    pause_seconds: float = 0.0
+    """Time between the import of the locustfile and the start of the test."""
     workers: int = 0
     """Processes in which the users run, beside a master that has none; 0: all in one process."""
 
     @property
     def seconds(self) -> float:
         """How long it is planned to take."""
-        return self.steps * self.step_seconds
+        return self.pause_seconds + self.steps * self.step_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,17 +233,13 @@ class Recording:
                 )
         return found
 
-    def gaps(self, connections: Iterable[int], *, skipped: int = 0) -> list[float]:
-        """Median seconds from one arrival to the next, for each of these connections that carried several requests.
-
-        The first `skipped` requests of each connection are left out.
-        """
+    def gaps(self, connections: Iterable[int]) -> list[float]:
+        """Median seconds from one arrival to the next, for each of these connections that carried several requests."""
         arrived: dict[int, list[float]] = {number: [] for number in connections}
         for arrival in self.arrivals:
             if arrival.connection in arrived:
                 arrived[arrival.connection].append(arrival.arrived)
-        kept = [times[skipped:] for times in arrived.values()]
-        return [median(b - a for a, b in pairwise(times)) for times in kept if len(times) > 2]
+        return [median(b - a for a, b in pairwise(times)) for times in arrived.values() if len(times) > 2]
 
 
 def hockey_stick(

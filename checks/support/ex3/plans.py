@@ -8,22 +8,20 @@ import random
 from checks.harness.loadtest.recording import Plan
 from checks.harness.loadtest.targets import Answer, Service
 
-FEW, SOME, SILENT = "0.5 % failures", "2 % failures", "no answer at all"
+HEALTHY, FEW, SOME, SILENT = "a healthy service", "0.5 % failures", "2 % failures", "no answer at all"
 GOOD, REFUSED, WRONG, NEARLY, LATE = "right", "a refusal", "a wrong mean", "a mean that is 0.1 % off", "late"
 
 
 def healthy(seed: int) -> Plan:
     """All is well. Every second connection gets its answers slowly, but before its next request is due.
 
-    The first answer to each connection takes longer than the pace. From then on no two users of a step send at the same
-    time, so that users who share a start time disturb each other. Locust calls the shape just before a step begins.
+    With this pace the users of one step and those of the next do not send at the same time: users who share a start
+    time then disturb each other. The pause shows steps that are counted from the import.
     """
     draw = random.Random(f"{seed} healthy")
-    pace = round(draw.uniform(0.3, 0.4), 3)
-    first = tuple(Answer(part * pace) for part in (1.2, 1.5, 1.8))
-    service = Service((Answer(0.05 * pace), Answer(0.75 * pace)), by_connection=True, first=first)
-    step_seconds = round(draw.uniform(2.15, 2.25), 2)
-    return Plan("a healthy service", service, 3, 3, step_seconds, pace, slo_ms=2000, deadline_ms=10000)
+    pace = round(draw.uniform(0.352, 0.375), 3)
+    service = Service((Answer(0.05 * pace), Answer(0.75 * pace)), by_connection=True)
+    return Plan(HEALTHY, service, 3, 3, pace_seconds=pace, slo_ms=2000, deadline_ms=10000, pause_seconds=1.2)
 
 
 def faulty(seed: int) -> Plan:
