@@ -151,7 +151,7 @@ def test_users_keep_their_pace(load_test, workspace, show):
     show.table("pace of a user", columns, [(ms(seconds), ms(gap), ms(pace)) for seconds, gap in rows])
     show.number("every " + " and ".join(ms(gap) for _, gap in rows), rows[-1][1])
     for seconds, gap in rows:
-        if abs(gap - pace) > NEAR * pace and run.may_be_late_by(NEAR * pace):
+        if abs(gap - pace) > NEAR * pace and run.may_be_late_by(abs(gap - pace)):
             raise too_busy(f"Locust woke {ms(run.lateness)} late")
         hint, part = runs.pace_hint(gap, seconds, pace)
         assert abs(gap - pace) <= NEAR * pace, Failure(

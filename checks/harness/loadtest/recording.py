@@ -173,12 +173,12 @@ class Recording:
 
     @property
     def starved(self) -> bool:
-        """Whether the machine kept this run from running: what was timed proves nothing then."""
+        """Whether the machine kept this run from running: requests may be cut off, and processes lose each other."""
         return self.lateness > LATE or self.stretch >= BUSY
 
     def may_be_late_by(self, seconds: float) -> bool:
         """Whether a busy machine explains it that something came so many seconds late."""
-        return self.starved or self.lateness > seconds / 2
+        return self.lateness > min(LATE, seconds / 2)
 
     def fault(self, part: str) -> Fault | None:
         """What went wrong in one part of the learner's code, if anything did."""
