@@ -30,6 +30,7 @@ def recording() -> Recording:
     return Recording(
         plan=PLAN,
         exit_codes=(0,),
+        decided=(True,),
         shape="StepLoad",
         overdue=False,
         requests=(*(sent(100 + i / 10) for i in range(30)), *slow),

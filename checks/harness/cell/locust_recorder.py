@@ -33,12 +33,15 @@ HOPELESS = 3
 
 RECORD: dict[str, Any] = {"requests": [], "users": [], "ticks": [], "faults": [], "lags": [], "overdue": False}
 FAULTS = 0
+ENVIRONMENT: Environment | None = None
 NO_ANSWER = -1
 
 
 @events.init.add_listener
 def begin(environment: Environment, **_: object) -> None:
     """Put the guards around the learner's parts, now that Locust has them."""
+    global ENVIRONMENT
+    ENVIRONMENT = environment
     logging.getLogger().addHandler(Uncaught())
     shape = environment.shape_class
     RECORD["shape"] = type(shape).__name__ if shape else None
@@ -77,8 +80,12 @@ def end(**_: object) -> None:
     """Write the record: at once or not at all."""
     path = Path(PLAN["path"])
     partial = path.with_suffix(".partial")
-    spent = {"ended": time.perf_counter(), "cpu_seconds": time.process_time() - RECORD["cpu_before"]}
-    partial.write_text(json.dumps(RECORD | spent))
+    now = {
+        "ended": time.perf_counter(),
+        "cpu_seconds": time.process_time() - RECORD["cpu_before"],
+        "decided": ENVIRONMENT is not None and ENVIRONMENT.process_exit_code is not None,
+    }
+    partial.write_text(json.dumps(RECORD | now))
     partial.replace(path)
 
 

@@ -143,6 +143,8 @@ class Recording:
     plan: Plan
     exit_codes: tuple[int | None, ...]
     """Of Locust's process; of a distributed run the master's first, then each worker's, None of one that was killed."""
+    decided: tuple[bool, ...]
+    """Of the same processes: whether the learner's gate set the exit code."""
     shape: str | None
     """The name of the learner's shape class, None when there is none."""
     overdue: bool
@@ -263,6 +265,7 @@ def recording(
     return Recording(
         plan=plan,
         exit_codes=tuple(exit_codes),
+        decided=tuple(record["decided"] for record in records),
         shape=first["shape"],
         overdue=first["overdue"],
         requests=tuple(Sent(*request) for record in ran for request in record["requests"]),

@@ -288,14 +288,14 @@ def near_the_slo(run: Recording) -> bool:
 
 def require_idle_workers(run: Recording) -> None:
     """The workers of a distributed run decide nothing: their exit codes are 0. One that was killed is not judged."""
-    failed = [code for code in run.exit_codes[1:] if code]
-    if failed and run.starved:
-        raise too_busy("a worker may have lost its master")
-    assert not failed, Failure(
-        f"{run.plan.what}: the exit code of the worker was {failed[0]}",
-        "0: the master decides, and its exit code was right",
-        WORKER_HINT,
-    )
+    for code, decided in zip(run.exit_codes[1:], run.decided[1:], strict=True):
+        if code and run.starved and not decided:
+            raise too_busy(f"a worker of Locust ended with exit code {code}")
+        assert not code, Failure(
+            f"{run.plan.what}: the exit code of the worker was {code}",
+            "0: the master decides, and its exit code was right",
+            WORKER_HINT,
+        )
 
 
 def require_planned_exit(run: Recording, code: int) -> None:
