@@ -20,15 +20,15 @@ from checks.harness.loadtest.locate import where_part
 from checks.harness.loadtest.recording import hockey_stick
 from checks.harness.loadtest.targets import Answer, Service
 from checks.harness.processes.http_client import FEATURES
-from checks.support import ex3
-from checks.support.ex3 import NEAR, ms, too_busy
+from checks.support.ex3 import plans, runs, tables
+from checks.support.ex3.runs import NEAR, ms, too_busy
 
 
 @pytest.mark.checkpoint(
     "3.1",
     points=2,
     deadline=180,
-    plans=[ex3.healthy],
+    plans=[plans.healthy],
     parts=["task"],
     hints=(
         '`with self.client.post(PATH, json={"features": features}, catch_response=True) as response:`, with features '
@@ -59,7 +59,7 @@ def test_locust_and_the_service_agree(load_test, workspace, show):
         'each is a `POST` to /predict with a JSON body {"features": [1.0, ...]}',
         '`self.client.post(PATH, json={"features": features}, catch_response=True)`',
     )
-    ex3.require_varied(arrived)
+    runs.require_varied(arrived)
     rows = Counter((request.method, request.name) for request in sent)
     names = ", ".join(" ".join(row) for row, _ in rows.most_common(3))
     assert len(rows) <= 1, Failure(
@@ -67,8 +67,8 @@ def test_locust_and_the_service_agree(load_test, workspace, show):
         "one row: a percentile needs many requests under one name",
         "Without `name=`, or with the same one for all, requests to one path are one row.",
     )
-    ex3.require_all_counted(run, "With `catch_response=True` a request counts when its `with` block ends.")
-    assert not run.failed, ex3.innocent_failure(run.failed, run)
+    runs.require_all_counted(run, "With `catch_response=True` a request counts when its `with` block ends.")
+    assert not run.failed, runs.innocent_failure(run.failed, run)
     show.number(f"{len(sent)} sent, {len(arrived)} arrived", len(sent))
 
 
@@ -76,7 +76,7 @@ def test_locust_and_the_service_agree(load_test, workspace, show):
     "3.2",
     points=3,
     deadline=180,
-    plans=[ex3.faulty],
+    plans=[plans.faulty],
     parts=["task"],
     hints=(
         "Inside the `with` block: `response.failure(...)` for a status that is not 200, for a prediction that is not "
@@ -96,19 +96,19 @@ def test_failures_are_counted(load_test, workspace, show):
     show.at(where_part(workspace, "task"))
     [run] = load_test()
     dealt = Counter(arrival.answer.kind for arrival in run.arrivals if arrival.answer)
-    bad = (ex3.REFUSED, ex3.WRONG, ex3.NEARLY, ex3.LATE)
+    bad = (plans.REFUSED, plans.WRONG, plans.NEARLY, plans.LATE)
     if len(dealt) <= len(bad):
-        ex3.must_have_asked(run)
+        runs.must_have_asked(run)
         raise too_busy(f"only {len(run.arrivals)} requests were sent in {run.plan.seconds:g} s")
 
-    counted, missed, innocent = ex3.counts(run)
+    counted, missed, innocent = runs.counts(run)
     rows = [(kind, dealt[kind], counted[kind], missed[kind]) for kind in bad]
     show.table("what the service did", ("answers", "given", "counted as failures", "as good"), rows)
     for kind in bad:
-        assert not missed[kind], ex3.missed_failure(kind, missed[kind], missed[kind] + counted[kind], run)
+        assert not missed[kind], runs.missed_failure(kind, missed[kind], missed[kind] + counted[kind], run)
     hint = "Look at the status first: an answer that is not good may hold no JSON, and no prediction."
-    ex3.require_all_counted(run, hint)
-    assert not innocent, ex3.innocent_failure(innocent, run)
+    runs.require_all_counted(run, hint)
+    assert not innocent, runs.innocent_failure(innocent, run)
     show.number(f"{sum(counted.values())} of {len(run.requests)} failed", sum(counted.values()))
 
 
@@ -116,7 +116,7 @@ def test_failures_are_counted(load_test, workspace, show):
     "3.3",
     points=2,
     deadline=180,
-    plans=[ex3.healthy],
+    plans=[plans.healthy],
     parts=["wait_time", "task"],
     hints=(
         "A fixed wait (`constant`, `between`) comes on top of the answer's time. `constant_pacing(PACE_SECONDS)` and "
@@ -142,18 +142,18 @@ def test_users_keep_their_pace(load_test, workspace, show):
     )
     rows = []
     for place, answer in enumerate(run.plan.service.answers):
-        gaps = run.gaps((number for number in connections if number % 2 == place), skipped=1)
+        gaps = run.gaps(number for number in connections if number % 2 == place)
         if not gaps:
-            ex3.must_have_asked(run)
-            ex3.require_some_requests(run, most)
+            runs.must_have_asked(run)
+            runs.require_some_requests(run, most)
         rows.append((answer.seconds, median(gaps)))
     columns = ("an answer takes", "from request to request", "wanted")
     show.table("pace of a user", columns, [(ms(seconds), ms(gap), ms(pace)) for seconds, gap in rows])
     show.number("every " + " and ".join(ms(gap) for _, gap in rows), rows[-1][1])
     for seconds, gap in rows:
-        if abs(gap - pace) > NEAR * pace and run.may_be_late_by(NEAR * pace):
+        if abs(gap - pace) > NEAR * pace and run.may_be_late_by(abs(gap - pace)):
             raise too_busy(f"Locust woke {ms(run.lateness)} late")
-        hint, part = ex3.pace_hint(gap, seconds, pace)
+        hint, part = runs.pace_hint(gap, seconds, pace)
         assert abs(gap - pace) <= NEAR * pace, Failure(
             f"where an answer takes {ms(seconds)}, a user sent a request every {ms(gap)}",
             f"every {ms(pace)}, as LOAD_PACE_SECONDS={pace:g} says, however long the answer takes",
@@ -166,7 +166,7 @@ def test_users_keep_their_pace(load_test, workspace, show):
     "3.4",
     points=2,
     deadline=180,
-    plans=[ex3.healthy],
+    plans=[plans.healthy],
     parts=["tick", "task"],
     hints=(
         "Which step is it at `self.get_run_time()`? One division, rounded down, plus 1. After step `STEPS`: `None`.",
@@ -192,13 +192,13 @@ def test_the_load_climbs_in_plateaus(load_test, workspace, show):
         [("users", *("None" if tick.answer is None else tick.answer[0] for tick in run.ticks))],
     )
     begun = run.ticks[0].latest + 0.05  # a shape may count from its first call
-    hint, part = ex3.shape_hint(run)
+    hint, part = runs.shape_hint(run)
     for tick in run.ticks:
         users = tick.answer and tick.answer[0]
-        planned = ex3.planned_users(plan, tick.latest)
-        assert users in ex3.planned_between(plan, tick.earliest - begun, tick.latest), Failure(
-            f"after {tick.latest:.1f} s the shape wanted {ex3.in_words(users)}",
-            f"{ex3.in_words(planned)}: {plan.steps} steps of {plan.users} users, {plan.step_seconds:g} s each",
+        planned = runs.planned_users(plan, tick.latest)
+        assert users in runs.planned_between(plan, tick.earliest - begun, tick.latest), Failure(
+            f"after {tick.latest:.1f} s the shape wanted {runs.in_words(users)}",
+            f"{runs.in_words(planned)}: {plan.steps} steps of {plan.users} users, {plan.step_seconds:g} s each",
             hint,
             where_part(workspace, part),
         )
@@ -215,7 +215,7 @@ def test_the_load_climbs_in_plateaus(load_test, workspace, show):
     "3.5",
     points=2,
     deadline=180,
-    plans=[ex3.healthy, ex3.slow_for_some, ex3.few_failures, ex3.some_failures, ex3.silent, ex3.distributed],
+    plans=plans.FOR_THE_GATE,
     parts=["gate", "task"],
     hints=(
         "`environment.stats.total` has `get_response_time_percentile(0.95)` in ms, `fail_ratio` and `num_requests`.",
@@ -230,28 +230,28 @@ def test_the_gate_decides(load_test, workspace, show):
     share the work, the master alone has all numbers.
     """
     show.at(where_part(workspace, "gate"))
-    runs, wanted = load_test(), (0, 1, 0, 1, 1, 1)
+    recorded, wanted = load_test(), (0, 1, 0, 1, 1, 1)
     rows = []
-    for run, code in zip(runs, wanted, strict=True):
+    for run, code in zip(recorded, wanted, strict=True):
         times = [f"{one:.0f}" for one in (run.mean_ms, run.p95_ms, run.plan.slo_ms)]
         rows.append((run.plan.what, *times, f"{run.failure_ratio:.1%}", run.exit_code, code))
     columns = ("against", "mean", "p95", "SLO", "failed", "exit", "wanted")
     show.table("exit codes (times in ms)", columns, rows)
-    hint, part = ex3.gate_hint(runs)
+    hint, part = runs.gate_hint(recorded)
     show.at(where_part(workspace, part))
-    for run in runs:
+    for run in recorded:
         run.require("listener")
-        assert run.exit_code == ex3.gate(run) or ex3.near_the_slo(run), Failure(
+        assert run.exit_code == runs.gate(run) or runs.near_the_slo(run), Failure(
             f"{run.plan.what}: {len(run.requests)} requests, mean {run.mean_ms:.0f} ms, p95 {run.p95_ms:.0f} ms, "
             f"{run.failure_ratio:.1%} failed, and the exit code was {run.exit_code}",
-            f"{ex3.gate(run)}, with an SLO of {run.plan.slo_ms:.0f} ms for the p95 and at most 1 % failures"
+            f"{runs.gate(run)}, with an SLO of {run.plan.slo_ms:.0f} ms for the p95 and at most 1 % failures"
             f"{'' if run.requests else ': without an answer the SLO did not hold'}",
             hint,
         )
-        ex3.require_idle_workers(run)
-    for run, code in zip(runs, wanted, strict=True):
-        ex3.require_planned_exit(run, code)
-    show.number("exit codes " + " ".join(str(run.exit_code) for run in runs), len(runs))
+        runs.require_idle_workers(run)
+    for run, code in zip(recorded, wanted, strict=True):
+        runs.require_planned_exit(run, code)
+    show.number("exit codes " + " ".join(str(run.exit_code) for run in recorded), len(recorded))
 
 
 @pytest.mark.checkpoint(
@@ -281,14 +281,14 @@ def test_littles_law(workspace, lab, rng, show):
             "Requests in flight = requests/s x seconds.",
         )
     show.at(workspace.where_defined(trustworthy))
-    made = ex3.steps_near_the_limit(rng)
+    made = tables.steps_near_the_limit(rng)
     steps = [lab.records.Step(**numbers) for numbers, _ in made]
     judged = [trustworthy(step) for step in steps]
-    hint = ex3.law_hint(steps, judged)
+    hint = tables.law_hint(steps, judged)
     for step, (_, off), got in zip(steps, made, judged, strict=True):
         honest, cycle = abs(off) <= 0.15, max(step.pace_seconds, step.mean_ms / 1000)
         assert got is honest, Failure(
-            f"{ex3.step_in_words(step)}: trustworthy says {got!r}",
+            f"{tables.step_in_words(step)}: trustworthy says {got!r}",
             f"{honest}: {step.requests_per_second:.1f} requests/s x {cycle:.3f} s is {step.users * (1 + off):.1f} of "
             f"{step.users} users, {abs(off):.0%} away",
             hint,
@@ -315,28 +315,25 @@ def test_the_breaking_point(workspace, lab, rng, show):
     """
     find = lab.breaking_point.find_breaking_point
     show.at(workspace.where_defined(find))
-    for trap, pattern in ex3.load_tests_with_traps(rng):
-        slo = rng.uniform(20, 900)
-        users = sorted(rng.sample(range(1, 300), len(pattern)))
-        steps = [
-            lab.records.Step(count, **ex3.measured(rng, state, slo))
-            for count, state in zip(users, pattern, strict=True)
-        ]
-        broken = len(pattern) - len(pattern.rstrip("sf"))
-        wanted = steps[-broken] if broken else None
+    made, found = tables.tables_with_traps(rng, lab.records.Step), []
+    for _, steps, slo in made:
         before = [*steps]
         got = find(steps, slo)
-        assert got is None or got in before, Failure(
-            f"find_breaking_point returned {got!r}", "one of the steps, or None", "Return the step itself."
-        )
-        if got != wanted:
-            columns = ("users", "requests/s", "mean ms", "p95 ms", "failed")
-            show.table(f"{trap}, SLO {slo:.0f} ms", columns, [*map(ex3.row, before)])
-        assert got == wanted, ex3.wrong_break(trap, before, slo, got, wanted)
         assert steps == before, Failure(
             "find_breaking_point changed the list of steps", "the list as it was", "`reversed(steps)` changes nothing."
         )
-    show.number("right in spite of all traps", 0)
+        assert got is None or got in steps, Failure(
+            f"find_breaking_point returned {got!r}", "one of the steps, or None", "Return the step itself."
+        )
+        found.append(got)
+    hint = tables.break_hint([(steps, slo) for _, steps, slo in made], found)
+    for (trap, steps, slo), got in zip(made, found, strict=True):
+        wanted = tables.break_of(steps, slo)
+        if got != wanted:
+            columns = ("users", "requests/s", "mean ms", "p95 ms", "failed")
+            show.table(f"{trap}, SLO {slo:.0f} ms", columns, [*map(tables.row, steps)])
+        assert got == wanted, tables.wrong_break(trap, steps, slo, got, wanted, hint)
+    show.number(f"{len(made)} load tests judged", len(made))
 
 
 @pytest.mark.checkpoint(
@@ -366,8 +363,8 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
     load = {"rate": 200, "seconds": 1.5, "seed": rng.randrange(10**6), "connections": 2}
     trace = open_loop(f"{service.url}/predict", body=FEATURES, **load)
     real = [request(r.scheduled, r.sent, r.finished) for r in trace.requests if r.sent is not None]
-    for requests in (real, ex3.made_up_requests(rng, request), []):
-        naive, wanted = ex3.latencies_of(requests, "sent"), ex3.latencies_of(requests, "scheduled")
+    for requests in (real, tables.made_up_requests(rng, request), []):
+        naive, wanted = tables.latencies_of(requests, "sent"), tables.latencies_of(requests, "scheduled")
         with calling("corrected_latencies, with requests of which some were never answered,", workspace):
             got = corrected(requests)
         assert isinstance(got, list), Failure(f"corrected_latencies returned {got!r}", "a list of seconds")
@@ -384,7 +381,7 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
             show.number(f"p99 {ms(p99['scheduled'])}, naive {ms(p99['sent'])}", p99["scheduled"])
         for one, seconds, right in zip(requests, got, wanted, strict=True):
             assert is_number(seconds), Failure(f"{one} gave {seconds!r}", "seconds, or `math.inf`")
-            assert math.isclose(seconds, right, rel_tol=1e-9, abs_tol=1e-9), ex3.wrong_latency(
+            assert math.isclose(seconds, right, rel_tol=1e-9, abs_tol=1e-9), tables.wrong_latency(
                 one, seconds, right, requests, got
             )
 
@@ -394,7 +391,7 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
     points=2,
     needs=["3.1", "3.4", "3.7"],
     deadline=180,
-    plans=[ex3.first_unknown, ex3.second_unknown],
+    plans=[plans.first_unknown, plans.second_unknown],
     parts=["wait_time", "task"],
     hints=(
         "LOAD_PACE_SECONDS=0 is a closed loop: the next request starts when the last one is answered.",
@@ -418,7 +415,7 @@ def test_two_services_to_their_breaking_point(load_test, workspace, lab, show):
         run.require("wait_time")
         if len(plateaus) < plan.steps:
             raise too_busy(f"only {len(plateaus)} of {plan.steps} plateaus could be measured")
-        ex3.all_are_in_flight(run, plateaus)
+        runs.all_are_in_flight(run, plateaus)
         by_law = [step * plan.users for step in range(1, plan.steps + 1)]
         true = next(count for count in by_law if count * seconds / slots * 1000 > plan.slo_ms)
         record = lab.records.Step
@@ -435,4 +432,4 @@ def test_two_services_to_their_breaking_point(load_test, workspace, lab, show):
     breaks = [got.users if got else "none" for _, _, got, _ in outcome]
     show.number(f"break at {breaks[0]} and {breaks[1]} users", len(breaks))
     for run, plateaus, got, true in outcome:
-        ex3.require_the_break(run, plateaus, got, true)
+        runs.require_the_break(run, plateaus, got, true)

@@ -100,6 +100,7 @@ def test_a_distributed_run_has_an_exit_code_for_each_process(load_tests: LoadTes
     [run] = load_tests(Plan("two processes", Service((Answer(0.01),)), users=2, workers=1))
 
     assert (0, 0) == run.exit_codes
+    assert (True, False) == run.decided
     assert len(run.requests) == len(run.arrivals) > 10
     assert [2, None] == [run.ticks[0].answer and run.ticks[0].answer[0], run.ticks[-1].answer]
 

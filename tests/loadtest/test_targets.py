@@ -73,19 +73,6 @@ def test_connections_get_answers_of_their_own() -> None:
     assert {(0, "even"), (1, "odd")} == {*zip(connections, kinds(running), strict=True)}
 
 
-def test_the_first_answer_of_a_connection_can_be_another() -> None:
-    """One for each connection in turn; the deck is for all other requests."""
-    first = (Answer(0.001, kind="one"), Answer(0.001, kind="two"))
-    with target(Service((Answer(0.001, kind="later"),), first=first)) as running:
-        load(running.url, 12, connections=2)
-    given = {0: ["one"], 1: ["two"]}
-    for arrival, kind in zip(running.arrivals, kinds(running), strict=True):
-        given[arrival.connection].append(kind)
-
-    assert [["one", "one"], ["two", "two"]] == [given[number][:2] for number in range(2)]
-    assert {"later"} == {*given[0][2:], *given[1][2:]}
-
-
 def test_slots_are_all_the_capacity_there_is() -> None:
     """Twelve requests on three slots take four service times at least, however many connections carry them."""
     with target(Service((Answer(0.05),), slots=3)) as running:

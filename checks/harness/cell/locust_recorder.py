@@ -1,9 +1,9 @@
 """A second locustfile, beside the learner's: records what Locust does, and stands in for parts that are still stubs.
 
 Runs inside Locust (`locust -f theirs.py,recorder.py`) and is imported nowhere else. `LOAD_RECORDER` is a JSON object:
-`path` (where the record goes), `users`, `steps`, `step_seconds`, `pace_seconds` (as planned) and `grace` (seconds after
-the last step until a shape that does not end is ended). The record is one JSON object, see `recording`. In a
-distributed run the master and each worker write their own.
+`path` (where the record goes), `users`, `steps`, `step_seconds` and `pace_seconds` (as planned), `grace` (seconds after
+the last step until a shape that does not end is ended) and `pause_seconds` (between the import of the locustfile and
+the start). The record is one JSON object, see `recording`. In a distributed run the master and each worker write one.
 
 A part that raises `NotImplementedError` must not keep the others from being judged. The recorder's own shape or wait
 then takes its place, and the record names the part.
@@ -33,12 +33,15 @@ HOPELESS = 3
 
 RECORD: dict[str, Any] = {"requests": [], "users": [], "ticks": [], "faults": [], "lags": [], "overdue": False}
 FAULTS = 0
+ENVIRONMENT: Environment | None = None
 NO_ANSWER = -1
 
 
 @events.init.add_listener
 def begin(environment: Environment, **_: object) -> None:
     """Put the guards around the learner's parts, now that Locust has them."""
+    global ENVIRONMENT
+    ENVIRONMENT = environment
     logging.getLogger().addHandler(Uncaught())
     shape = environment.shape_class
     RECORD["shape"] = type(shape).__name__ if shape else None
@@ -46,6 +49,7 @@ def begin(environment: Environment, **_: object) -> None:
     environment.shape_class.runner = environment.runner
     for user in environment.user_classes:
         guard_wait(user)
+    gevent.sleep(PLAN["pause_seconds"])
     RECORD["began"], RECORD["cpu_before"] = time.perf_counter(), time.process_time()
     gevent.spawn(look, environment.runner)
 
@@ -76,8 +80,12 @@ def end(**_: object) -> None:
     """Write the record: at once or not at all."""
     path = Path(PLAN["path"])
     partial = path.with_suffix(".partial")
-    spent = {"ended": time.perf_counter(), "cpu_seconds": time.process_time() - RECORD["cpu_before"]}
-    partial.write_text(json.dumps(RECORD | spent))
+    now = {
+        "ended": time.perf_counter(),
+        "cpu_seconds": time.process_time() - RECORD["cpu_before"],
+        "decided": ENVIRONMENT is not None and ENVIRONMENT.process_exit_code is not None,
+    }
+    partial.write_text(json.dumps(RECORD | now))
     partial.replace(path)
 
 

@@ -36,7 +36,7 @@ LEFT_SECONDS = 10.0
 """How long the processes of a distributed run go on after the first of them has ended."""
 AT_ONCE = 6
 """So many load tests run side by side: each starts with a second of computing."""
-AHEAD_SECONDS = 60.0
+AHEAD_SECONDS = 30.0
 """How long a checkpoint that has passed waits for load tests of later ones."""
 
 _RECORDER = ROOT / "checks/harness/cell/locust_recorder.py"
@@ -204,6 +204,7 @@ def _load_variables(plan: Plan, record: Path) -> dict[str, str]:
         "step_seconds": plan.step_seconds,
         "pace_seconds": plan.pace_seconds,
         "grace": OVERDUE_SECONDS,
+        "pause_seconds": plan.pause_seconds,
     }
     return {
         "LOAD_RECORDER": json.dumps(planned),

@@ -72,13 +72,15 @@ class Plan:
     deadline_ms: float = 5000.0
     stop_seconds: int = 10
     """How long requests in flight may take to end when the run does."""
+    pause_seconds: float = 0.0
+    """Time between the import of the locustfile and the start of the test."""
     workers: int = 0
     """Processes in which the users run, beside a master that has none; 0: all in one process."""
 
     @property
     def seconds(self) -> float:
         """How long it is planned to take."""
-        return self.steps * self.step_seconds
+        return self.pause_seconds + self.steps * self.step_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ class Recording:
     plan: Plan
     exit_codes: tuple[int | None, ...]
     """Of Locust's process; of a distributed run the master's first, then each worker's, None of one that was killed."""
+    decided: tuple[bool, ...]
+    """Of the same processes: whether the learner's gate set the exit code."""
     shape: str | None
     """The name of the learner's shape class, None when there is none."""
     overdue: bool
@@ -171,12 +175,12 @@ class Recording:
 
     @property
     def starved(self) -> bool:
-        """Whether the machine kept this run from running: what was timed proves nothing then."""
+        """Whether the machine kept this run from running: requests may be cut off, and processes lose each other."""
         return self.lateness > LATE or self.stretch >= BUSY
 
     def may_be_late_by(self, seconds: float) -> bool:
         """Whether a busy machine explains it that something came so many seconds late."""
-        return self.starved or self.lateness > seconds / 2
+        return self.lateness > min(LATE, seconds / 2)
 
     def fault(self, part: str) -> Fault | None:
         """What went wrong in one part of the learner's code, if anything did."""
@@ -231,17 +235,13 @@ class Recording:
                 )
         return found
 
-    def gaps(self, connections: Iterable[int], *, skipped: int = 0) -> list[float]:
-        """Median seconds from one arrival to the next, for each of these connections that carried several requests.
-
-        The first `skipped` requests of each connection are left out.
-        """
+    def gaps(self, connections: Iterable[int]) -> list[float]:
+        """Median seconds from one arrival to the next, for each of these connections that carried several requests."""
         arrived: dict[int, list[float]] = {number: [] for number in connections}
         for arrival in self.arrivals:
             if arrival.connection in arrived:
                 arrived[arrival.connection].append(arrival.arrived)
-        kept = [times[skipped:] for times in arrived.values()]
-        return [median(b - a for a, b in pairwise(times)) for times in kept if len(times) > 2]
+        return [median(b - a for a, b in pairwise(times)) for times in arrived.values() if len(times) > 2]
 
 
 def hockey_stick(
@@ -265,6 +265,7 @@ def recording(
     return Recording(
         plan=plan,
         exit_codes=tuple(exit_codes),
+        decided=tuple(record["decided"] for record in records),
         shape=first["shape"],
         overdue=first["overdue"],
         requests=tuple(Sent(*request) for record in ran for request in record["requests"]),

@@ -40,16 +40,15 @@ class Service:
     """How a target behaves: plain data, so that runs against different targets are kept apart.
 
     `answers` are dealt to the requests like a deck of cards, again and again, shuffled each time if there is a `seed`;
-    or, `by_connection`, one to each connection in turn. `first` are answers for the first request of each connection,
-    one to each in turn. At most `slots` requests are served at a time (`None`: all), first come first served. Requests
-    that arrive within `stall`, (from, to) in seconds after the first, wait for its end.
+    or, `by_connection`, one to each connection in turn. At most `slots` requests are served at a time (`None`: all),
+    first come first served. Requests that arrive within `stall`, (from, to) in seconds after the first, wait for its
+    end.
     """
 
     answers: tuple[Answer, ...]
     seed: int | None = None
     slots: int | None = None
     by_connection: bool = False
-    first: tuple[Answer, ...] = ()
     exact: bool = True
     """Means to the last digit, or as another order of additions gives them in floating point."""
     stall: tuple[float, float] = (0.0, 0.0)
@@ -138,7 +137,7 @@ class _Desk:
             path=connection.path,
             problem=problem,
             body=connection.text,
-            answer=None if problem else self.deal(connection),
+            answer=None if problem else self.deal(connection.number),
             in_flight=target.in_flight,
             arrived=perf_counter(),
         )
@@ -147,13 +146,10 @@ class _Desk:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def deal(self, connection: _Connection) -> Answer:
+    def deal(self, connection: int) -> Answer:
         """The next answer of the deck, or this connection's own."""
-        connection.requests += 1
-        if self.service.first and connection.requests == 1:
-            return self.service.first[connection.number % len(self.service.first)]
         if self.service.by_connection:
-            return self.service.answers[connection.number % len(self.service.answers)]
+            return self.service.answers[connection % len(self.service.answers)]
         if not self.deck:
             self.deck = [*reversed(self.service.answers)]
             if self.service.seed is not None:
@@ -198,7 +194,6 @@ class _Connection(asyncio.Protocol):
         self.desk = desk
         self.number = desk.target.connections
         desk.target.connections += 1
-        self.requests = 0
         self.parser = httptools.HttpRequestParser(self)
         self.method = self.path = self.type = self.text = ""
         self.body = b""
