@@ -209,15 +209,16 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     middleware.begun_in_service(service, lab, workspace, show)
     gate, held_streams = Probe(), Probe()
     app = service(routes=errors_counted.error_routes(gate, held_streams))
-    errors_counted.nothing_in_flight(app, "GET /metrics itself is the only request", errors_counted.MACHINES_HINT)
+    gauge = errors_counted.Gauge(app, errors_counted.lifespan_in_flight(lab))  # 2.7 judges that
+    gauge.shows(0, "GET /metrics itself is the only request", errors_counted.MACHINES_HINT)
     answers = errors_counted.answers_of_every_class(app, rng, lab, workspace)
     crashes = errors_counted.crashes(app, rng)
     errors_counted.crash_after_the_answer(app)
-    ends_with_the_last_byte = errors_counted.streams_overlap(app, held_streams)
+    gauge.shows(0, "all requests are over, some of them crashed", errors_counted.GAUGE_HINT)
+    errors_counted.the_gauge_in_between(app, gate, gauge)
+    ends_with_the_last_byte = errors_counted.streams_overlap(app, held_streams, gauge)
     if ends_with_the_last_byte:  # 2.7 judges that
         errors_counted.crash_within_the_answer(app)
-    errors_counted.nothing_in_flight(app, "all requests are over, some of them crashed", errors_counted.GAUGE_HINT)
-    errors_counted.the_gauge_in_between(app, gate)
     show.number(f"{answers} answers and {crashes} crashes counted", answers + crashes)
 
 
@@ -283,19 +284,19 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
         here.get(path).answer()
     server = serve(app=TALKER, access_log=True)
     logged = log_lines.ask_server(server, rng)
-    show.at(workspace.where_defined(lab.service.create_app))
-    log_lines.has_json_lines(logged, server)
+    places = log_lines.places_of(lab, workspace)
+    log_lines.has_json_lines(logged, server, places)
     show.at(workspace.where_defined(getattr(lab.logs, "log_request", None)))
-    log_lines.has_all_keys(logged)
+    log_lines.has_all_keys(logged, places)
     for asked in log_lines.with_ids(logged.asked):
-        line = log_lines.line_of(asked, logged)
-        log_lines.line_is_true(line, asked, logged)
+        line = log_lines.line_of(asked, logged, places)
         log_lines.duration_is_long_enough(line, asked, logged, lab)
-        log_lines.answer_echoes_the_id(asked)
+        log_lines.line_is_true(line, asked, logged)
+        log_lines.answer_echoes_the_id(asked, places)
         if asked.route.endswith("{number}"):
-            log_lines.handler_has_the_id(asked, logged)
-    log_lines.none_is_missing(logged)
-    log_lines.context_is_left_as_it_was(here, log_lines.where_ids_are_bound(lab, workspace))
+            log_lines.handler_has_the_id(asked, logged, places)
+    log_lines.none_is_missing(logged, places)
+    log_lines.context_is_left_as_it_was(here, places)
     show.number(f"{len(logged.asked)} requests, {len(logged.of_requests)} lines", len(logged.of_requests))
 
 

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 CONCURRENT = 50
 STREAM_SECONDS = 0.3
-LINE_SECONDS = 10.0
+LINE_SECONDS = 2.0
 """How long a line may take to come, on an idle machine."""
+LAST_ID = "the-last-one"
+"""X-Request-ID of a request that only marks the end of the lines."""
 REQUEST_SECONDS = 60.0
 MACHINES = ("/health", "/metrics")
 KEYS = {"method": str, "route": str, "status": int, "duration_ms": int | float, "request_id": str}
@@ -44,8 +46,7 @@ JSON_HINT = (
 ACCESS_HINT = 'In configure_logging: `logging.getLogger("uvicorn.access").disabled = True`.'
 NUMBER_HINT = "structlog writes keyword arguments as they are: give it a number, not text: `round(seconds * 1000, 3)`."
 OUTERMOST_HINT = (
-    "The middleware added last is the outermost. The one that binds the id stands outside of the one that logs. And "
-    "`structlog.contextvars.merge_contextvars` is the first of the processors."
+    "The middleware added last is the outermost. The one that binds the id stands outside of the one that logs."
 )
 BYTES_HINT = 'Header names and values are bytes, names in lower case: `dict(scope["headers"]).get(b"x-request-id")`.'
 OWN_ID_HINT = (
@@ -124,12 +125,13 @@ def ask_server(server: Server, rng: random.Random) -> Logged:
         raise AssertionError(
             Failure(f"a request got no answer ({type(error).__name__}){last_line(server)}", wanted="an answer to each")
         ) from None
-    lines = _lines(server, len(asked))
+    lines = _lines(server)
     routes = page.get("routes") if isinstance(page, dict) else None
     counted = isinstance(routes, dict) and all(isinstance(r, dict) and "count" in r for r in routes.values())
     routes = routes if counted and routes else {}
     beside = [path for path in MACHINES if f"GET {path}" in routes]  # counted, and so logged: 2.8 judges that
     of_requests = [line for line in lines if line.get("event") == "request" and line.get("route") not in beside]
+    of_requests = [line for line in of_requests if line.get("request_id") != LAST_ID]
     return Logged(asked, lines, of_requests, routes, last_line(server))
 
 
@@ -160,17 +162,18 @@ async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[As
         awaited = [ask(f"/talk/{n}", "/talk/{number}", 200) for n in range(CONCURRENT) if n % 5]
         asked += await asyncio.gather(*threaded, *awaited)
         page = await client.get("/metrics")
+        await client.get(f"/talk/{CONCURRENT}", headers={"x-request-id": LAST_ID})
         with suppress(ValueError):
             return asked, page.json()
         return asked, None
 
 
-def _lines(server: Server, requests: int) -> list[dict[str, Any]]:
-    """The JSON lines of a server, when those of so many requests are there or no more come."""
+def _lines(server: Server) -> list[dict[str, Any]]:
+    """The JSON lines of a server, when the handler's of the last request is there, which comes after all others."""
     clock = FairClock()
     while True:
         lines = json_lines(server.output())
-        if sum(line.get("event") == "request" for line in lines) >= requests or clock.seconds() > LINE_SECONDS:
+        if any(line.get("number") == CONCURRENT for line in lines) or clock.seconds() > LINE_SECONDS:
             return lines
         time.sleep(0.02)
 
@@ -181,28 +184,57 @@ def last_line(server: Server) -> str:
     return f"; the last line of the output is {lines[-1][:100]!r}" if lines else "; there was no output"
 
 
-def has_json_lines(logged: Logged, server: Server) -> None:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The learner's lines: create_app, configure_logging, what binds ids, and the timing middleware's `__call__`."""
+
+    app: str | None
+    logging: str | None
+    ids: str | None
+    timing: str | None
+
+
+def places_of(lab: LearnerModules, workspace: Workspace) -> Places:
+    """Where the learner has defined them; None for one that has another name."""
+    kind = getattr(lab.logs, "RequestIdMiddleware", None)
+    binds = vars(kind).get("__call__", kind) if isinstance(kind, type) else kind
+    return Places(
+        workspace.where_defined(lab.service.create_app),
+        workspace.where_defined(getattr(lab.logs, "configure_logging", None)),
+        workspace.where_defined(binds),
+        workspace.where_defined(lab.timing.TimingMiddleware.__call__),
+    )
+
+
+def has_json_lines(logged: Logged, server: Server, places: Places) -> None:
     """There are lines with the event `request`, and no access log of uvicorn's beside them."""
     assert logged.of_requests, Failure(
         f"no JSON line with the event `request` on stdout{logged.last_line}",
         wanted="one line for each request",
         hint=JSON_HINT,
+        where=places.logging,
     )
     twice = re.search(r'"GET /talk/\S+ HTTP/1.1" \d+', server.output())
     assert not twice, Failure(
         f"uvicorn's own line stands beside the JSON line: {twice and twice[0]}",
         wanted="each request logged once",
         hint=ACCESS_HINT,
+        where=places.logging,
     )
 
 
-def has_all_keys(logged: Logged) -> None:
+def has_all_keys(logged: Logged, places: Places) -> None:
     """Each line of a request has its keys, and none is about what only machines ask for."""
+    merged = any("request_id" in line for line in logged.lines if line.get("event") == SPOKEN)
+    no_id = (OUTERMOST_HINT, places.app) if merged else (MERGE_HINT, places.logging)
     for line in logged.of_requests:
-        missing = [key for key, kind in KEYS.items() if key not in line]
-        hint = OUTERMOST_HINT if missing == ["request_id"] else ""
+        missing = [key for key in KEYS if key not in line]
+        hint, where = no_id if missing == ["request_id"] else ("", None)
         assert not missing, Failure(
-            f"a line has no {', '.join(missing)}: {json.dumps(line)}", wanted=f"{', '.join(KEYS)} in each", hint=hint
+            f"a line has no {', '.join(missing)}: {json.dumps(line)}",
+            wanted=f"{', '.join(KEYS)} in each",
+            hint=hint,
+            where=where,
         )
         wrong = [key for key, kind in KEYS.items() if not isinstance(line[key], kind)]
         assert not wrong, Failure(
@@ -211,26 +243,31 @@ def has_all_keys(logged: Logged) -> None:
             hint=NUMBER_HINT if {*wrong} <= {"status", "duration_ms"} else "",
         )
         assert line["route"] not in MACHINES, Failure(
-            f"{line['route']} was logged", wanted="no line for what only machines ask for", hint=MACHINES_HINT
+            f"{line['route']} was logged",
+            wanted="no line for what only machines ask for",
+            hint=MACHINES_HINT,
+            where=places.timing,
         )
 
 
-def line_of(asked: Asked, logged: Logged) -> dict[str, Any]:
+def line_of(asked: Asked, logged: Logged, places: Places) -> dict[str, Any]:
     """The one line with the X-Request-ID that a request brought. Metrics that count twice may log twice: see 2.6."""
     mine = [line for line in logged.of_requests if line["request_id"] == asked.request_id]
-    times = logged.times if asked.path != "/talk/background" else 1
     which = f"GET {asked.path}"
     if asked.path == "/talk/background":
         which += ", whose background task raised after the last byte"
-    hint, like = OWN_ID_HINT if asked.route == "/talk/{number}" else ONCE_HINT, ""
-    if not mine:
-        others = [line["request_id"] for line in logged.of_requests if line["route"] == asked.route]
-        like = f"; a line of the same route has {others[-1]!r}" if others else "; its route has no line at all"
-        hint = BYTES_HINT if others else ONCE_HINT
-    assert len(mine) in (1, times), Failure(
+    like, hint, where = "", ONCE_HINT, places.timing
+    others = [line["request_id"] for line in logged.of_requests if line["route"] == asked.route]
+    if others and not mine:
+        like = f"; a line of the same route has {others[-1]!r}"
+    if others and (asked.route.endswith("{number}") or not mine):
+        known = {one.request_id for one in logged.asked} & {line["request_id"] for line in logged.of_requests}
+        hint, where = OWN_ID_HINT if known else BYTES_HINT, places.ids
+    assert len(mine) in (1, logged.times), Failure(
         f"{len(mine)} lines carry the X-Request-ID {asked.request_id!r} of {which}{like}",
         wanted="exactly one",
         hint=hint,
+        where=where,
     )
     return mine[0]
 
@@ -246,13 +283,14 @@ def line_is_true(line: dict[str, Any], asked: Asked, logged: Logged) -> None:
     )
 
 
-def answer_echoes_the_id(asked: Asked) -> None:
+def answer_echoes_the_id(asked: Asked, places: Places) -> None:
     """The X-Request-ID comes back in the answer's headers."""
     echoed = asked.answer.headers.get("x-request-id")
     assert echoed == asked.request_id, Failure(
         f"X-Request-ID {asked.request_id} came back as {echoed!r}",
         wanted="the same, in the answer's headers",
         hint=ECHO_HINT,
+        where=places.ids,
     )
 
 
@@ -264,7 +302,7 @@ def duration_is_long_enough(line: dict[str, Any], asked: Asked, logged: Logged, 
         least = float(asked.answer.text)
     else:
         return
-    own = logged.routes.get(f"GET {asked.route}", {}).get("max_ms")
+    own = logged.routes.get(f"GET {asked.route}", {}).get("min_ms")
     recorded = own / one_second(lab) * MS if isinstance(own, int | float) else least
     took = line["duration_ms"]
     seconds = least <= took * MS <= asked.answer.elapsed.total_seconds() * MS * 2
@@ -275,7 +313,7 @@ def duration_is_long_enough(line: dict[str, Any], asked: Asked, logged: Logged, 
     )
 
 
-def handler_has_the_id(asked: Asked, logged: Logged) -> None:
+def handler_has_the_id(asked: Asked, logged: Logged, places: Places) -> None:
     """The line that a handler writes itself carries the id of its request."""
     if SPOKEN not in {line.get("event") for line in logged.lines}:
         raise AssertionError(
@@ -283,6 +321,7 @@ def handler_has_the_id(asked: Asked, logged: Logged) -> None:
                 f"a handler's own line is not among the JSON lines{logged.last_line}",
                 wanted="on stdout, too",
                 hint=STDOUT_HINT,
+                where=places.logging,
             )
         )
     number = int(asked.path.rpartition("/")[2])
@@ -291,11 +330,12 @@ def handler_has_the_id(asked: Asked, logged: Logged) -> None:
     assert carried == asked.request_id, Failure(
         f"a handler's own line carries the id {carried!r}",
         wanted=f"{asked.request_id!r}, its request's",
-        hint=MERGE_HINT,
+        hint=OWN_ID_HINT if carried else MERGE_HINT,
+        where=places.ids if carried else places.logging,
     )
 
 
-def none_is_missing(logged: Logged) -> None:
+def none_is_missing(logged: Logged, places: Places) -> None:
     """Requests without an id have one line each, with a fresh id. A class that no metrics count, 2.6 judges."""
     fresh = [asked for asked in logged.asked if asked.request_id is None]
     given = {asked.request_id for asked in logged.asked}
@@ -303,7 +343,7 @@ def none_is_missing(logged: Logged) -> None:
     classes = {name for route in logged.routes.values() for name, count in route.get("status", {}).items() if count}
     wanted = Counter((asked.route, asked.status) for asked in fresh)
     named = {name.partition(" ")[2] for name in logged.routes}
-    told = Counter((_template(line["route"], named), line["status"]) for line in rest)
+    told = Counter((_template(line["route"], line["status"], named), line["status"]) for line in rest)
     for (route, status), count in wanted.items():
         seen = told.pop((route, status), 0)
         what = "the crash in GET /talk/crash" if status == 500 else "GET /nowhere, which no route takes,"
@@ -314,9 +354,13 @@ def none_is_missing(logged: Logged) -> None:
             f"{status}{like}",
             wanted=f"{count}: one line for each request",
             hint=ONCE_HINT,
+            where=places.timing,
         )
     assert not told, Failure(
-        f"lines that belong to no request: {dict(told)}", wanted="one line for each request", hint=ONCE_HINT
+        f"lines that belong to no request: {dict(told)}",
+        wanted="one line for each request",
+        hint=ONCE_HINT,
+        where=places.timing,
     )
     ids = {line["request_id"] for line in rest}
     assert len(ids) * logged.times >= len(rest), Failure(
@@ -330,11 +374,13 @@ def none_is_missing(logged: Logged) -> None:
     )
 
 
-def _template(route: str, named: set[str]) -> str:
+def _template(route: str, status: int, named: set[str]) -> str:
     """A logged route by the name it ought to have, if the metrics name it differently: 2.8 judges that."""
-    if route == "/nowhere" and "/nowhere" in named:
+    if route == "/nowhere" and route in named:
         return "unmatched"
-    return "/talk/crash" if route == "unmatched" and "/talk/crash" not in named and named else route
+    if status == 500 and route == "unmatched" and named and "/talk/crash" not in named:
+        return "/talk/crash"
+    return route
 
 
 def context_routes() -> Any:
@@ -354,7 +400,7 @@ def context_routes() -> Any:
     return routes
 
 
-def context_is_left_as_it_was(app: InProcess, where: str | None) -> None:
+def context_is_left_as_it_was(app: InProcess, places: Places) -> None:
     """After an answer and after a crash, only what was bound before the request is bound to the context."""
     import structlog
 
@@ -375,20 +421,14 @@ def context_is_left_as_it_was(app: InProcess, where: str | None) -> None:
             f"after {after} the request_id {bound.get('request_id')!r} is still bound to the context",
             wanted="the middleware unbinds what it has bound, also after a crash",
             hint=RESET_HINT,
-            where=where,
+            where=places.ids,
         )
         assert bound == {"caller": "of the checkpoint"}, Failure(
             f"after {after} {bound or 'nothing'} is bound to the context, where `caller` was bound before the request",
             wanted="the middleware unbinds its own key, and no other",
             hint=RESET_HINT,
-            where=where,
+            where=places.ids,
         )
-
-
-def where_ids_are_bound(lab: LearnerModules, workspace: Workspace) -> str | None:
-    """The line of `RequestIdMiddleware.__call__`, if there is one of that name."""
-    kind = getattr(lab.logs, "RequestIdMiddleware", None)
-    return workspace.where_defined(vars(kind).get("__call__", kind) if isinstance(kind, type) else kind)
 
 
 def with_ids(asked: Sequence[Asked]) -> list[Asked]:
