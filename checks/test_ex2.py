@@ -63,7 +63,7 @@ def test_summary(workspace, lab, rng, show):
 
     A mean hides what users feel: of nine answers in 10 ms and one in 5 s it is half a second, which no user waited. So
     a summary gives the middle, the tail and the extremes, in one unit. And a route without requests so far must not
-    break the page that everybody opens in an outage.
+    break the page that is opened first in an outage.
     """
     window = lab.timing.LatencyWindow(1000)
     show.at(workspace.where_defined(lab.timing.LatencyWindow.summary))

@@ -277,9 +277,9 @@ def line_is_true(line: dict[str, Any], asked: Asked, logged: Logged) -> None:
     right = ("GET", asked.route, asked.status)
     named = {name.partition(" ")[2] for name in logged.routes}
     route = asked.route if asked.route in named or line["route"] not in named else line["route"]
-    told = (line["method"], line["route"], line["status"])
-    assert told == ("GET", route, asked.status), Failure(
-        f"GET {asked.path} was logged as {told}", wanted=str(right), hint=""
+    found = (line["method"], line["route"], line["status"])
+    assert found == ("GET", route, asked.status), Failure(
+        f"GET {asked.path} was logged as {found}", wanted=str(right), hint=""
     )
 
 
@@ -343,21 +343,20 @@ def none_is_missing(logged: Logged, places: Places) -> None:
     classes = {name for route in logged.routes.values() for name, count in route.get("status", {}).items() if count}
     wanted = Counter((asked.route, asked.status) for asked in fresh)
     named = {name.partition(" ")[2] for name in logged.routes}
-    told = Counter((_template(line["route"], line["status"], named), line["status"]) for line in rest)
+    found = Counter((_template(line["route"], line["status"], named), line["status"]) for line in rest)
     for (route, status), count in wanted.items():
-        seen = told.pop((route, status), 0)
-        what = "the crash in GET /talk/crash" if status == 500 else "GET /nowhere, which no route takes,"
+        seen = found.pop((route, status), 0)
+        what = "GET /talk/crash, whose handler raises," if status == 500 else "GET /nowhere, which no route takes,"
         right = (count, count * logged.times) if not classes or f"{status // 100}xx" in classes else (seen,)
-        like = f"; instead there is {dict(told)}" if told else ""
+        like = f"; instead there is {dict(found)}" if found else ""
         assert seen in right, Failure(
-            f"{what} was asked {'once' if count == 1 else f'{count} times'} and has {seen} lines with {route}, "
-            f"{status}{like}",
-            wanted=f"{count}: one line for each request",
+            f"{what} has {seen} lines with {route}, {status}{like}",
+            wanted=f"{count}, one for each of {count} request{'s' if count > 1 else ''}",
             hint=ONCE_HINT,
             where=places.timing,
         )
-    assert not told, Failure(
-        f"lines that belong to no request: {dict(told)}",
+    assert not found, Failure(
+        f"lines that belong to no request: {dict(found)}",
         wanted="one line for each request",
         hint=ONCE_HINT,
         where=places.timing,
