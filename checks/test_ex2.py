@@ -233,6 +233,7 @@ def test_streams_are_timed_to_their_end(in_process, service, workspace, lab, sho
     gate, after = Probe(), Probe()
     app, report = middleware.alone(lab, in_process, service, streams.stream_route(gate, after))
     stream = streams.streamed(app, gate, after)
+    app.until(lambda: report()["routes"])  # it may be recorded when the app has returned
     recorded = series(report(), "GET /stream")["max_ms"] / windows.one_second(lab)
     show.number(f"streamed {stream.held * 1000:.0f} ms, recorded {recorded * 1000:.0f} ms", recorded)
     waiting_counts = middleware.records_waiting(lab, in_process, service)

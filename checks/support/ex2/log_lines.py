@@ -382,8 +382,15 @@ def _template(route: str, status: int, named: set[str]) -> str:
     return route
 
 
+ENDINGS = {
+    "an answer": "/context/works",
+    "a crash": "/context/crash",
+    "a cancelled request": "/context/cancelled",
+}
+
+
 def context_routes() -> Any:
-    """A route that answers and one that crashes."""
+    """A route that answers, one that crashes and one that is cancelled."""
     from fastapi import APIRouter
 
     routes = APIRouter()
@@ -396,29 +403,32 @@ def context_routes() -> Any:
     async def crash() -> None:
         raise Crash
 
+    @routes.get("/context/cancelled")
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
     return routes
 
 
 def context_is_left_as_it_was(app: InProcess, places: Places) -> None:
-    """After an answer and after a crash, only what was bound before the request is bound to the context."""
+    """After an answer, a crash and a cancelled request, the context holds what was bound before, and nothing else."""
     import structlog
 
     async def in_one_task() -> list[tuple[str, dict[str, Any]]]:
         structlog.contextvars.bind_contextvars(caller="of the checkpoint")
         left = []
-        for path in ("/context/works", "/context/crash"):
-            with suppress(Crash, ExceptionGroup):
+        for after, path in ENDINGS.items():
+            with suppress(Crash, ExceptionGroup, asyncio.CancelledError):
                 await Exchange("GET", path).run(app.app)
-            left.append((path, {**structlog.contextvars.get_contextvars()}))
+            left.append((after, {**structlog.contextvars.get_contextvars()}))
         return left
 
     future = app.submit(in_one_task())
     app.until(future.done)
-    for path, bound in future.result(0):
-        after = "a crash" if path.endswith("crash") else "an answer"
+    for after, bound in future.result(0):
         assert "request_id" not in bound, Failure(
             f"after {after} the request_id {bound.get('request_id')!r} is still bound to the context",
-            wanted="the middleware unbinds what it has bound, also after a crash",
+            wanted="the middleware unbinds what it has bound, however a request ends",
             hint=RESET_HINT,
             where=places.ids,
         )

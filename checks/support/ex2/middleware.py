@@ -89,16 +89,16 @@ def alone(
 ) -> tuple[InProcess, Callable[[], dict[str, Any]]]:
     """The TimingMiddleware around an app with these routes, without create_app; and what its Metrics report.
 
-    Where a TimingMiddleware takes no `metrics`, the learner's whole service stands in for it.
+    Where there is no Metrics, or a TimingMiddleware takes none, the learner's whole service stands in for it.
     """
     from fastapi import FastAPI
 
     app = FastAPI()
     app.include_router(routes)
-    metrics = lab.timing.Metrics(1000)
     try:
+        metrics = lab.timing.Metrics(1000)
         middleware = lab.timing.TimingMiddleware(app, metrics=metrics)
-    except TypeError:
+    except (AttributeError, TypeError):
         whole = service(routes=routes)
         return whole, lambda: metrics_of(whole)
     return in_process(middleware), lambda: checked(metrics.report())
