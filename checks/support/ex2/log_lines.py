@@ -88,6 +88,7 @@ class Logged:
 
     Attributes:
         asked: the requests that are to be logged.
+        machines: those that are not: see NOT_COUNTED.
         lines: all JSON lines.
         of_requests: those with the event `request`.
         routes: the series of the service's own GET /metrics; empty if that has another form.
@@ -95,6 +96,7 @@ class Logged:
     """
 
     asked: list[Asked]
+    machines: list[Asked]
     lines: list[dict[str, Any]]
     of_requests: list[dict[str, Any]]
     routes: dict[str, Any]
@@ -116,7 +118,7 @@ def ask_server(server: Server, rng: random.Random) -> Logged:
 
     clock = FairClock()
     try:
-        asked, page = asyncio.run(_send(server.url, rng, clock))
+        asked, machines, page = asyncio.run(_send(server.url, rng, clock))
     except httpx.HTTPError as error:
         if isinstance(error, httpx.TimeoutException) and clock.busy:
             raise Inconclusive(
@@ -132,10 +134,10 @@ def ask_server(server: Server, rng: random.Random) -> Logged:
     beside = [path for path in MACHINES if f"GET {path}" in routes]  # counted, and so logged: 2.8 judges that
     of_requests = [line for line in lines if line.get("event") == "request" and line.get("route") not in beside]
     of_requests = [line for line in of_requests if line.get("request_id") != LAST_ID]
-    return Logged(asked, lines, of_requests, routes, last_line(server))
+    return Logged(asked, machines, lines, of_requests, routes, last_line(server))
 
 
-async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[Asked], Any]:
+async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[Asked], list[Asked], Any]:
     import httpx
 
     async with httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS, trust_env=False) as client:
@@ -151,8 +153,7 @@ async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[As
 
         background = await ask("/talk/background", "/talk/background", 200)
         asked = [background, await ask("/talk/crash", "/talk/crash", 500, given=False)]
-        for path in ("/health", "/metrics"):
-            await client.get(path)
+        machines = [await ask(path, path, 200, given=False) for path in MACHINES]
         asked += [await ask("/nowhere", "unmatched", 404, given=False) for _ in range(2)]
         started = time.perf_counter()
         await client.get("/health")
@@ -164,8 +165,8 @@ async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[As
         page = await client.get("/metrics")
         await client.get(f"/talk/{CONCURRENT}", headers={"x-request-id": LAST_ID})
         with suppress(ValueError):
-            return asked, page.json()
-        return asked, None
+            return asked, machines, page.json()
+        return asked, machines, None
 
 
 def _lines(server: Server) -> list[dict[str, Any]]:
@@ -363,13 +364,18 @@ def none_is_missing(logged: Logged, places: Places) -> None:
     )
     ids = {line["request_id"] for line in rest}
     assert len(ids) * logged.times >= len(rest), Failure(
-        f"{len(rest)} requests without an id got {sorted(ids)}", wanted="a fresh one for each", hint=FRESH_HINT
+        f"{len(rest)} requests without an id got {sorted(ids)}",
+        wanted="a fresh one for each",
+        hint=FRESH_HINT,
+        where=places.ids,
     )
-    missing = [asked.path for asked in fresh if asked.status == 404 and "x-request-id" not in asked.answer.headers]
+    answers = [asked for asked in [*fresh, *logged.machines] if asked.status != 500]
+    missing = [asked.path for asked in answers if "x-request-id" not in asked.answer.headers]
     assert not missing, Failure(
         f"{missing and missing[0]} was answered without X-Request-ID",
-        wanted="a fresh one where none was sent",
+        wanted="a fresh one where none was sent, on every path",
         hint=ECHO_HINT,
+        where=places.ids,
     )
 
 
