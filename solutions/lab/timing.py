@@ -194,7 +194,7 @@ class TimingMiddleware:
                 timing = _server_timing({"app": time.perf_counter() - started} | _added_up(stages))
                 message = {**message, "headers": [*message.get("headers", ()), (b"server-timing", timing)]}
             elif message["type"] == "http.response.body" and not message.get("more_body"):
-                end(status)  # before the last byte leaves: whoever has the answer may ask /metrics at once
+                end(status)  # before the last byte leaves: GET /metrics may follow at once
             await send(message)
 
         token = _stages.set(stages)

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 CONCURRENT = 50
 STREAM_SECONDS = 0.3
-LINE_SECONDS = 10.0
+LINE_SECONDS = 2.0
 """How long a line may take to come, on an idle machine."""
+LAST_ID = "the-last-one"
+"""X-Request-ID of a request that only marks the end of the lines."""
 REQUEST_SECONDS = 60.0
 MACHINES = ("/health", "/metrics")
 KEYS = {"method": str, "route": str, "status": int, "duration_ms": int | float, "request_id": str}
@@ -44,8 +46,7 @@ JSON_HINT = (
 ACCESS_HINT = 'In configure_logging: `logging.getLogger("uvicorn.access").disabled = True`.'
 NUMBER_HINT = "structlog writes keyword arguments as they are: give it a number, not text: `round(seconds * 1000, 3)`."
 OUTERMOST_HINT = (
-    "The middleware added last is the outermost. The one that binds the id stands outside of the one that logs. And "
-    "`structlog.contextvars.merge_contextvars` is the first of the processors."
+    "The middleware added last is the outermost. The one that binds the id stands outside of the one that logs."
 )
 BYTES_HINT = 'Header names and values are bytes, names in lower case: `dict(scope["headers"]).get(b"x-request-id")`.'
 OWN_ID_HINT = (
@@ -87,6 +88,7 @@ class Logged:
 
     Attributes:
         asked: the requests that are to be logged.
+        machines: those that are not: see NOT_COUNTED.
         lines: all JSON lines.
         of_requests: those with the event `request`.
         routes: the series of the service's own GET /metrics; empty if that has another form.
@@ -94,6 +96,7 @@ class Logged:
     """
 
     asked: list[Asked]
+    machines: list[Asked]
     lines: list[dict[str, Any]]
     of_requests: list[dict[str, Any]]
     routes: dict[str, Any]
@@ -115,7 +118,7 @@ def ask_server(server: Server, rng: random.Random) -> Logged:
 
     clock = FairClock()
     try:
-        asked, page = asyncio.run(_send(server.url, rng, clock))
+        asked, machines, page = asyncio.run(_send(server.url, rng, clock))
     except httpx.HTTPError as error:
         if isinstance(error, httpx.TimeoutException) and clock.busy:
             raise Inconclusive(
@@ -124,16 +127,17 @@ def ask_server(server: Server, rng: random.Random) -> Logged:
         raise AssertionError(
             Failure(f"a request got no answer ({type(error).__name__}){last_line(server)}", wanted="an answer to each")
         ) from None
-    lines = _lines(server, len(asked))
+    lines = _lines(server)
     routes = page.get("routes") if isinstance(page, dict) else None
     counted = isinstance(routes, dict) and all(isinstance(r, dict) and "count" in r for r in routes.values())
     routes = routes if counted and routes else {}
     beside = [path for path in MACHINES if f"GET {path}" in routes]  # counted, and so logged: 2.8 judges that
     of_requests = [line for line in lines if line.get("event") == "request" and line.get("route") not in beside]
-    return Logged(asked, lines, of_requests, routes, last_line(server))
+    of_requests = [line for line in of_requests if line.get("request_id") != LAST_ID]
+    return Logged(asked, machines, lines, of_requests, routes, last_line(server))
 
 
-async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[Asked], Any]:
+async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[Asked], list[Asked], Any]:
     import httpx
 
     async with httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS, trust_env=False) as client:
@@ -149,8 +153,7 @@ async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[As
 
         background = await ask("/talk/background", "/talk/background", 200)
         asked = [background, await ask("/talk/crash", "/talk/crash", 500, given=False)]
-        for path in ("/health", "/metrics"):
-            await client.get(path)
+        machines = [await ask(path, path, 200, given=False) for path in MACHINES]
         asked += [await ask("/nowhere", "unmatched", 404, given=False) for _ in range(2)]
         started = time.perf_counter()
         await client.get("/health")
@@ -160,17 +163,18 @@ async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[As
         awaited = [ask(f"/talk/{n}", "/talk/{number}", 200) for n in range(CONCURRENT) if n % 5]
         asked += await asyncio.gather(*threaded, *awaited)
         page = await client.get("/metrics")
+        await client.get(f"/talk/{CONCURRENT}", headers={"x-request-id": LAST_ID})
         with suppress(ValueError):
-            return asked, page.json()
-        return asked, None
+            return asked, machines, page.json()
+        return asked, machines, None
 
 
-def _lines(server: Server, requests: int) -> list[dict[str, Any]]:
-    """The JSON lines of a server, when those of so many requests are there or no more come."""
+def _lines(server: Server) -> list[dict[str, Any]]:
+    """The JSON lines of a server, when the handler's of the last request is there, which comes after all others."""
     clock = FairClock()
     while True:
         lines = json_lines(server.output())
-        if sum(line.get("event") == "request" for line in lines) >= requests or clock.seconds() > LINE_SECONDS:
+        if any(line.get("number") == CONCURRENT for line in lines) or clock.seconds() > LINE_SECONDS:
             return lines
         time.sleep(0.02)
 
@@ -181,28 +185,57 @@ def last_line(server: Server) -> str:
     return f"; the last line of the output is {lines[-1][:100]!r}" if lines else "; there was no output"
 
 
-def has_json_lines(logged: Logged, server: Server) -> None:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The learner's lines: create_app, configure_logging, what binds ids, and the timing middleware's `__call__`."""
+
+    app: str | None
+    logging: str | None
+    ids: str | None
+    timing: str | None
+
+
+def places_of(lab: LearnerModules, workspace: Workspace) -> Places:
+    """Where the learner has defined them; None for one that has another name."""
+    kind = getattr(lab.logs, "RequestIdMiddleware", None)
+    binds = vars(kind).get("__call__", kind) if isinstance(kind, type) else kind
+    return Places(
+        workspace.where_defined(lab.service.create_app),
+        workspace.where_defined(getattr(lab.logs, "configure_logging", None)),
+        workspace.where_defined(binds),
+        workspace.where_defined(lab.timing.TimingMiddleware.__call__),
+    )
+
+
+def has_json_lines(logged: Logged, server: Server, places: Places) -> None:
     """There are lines with the event `request`, and no access log of uvicorn's beside them."""
     assert logged.of_requests, Failure(
         f"no JSON line with the event `request` on stdout{logged.last_line}",
         wanted="one line for each request",
         hint=JSON_HINT,
+        where=places.logging,
     )
     twice = re.search(r'"GET /talk/\S+ HTTP/1.1" \d+', server.output())
     assert not twice, Failure(
         f"uvicorn's own line stands beside the JSON line: {twice and twice[0]}",
         wanted="each request logged once",
         hint=ACCESS_HINT,
+        where=places.logging,
     )
 
 
-def has_all_keys(logged: Logged) -> None:
+def has_all_keys(logged: Logged, places: Places) -> None:
     """Each line of a request has its keys, and none is about what only machines ask for."""
+    merged = any("request_id" in line for line in logged.lines if line.get("event") == SPOKEN)
+    no_id = (OUTERMOST_HINT, places.app) if merged else (MERGE_HINT, places.logging)
     for line in logged.of_requests:
-        missing = [key for key, kind in KEYS.items() if key not in line]
-        hint = OUTERMOST_HINT if missing == ["request_id"] else ""
+        missing = [key for key in KEYS if key not in line]
+        hint, where = no_id if missing == ["request_id"] else ("", None)
         assert not missing, Failure(
-            f"a line has no {', '.join(missing)}: {json.dumps(line)}", wanted=f"{', '.join(KEYS)} in each", hint=hint
+            f"a line has no {', '.join(missing)}: {json.dumps(line)}",
+            wanted=f"{', '.join(KEYS)} in each",
+            hint=hint,
+            where=where,
         )
         wrong = [key for key, kind in KEYS.items() if not isinstance(line[key], kind)]
         assert not wrong, Failure(
@@ -211,26 +244,31 @@ def has_all_keys(logged: Logged) -> None:
             hint=NUMBER_HINT if {*wrong} <= {"status", "duration_ms"} else "",
         )
         assert line["route"] not in MACHINES, Failure(
-            f"{line['route']} was logged", wanted="no line for what only machines ask for", hint=MACHINES_HINT
+            f"{line['route']} was logged",
+            wanted="no line for what only machines ask for",
+            hint=MACHINES_HINT,
+            where=places.timing,
         )
 
 
-def line_of(asked: Asked, logged: Logged) -> dict[str, Any]:
+def line_of(asked: Asked, logged: Logged, places: Places) -> dict[str, Any]:
     """The one line with the X-Request-ID that a request brought. Metrics that count twice may log twice: see 2.6."""
     mine = [line for line in logged.of_requests if line["request_id"] == asked.request_id]
-    times = logged.times if asked.path != "/talk/background" else 1
     which = f"GET {asked.path}"
     if asked.path == "/talk/background":
         which += ", whose background task raised after the last byte"
-    hint, like = OWN_ID_HINT if asked.route == "/talk/{number}" else ONCE_HINT, ""
-    if not mine:
-        others = [line["request_id"] for line in logged.of_requests if line["route"] == asked.route]
-        like = f"; a line of the same route has {others[-1]!r}" if others else "; its route has no line at all"
-        hint = BYTES_HINT if others else ONCE_HINT
-    assert len(mine) in (1, times), Failure(
+    like, hint, where = "", ONCE_HINT, places.timing
+    others = [line["request_id"] for line in logged.of_requests if line["route"] == asked.route]
+    if others and not mine:
+        like = f"; a line of the same route has {others[-1]!r}"
+    if others and (asked.route.endswith("{number}") or not mine):
+        known = {one.request_id for one in logged.asked} & {line["request_id"] for line in logged.of_requests}
+        hint, where = OWN_ID_HINT if known else BYTES_HINT, places.ids
+    assert len(mine) in (1, logged.times), Failure(
         f"{len(mine)} lines carry the X-Request-ID {asked.request_id!r} of {which}{like}",
         wanted="exactly one",
         hint=hint,
+        where=where,
     )
     return mine[0]
 
@@ -240,19 +278,20 @@ def line_is_true(line: dict[str, Any], asked: Asked, logged: Logged) -> None:
     right = ("GET", asked.route, asked.status)
     named = {name.partition(" ")[2] for name in logged.routes}
     route = asked.route if asked.route in named or line["route"] not in named else line["route"]
-    told = (line["method"], line["route"], line["status"])
-    assert told == ("GET", route, asked.status), Failure(
-        f"GET {asked.path} was logged as {told}", wanted=str(right), hint=""
+    found = (line["method"], line["route"], line["status"])
+    assert found == ("GET", route, asked.status), Failure(
+        f"GET {asked.path} was logged as {found}", wanted=str(right), hint=""
     )
 
 
-def answer_echoes_the_id(asked: Asked) -> None:
+def answer_echoes_the_id(asked: Asked, places: Places) -> None:
     """The X-Request-ID comes back in the answer's headers."""
     echoed = asked.answer.headers.get("x-request-id")
     assert echoed == asked.request_id, Failure(
         f"X-Request-ID {asked.request_id} came back as {echoed!r}",
         wanted="the same, in the answer's headers",
         hint=ECHO_HINT,
+        where=places.ids,
     )
 
 
@@ -264,7 +303,7 @@ def duration_is_long_enough(line: dict[str, Any], asked: Asked, logged: Logged, 
         least = float(asked.answer.text)
     else:
         return
-    own = logged.routes.get(f"GET {asked.route}", {}).get("max_ms")
+    own = logged.routes.get(f"GET {asked.route}", {}).get("min_ms")
     recorded = own / one_second(lab) * MS if isinstance(own, int | float) else least
     took = line["duration_ms"]
     seconds = least <= took * MS <= asked.answer.elapsed.total_seconds() * MS * 2
@@ -275,7 +314,7 @@ def duration_is_long_enough(line: dict[str, Any], asked: Asked, logged: Logged, 
     )
 
 
-def handler_has_the_id(asked: Asked, logged: Logged) -> None:
+def handler_has_the_id(asked: Asked, logged: Logged, places: Places) -> None:
     """The line that a handler writes itself carries the id of its request."""
     if SPOKEN not in {line.get("event") for line in logged.lines}:
         raise AssertionError(
@@ -283,6 +322,7 @@ def handler_has_the_id(asked: Asked, logged: Logged) -> None:
                 f"a handler's own line is not among the JSON lines{logged.last_line}",
                 wanted="on stdout, too",
                 hint=STDOUT_HINT,
+                where=places.logging,
             )
         )
     number = int(asked.path.rpartition("/")[2])
@@ -291,11 +331,12 @@ def handler_has_the_id(asked: Asked, logged: Logged) -> None:
     assert carried == asked.request_id, Failure(
         f"a handler's own line carries the id {carried!r}",
         wanted=f"{asked.request_id!r}, its request's",
-        hint=MERGE_HINT,
+        hint=OWN_ID_HINT if carried else MERGE_HINT,
+        where=places.ids if carried else places.logging,
     )
 
 
-def none_is_missing(logged: Logged) -> None:
+def none_is_missing(logged: Logged, places: Places) -> None:
     """Requests without an id have one line each, with a fresh id. A class that no metrics count, 2.6 judges."""
     fresh = [asked for asked in logged.asked if asked.request_id is None]
     given = {asked.request_id for asked in logged.asked}
@@ -303,42 +344,59 @@ def none_is_missing(logged: Logged) -> None:
     classes = {name for route in logged.routes.values() for name, count in route.get("status", {}).items() if count}
     wanted = Counter((asked.route, asked.status) for asked in fresh)
     named = {name.partition(" ")[2] for name in logged.routes}
-    told = Counter((_template(line["route"], named), line["status"]) for line in rest)
+    found = Counter((_template(line["route"], line["status"], named), line["status"]) for line in rest)
     for (route, status), count in wanted.items():
-        seen = told.pop((route, status), 0)
-        what = "the crash in GET /talk/crash" if status == 500 else "GET /nowhere, which no route takes,"
+        seen = found.pop((route, status), 0)
+        what = "GET /talk/crash, whose handler raises," if status == 500 else "GET /nowhere, which no route takes,"
         right = (count, count * logged.times) if not classes or f"{status // 100}xx" in classes else (seen,)
-        like = f"; instead there is {dict(told)}" if told else ""
+        like = f"; instead there is {dict(found)}" if found else ""
         assert seen in right, Failure(
-            f"{what} was asked {'once' if count == 1 else f'{count} times'} and has {seen} lines with {route}, "
-            f"{status}{like}",
-            wanted=f"{count}: one line for each request",
+            f"{what} has {seen} lines with {route}, {status}{like}",
+            wanted=f"{count}, one for each of {count} request{'s' if count > 1 else ''}",
             hint=ONCE_HINT,
+            where=places.timing,
         )
-    assert not told, Failure(
-        f"lines that belong to no request: {dict(told)}", wanted="one line for each request", hint=ONCE_HINT
+    assert not found, Failure(
+        f"lines that belong to no request: {dict(found)}",
+        wanted="one line for each request",
+        hint=ONCE_HINT,
+        where=places.timing,
     )
     ids = {line["request_id"] for line in rest}
     assert len(ids) * logged.times >= len(rest), Failure(
-        f"{len(rest)} requests without an id got {sorted(ids)}", wanted="a fresh one for each", hint=FRESH_HINT
+        f"{len(rest)} requests without an id got {sorted(ids)}",
+        wanted="a fresh one for each",
+        hint=FRESH_HINT,
+        where=places.ids,
     )
-    missing = [asked.path for asked in fresh if asked.status == 404 and "x-request-id" not in asked.answer.headers]
+    answers = [asked for asked in [*fresh, *logged.machines] if asked.status != 500]
+    missing = [asked.path for asked in answers if "x-request-id" not in asked.answer.headers]
     assert not missing, Failure(
         f"{missing and missing[0]} was answered without X-Request-ID",
-        wanted="a fresh one where none was sent",
+        wanted="a fresh one where none was sent, on every path",
         hint=ECHO_HINT,
+        where=places.ids,
     )
 
 
-def _template(route: str, named: set[str]) -> str:
+def _template(route: str, status: int, named: set[str]) -> str:
     """A logged route by the name it ought to have, if the metrics name it differently: 2.8 judges that."""
-    if route == "/nowhere" and "/nowhere" in named:
+    if route == "/nowhere" and route in named:
         return "unmatched"
-    return "/talk/crash" if route == "unmatched" and "/talk/crash" not in named and named else route
+    if status == 500 and route == "unmatched" and named and "/talk/crash" not in named:
+        return "/talk/crash"
+    return route
+
+
+ENDINGS = {
+    "an answer": "/context/works",
+    "a crash": "/context/crash",
+    "a cancelled request": "/context/cancelled",
+}
 
 
 def context_routes() -> Any:
-    """A route that answers and one that crashes."""
+    """A route that answers, one that crashes and one that is cancelled."""
     from fastapi import APIRouter
 
     routes = APIRouter()
@@ -351,44 +409,41 @@ def context_routes() -> Any:
     async def crash() -> None:
         raise Crash
 
+    @routes.get("/context/cancelled")
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
     return routes
 
 
-def context_is_left_as_it_was(app: InProcess, where: str | None) -> None:
-    """After an answer and after a crash, only what was bound before the request is bound to the context."""
+def context_is_left_as_it_was(app: InProcess, places: Places) -> None:
+    """After an answer, a crash and a cancelled request, the context holds what was bound before, and nothing else."""
     import structlog
 
     async def in_one_task() -> list[tuple[str, dict[str, Any]]]:
         structlog.contextvars.bind_contextvars(caller="of the checkpoint")
         left = []
-        for path in ("/context/works", "/context/crash"):
-            with suppress(Crash, ExceptionGroup):
+        for after, path in ENDINGS.items():
+            with suppress(Crash, ExceptionGroup, asyncio.CancelledError):
                 await Exchange("GET", path).run(app.app)
-            left.append((path, {**structlog.contextvars.get_contextvars()}))
+            left.append((after, {**structlog.contextvars.get_contextvars()}))
         return left
 
     future = app.submit(in_one_task())
     app.until(future.done)
-    for path, bound in future.result(0):
-        after = "a crash" if path.endswith("crash") else "an answer"
+    for after, bound in future.result(0):
         assert "request_id" not in bound, Failure(
             f"after {after} the request_id {bound.get('request_id')!r} is still bound to the context",
-            wanted="the middleware unbinds what it has bound, also after a crash",
+            wanted="the middleware unbinds what it has bound, however a request ends",
             hint=RESET_HINT,
-            where=where,
+            where=places.ids,
         )
         assert bound == {"caller": "of the checkpoint"}, Failure(
             f"after {after} {bound or 'nothing'} is bound to the context, where `caller` was bound before the request",
             wanted="the middleware unbinds its own key, and no other",
             hint=RESET_HINT,
-            where=where,
+            where=places.ids,
         )
-
-
-def where_ids_are_bound(lab: LearnerModules, workspace: Workspace) -> str | None:
-    """The line of `RequestIdMiddleware.__call__`, if there is one of that name."""
-    kind = getattr(lab.logs, "RequestIdMiddleware", None)
-    return workspace.where_defined(vars(kind).get("__call__", kind) if isinstance(kind, type) else kind)
 
 
 def with_ids(asked: Sequence[Asked]) -> list[Asked]:

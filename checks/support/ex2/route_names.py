@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
 from typing import Any
 
 from checks.harness.assertions.metrics_page import metrics_of
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.errors import Failure
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import line_that_passes_on, lines_that_record
+from checks.support.ex2.middleware import line_that_passes_on
 
 TEMPLATE, UNMATCHED = "GET /v1/users/{user_id}/items/{item_id}", "GET unmatched"
 LOOKALIKES = ("/healthy", "/v1/health", "/metrics/daily")
@@ -65,21 +64,18 @@ def ask_all(app: InProcess, rng: random.Random) -> dict[str, int]:
     return {TEMPLATE: len(users), UNMATCHED: len(strangers)} | {f"GET {path}": 1 for path in LOOKALIKES}
 
 
-@contextmanager
-def recorded_line(lab: LearnerModules, workspace: Workspace) -> Iterator[list[str | None]]:
-    """Collects the learner's lines that record a request: there the route's name comes from."""
-    with lines_that_record(lab, workspace) as lines:
-        yield lines
+def counts(app: InProcess) -> Counter[str]:
+    """How many requests each series has so far."""
+    return Counter({name: route["count"] for name, route in metrics_of(app)["routes"].items()})
 
 
 def are_named_by_template(
-    app: InProcess, wanted: dict[str, int], lab: LearnerModules, workspace: Workspace, where: str | None
-) -> int:
-    """Each series has its route's name and its requests. Returns how many series there are.
+    counted: dict[str, int], wanted: dict[str, int], lab: LearnerModules, workspace: Workspace, where: str | None
+) -> None:
+    """Each series has its route's name and its requests.
 
     How often a request counts, and whether a 404 does, 2.6 judges.
     """
-    counted = {name: route["count"] for name, route in metrics_of(app)["routes"].items()}
     machines = [name for name in counted if name.endswith((" /health", " /metrics"))]
     assert not machines, Failure(
         f"GET /metrics counts {', '.join(machines)}",
@@ -101,7 +97,6 @@ def are_named_by_template(
     if counted != right:
         hint, where = _why(counted, right, where, lab, workspace)
         raise AssertionError(Failure(f"GET /metrics counts {counted}", wanted=str(wanted), hint=hint, where=where))
-    return len(counted)
 
 
 def _why(

@@ -107,8 +107,9 @@ def other_scopes_pass(lab: LearnerModules) -> None:
         passed.append(arguments)
 
     middleware = lab.timing.TimingMiddleware(below)
-    for kind in ("lifespan", "websocket"):
-        scope, receive, send = {"type": kind, "path": "/", "headers": []}, object(), object()
+    scopes: dict[str, dict[str, Any]] = {"lifespan": {}, "websocket": {"path": "/", "headers": []}}
+    for kind, parts in scopes.items():
+        scope, receive, send = {"type": kind, **parts}, object(), object()
         asyncio.run(middleware(scope, receive, send))
         assert passed[-1:] == [(scope, receive, send)], Failure(
             f"a {kind} scope did not reach the app below as it came",

@@ -167,8 +167,8 @@ def holds_the_last_samples(window: Any, size: int, lab: LearnerModules, rng: ran
 
 
 def _summary_of(samples: Sequence[float], lab: LearnerModules) -> dict[str, float]:
-    """What the learner's own summary says of a window with room for just these samples."""
-    window = lab.timing.LatencyWindow(len(samples))
+    """What the learner's own summary says of a window that has seen just these samples."""
+    window = lab.timing.LatencyWindow(2 * len(samples))
     for seconds in samples:
         window.record(seconds)
     return figures_in(window.summary(), "a summary")
