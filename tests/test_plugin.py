@@ -222,6 +222,15 @@ def test_what_is_needed_is_asked_for_only_when_it_was_selected(lab: Lab, pyteste
     assert verdicts(pytester.path) == {"9.4": "passed"}
 
 
+def test_to_list_the_checkpoints_is_no_run(lab: Lab, pytester: pytest.Pytester) -> None:
+    """`--collect-only` succeeds, and leaves the results of the last run alone."""
+    lab("-k", "9.1")
+    ran = lab("--collect-only")
+
+    assert ran.ret == pytest.ExitCode.OK
+    assert verdicts(pytester.path) == {"9.1": "passed"}
+
+
 def test_a_seed_repeats_a_run(lab: Lab, pytester: pytest.Pytester) -> None:
     """The same seed gives a checkpoint the same random inputs, whichever others run."""
     printed: list[str] = []

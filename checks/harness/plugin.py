@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", checkpoints.MARKER)
     scratch = Path(tempfile.mkdtemp(prefix="lab-", dir=config.option.isolated))
     path = config.option.results or config.rootpath / ".lab" / "last-run.json"
-    if _only_checks(config) and not config.option.isolated:
+    if _only_checks(config) and not (config.option.isolated or config.option.collectonly):
         path.unlink(missing_ok=True)  # a run that never begins must not leave another's results
     try:
         workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree")
