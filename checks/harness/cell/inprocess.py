@@ -279,19 +279,6 @@ class InProcess:
                 f"your code raised {describe(error)}", where, hint=hint_for(error), explains_itself=True
             ) from None
 
-    @contextmanager
-    def told_with(self, before: str, after: str) -> Iterator[None]:
-        """Report what the learner's own code raises in this block with these words around it."""
-        try:
-            yield
-        except (LearnerError, NotImplementedError):
-            raise
-        except Exception as error:
-            if where := self._lines.where_raised(error.__traceback__):
-                said, wanted = f"{before}your code raised {describe(error)}", after.removeprefix("wanted: ")
-                raise LearnerError(said, where, wanted=wanted, hint=hint_for(error)) from None
-            raise
-
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if error is not None and "handle" in context and self._lines.where_raised(error.__traceback__):

@@ -103,9 +103,9 @@ class Watch:
     ) -> Standstill | None:
         """Wait until `done()`; `None` then, else the reason why it will not happen.
 
-        `progress()` returns a value that differs when something happened.
-        However busy the machine is, a verdict needs rounds in which the loop ran all that was ready, no timer and no
-        sleeping thread was due within `horizon` seconds, no thread computed, and a new thread ran.
+        `progress()` returns a value that differs when something happened. However busy the machine is, a verdict needs
+        rounds in which the loop ran all that was ready, no timer and no sleeping thread was due within `horizon`
+        seconds, no thread computed, and a new thread ran.
         """
         waited, last = 0.0, time.monotonic()
         ping, quiet, still = self._ping(horizon), 0, 0
