@@ -314,7 +314,7 @@ class InProcess:
 
     @contextmanager
     def pool_taken(self) -> Iterator[None]:
-        """While this block runs, every thread of FastAPI's pool is taken. The loop must not be blocked."""
+        """While this block runs, every thread of FastAPI's pool is taken; none where the loop is blocked."""
         import anyio.to_thread
 
         borrowers = [object() for _ in range(POOL_MOST)]
@@ -330,7 +330,8 @@ class InProcess:
             for borrower in borrowers[:taken]:
                 anyio.to_thread.current_default_thread_limiter().release_on_behalf_of(borrower)
 
-        taken = self.submit(take()).result(ANSWER_SECONDS)
+        future = self.submit(take())
+        taken = future.result() if self.until(future.done) is None else 0
         try:
             yield
         finally:
