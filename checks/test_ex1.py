@@ -7,11 +7,10 @@ PYTEST_DONT_REWRITE
 """
 
 import os
-from statistics import fmean
 
 import pytest
 
-from checks.harness.assertions.answers import close, content, is_number, short, unrouted
+from checks.harness.assertions.answers import content, unrouted
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import CONTROL
@@ -95,20 +94,6 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     assert extra.status_code < 500, Failure(
         f"a field that /predict does not have gave {extra.status_code}", wanted="ignored, or a 422", where=type_line
     )
-
-    model = lab.model.SimulatedModel(0.001)  # and now your own model
-    for name in ("predict", "predict_blocking"):
-        where = workspace.where_defined(getattr(model, name, None))
-        for question in questions:
-            got, mean = ex1.ask_model(model, name, question), fmean(question)
-            returned = "`return fmean(features)` at its end." if got is None else ""
-            assert is_number(got), Failure(f"{name} returned {got!r}", wanted="a float", hint=returned, where=where)
-            assert close(got, mean), Failure(
-                f"{name} answered {got:.6g} to {short(question)}",
-                wanted=f"their mean, {mean:.6g}",
-                hint="`fmean(features)`, of the features of this call.",
-                where=where,
-            )
     show.number(f"{len(ex1.BAD_BODIES)} bad bodies refused", len(ex1.BAD_BODIES))
 
 
@@ -136,6 +121,9 @@ def test_the_model_waits(workspace, lab, rng, show):
     ex1_model.awaits_side_by_side(lab.model.SimulatedModel, seconds, rng, show, CALLERS)
     show.at(workspace.where_defined(lab.model.SimulatedModel.predict_blocking))
     ex1_model.blocks(lab.model.SimulatedModel, rng.uniform(0.11, 0.14), rng)  # longer than the default of the settings
+    for name in ("predict", "predict_blocking"):
+        show.at(workspace.where_defined(getattr(lab.model.SimulatedModel, name)))
+        ex1_model.answers_the_mean(lab.model.SimulatedModel, name, rng)
 
 
 @pytest.mark.checkpoint(

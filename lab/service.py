@@ -45,7 +45,7 @@ Model = Annotated[SimulatedModel, Depends(get_model)]
 
 @router.get("/health")
 async def health() -> dict[str, str | int]:
-    """Say that this process answers, and which one it is: `{"status": "ok", "pid": 4711}`."""
+    """The health check: `{"status": "ok", "pid": 4711}`, with the id of the process that answers."""
     raise NotImplementedError("1.1: GET /health")
 
 
@@ -60,7 +60,7 @@ async def metrics(request: Request) -> dict[str, Any]:
 
 @router.post("/predict")
 async def predict(body: PredictRequest, model: Model) -> PredictResponse:
-    """One prediction, awaited: while the model waits, the event loop serves everybody else."""
+    """One prediction, awaited: while the model waits, the event loop serves other requests."""
     raise NotImplementedError("1.2: POST /predict")
 
 
@@ -72,7 +72,7 @@ def predict_threaded(body: PredictRequest, model: Model) -> PredictResponse:
 
 @router.post("/predict/blocking")
 async def predict_blocking(body: PredictRequest, model: Model) -> PredictResponse:
-    """One prediction with the blocking call in an `async def`: the mistake, kept as a specimen to measure."""
+    """One prediction with the blocking call in an `async def`: the mistake, kept here to be measured."""
     raise NotImplementedError("1.6: POST /predict/blocking")
 
 

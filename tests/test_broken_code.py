@@ -184,6 +184,18 @@ def test_what_a_service_logs_does_not_hide_what_was_printed(solution: Path, judg
     assert "look here" in run.card
 
 
+def test_where_the_labs_model_stands_in_the_card_says_so(solution: Path, judge: Judge) -> None:
+    """A print in the learner's own model cannot show there: the card explains why."""
+    spoil(solution, MODEL, "        await asyncio.sleep", '        print("in my model")\n        await asyncio.sleep')
+    spoil(solution, SERVICE, "answer = await model.predict(", "answer = model.predict_blocking(")
+
+    run = judge(solution, "checks/test_ex1.py", "-k", "1.4")
+
+    assert run.verdicts == {"1.4": "failed"}
+    assert "stands in for lab/model.py: what that one prints does not show" in run.checkpoints["1.4"]["output"]
+    assert "stands in for" in run.card
+
+
 @pytest.mark.parametrize("session", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 def test_processes_left_behind_are_ended(way: str, session: bool, solution: Path, judge: Judge) -> None:

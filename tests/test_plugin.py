@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +222,41 @@ def test_what_is_needed_is_asked_for_only_when_it_was_selected(lab: Lab, pyteste
     lab("-k", "9.4")
 
     assert verdicts(pytester.path) == {"9.4": "passed"}
+
+
+def test_to_list_the_checkpoints_is_no_run(lab: Lab, pytester: pytest.Pytester) -> None:
+    """`--collect-only` succeeds, and leaves the results of the last run alone."""
+    lab("-k", "9.1")
+    ran = lab("--collect-only")
+
+    assert ran.ret == pytest.ExitCode.OK
+    assert verdicts(pytester.path) == {"9.1": "passed"}
+
+
+def test_a_breakpoint_names_the_command_that_stops_there(lab: Lab, pytester: pytest.Pytester) -> None:
+    """A checkpoint's own process has no keyboard."""
+    (pytester.path / "lab" / "thing.py").write_text("def two():\n    breakpoint()\n    return 2\n")
+    lab("-k", "9.2")
+
+    (failed,) = results(pytester.path)["exercises"][0]["checkpoints"]
+    assert failed["seen"].startswith("breakpoint() was called")
+    assert failed["hint"] == "`uv run pytest checks/test_ex9.py -k 9.2 --pdb` stops at it."
+    assert "lab/thing.py:2 in two" in failed["where"]
+
+
+def test_with_pdb_the_learners_own_file_runs_in_pytests_own_process(
+    pytester: pytest.Pytester, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a debugger has the keyboard, and an editor's breakpoints are on the lines that run."""
+    (pytester.path / "lab" / "thing.py").write_text("def two():\n    breakpoint()\n    return 3\n")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command = [sys.executable, "-m", "pytest", "-k", "9.2", "--pdb"]
+    typed = "p 6 * 7\np __file__\nc\n"
+    ran = subprocess.run(command, input=typed, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "(Pdb) 42" in ran.stdout
+    assert f"(Pdb) '{pytester.path}/lab/thing.py'" in ran.stdout
+    assert ran.returncode == pytest.ExitCode.OK
 
 
 def test_a_seed_repeats_a_run(lab: Lab, pytester: pytest.Pytester) -> None:

@@ -234,7 +234,7 @@ def _plans_ahead(own: pytest.Item, workspace: Workspace, seed: int) -> list[Plan
 @pytest.fixture
 def files(workspace: Workspace, shared: Path) -> Files:
     """The learner's Dockerfile, .dockerignore and compose.yaml, and what they mean together."""
-    return Files(workspace.tree, ROOT, shared)
+    return Files(workspace.copied, ROOT, shared)
 
 
 @pytest.fixture

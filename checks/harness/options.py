@@ -20,5 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hints", action="store_true", help="show all hints, not just the first")
     group.addoption("--all", action="store_true", dest="all_details", help="show every open checkpoint in full")
     ways = ("auto", "fork", "spawn", "none")
-    group.addoption("--isolation", choices=ways, default="auto", help="how a checkpoint is kept apart (none: for pdb)")
+    group.addoption(
+        "--isolation",
+        choices=ways,
+        default="auto",
+        help="how a checkpoint is kept apart (none: not at all, for debuggers; --pdb implies it)",
+    )
     group.addoption("--isolated", type=Path, metavar="DIR", help="internal: this is the process of one checkpoint")

@@ -55,12 +55,15 @@ SESSION = pytest.StashKey[Session]()
 def pytest_configure(config: pytest.Config) -> None:
     """Open the workspace, and put the card in the place of pytest's own report where a learner looks at checkpoints."""
     config.addinivalue_line("markers", checkpoints.MARKER)
+    if config.option.usepdb or config.option.trace:
+        config.option.isolation = "none"  # a debugger needs the keyboard, and the process that has it
     scratch = Path(tempfile.mkdtemp(prefix="lab-", dir=config.option.isolated))
     path = config.option.results or config.rootpath / ".lab" / "last-run.json"
-    if _only_checks(config) and not config.option.isolated:
+    if _only_checks(config) and not (config.option.isolated or config.option.collectonly):
         path.unlink(missing_ok=True)  # a run that never begins must not leave another's results
     try:
-        workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree")
+        in_place = config.option.isolation == "none"
+        workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree", in_place=in_place)
     except LearnerError as error:
         shutil.rmtree(scratch)
         raise pytest.UsageError(str(error)) from error
@@ -75,6 +78,7 @@ def _wants_card(config: pytest.Config) -> bool:
     """Whether this run is about checkpoints only, and no option asks for pytest's own output."""
     option = config.option
     asked = option.verbose > 0 or option.tbstyle != "auto" or option.collectonly or option.isolated
+    asked = asked or option.usepdb or option.trace
     return not asked and _only_checks(config)
 
 

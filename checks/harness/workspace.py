@@ -31,9 +31,11 @@ HANDWRITTEN = 100_000
 
 @dataclass(kw_only=True)
 class Workspace(SourceLines):
-    """The files under judgement: `source` is the learner's folder, `tree` is where they run from, complete."""
+    """The files under judgement: `source` is the learner's folder, `tree` is where the code runs from, complete."""
 
     source: Path
+    copied: Path
+    """The copy that is built and deployed: `tree` itself, unless code runs from the learner's own files."""
     name: str
     hung_imports: dict[str, str] = field(default_factory=dict)
     """Imports that hung before, and what was said then: they are not waited for again."""
@@ -117,11 +119,12 @@ class LearnerModules:
         return module
 
 
-def open_workspace(root: Path, chosen: Path | None, scratch: Path) -> Workspace:
+def open_workspace(root: Path, chosen: Path | None, scratch: Path, *, in_place: bool = False) -> Workspace:
     """The workspace `chosen`, or the lab's own root: a copy under `scratch`, of what is there at this moment.
 
     What a learner may edit comes from the workspace, everything given from the root. A copy, so that nothing else is
-    judged than what the hash stands for: no edit in the middle of a run, no byte code of an older file.
+    judged than what the hash stands for: no edit in the middle of a run, no byte code of an older file. With `in_place`
+    the code of the lab's own root runs from its own files, where an editor's breakpoints are.
     Raises `LearnerError` where there is nothing to judge, or what is there may not be judged: see `_refusal`.
     """
     source = (chosen or root).resolve()
@@ -136,7 +139,8 @@ def open_workspace(root: Path, chosen: Path | None, scratch: Path) -> Workspace:
     for given in GIVEN:
         _copy(root / given, scratch / given)
     name = "your own files" if source == root.resolve() else f"workspace {chosen}"
-    return Workspace(source=source, tree=scratch.resolve(), name=name)
+    here = in_place and source == root.resolve()
+    return Workspace(source=source, tree=source if here else scratch.resolve(), copied=scratch.resolve(), name=name)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
@@ -273,26 +273,23 @@ def must_be_waves(got: Any, call: str, kind: str, requests: int, seconds: float,
     )
 
 
-def ask_model(model: object, name: str, question: Sequence[float]) -> object:
-    """What a method of the learner's own model returns, awaited where it can be. 1.3 reports what it raises."""
-    if not hasattr(model, name):
-        raise Needs("1.3", f"the model has no `{name}`")
+def must_be_awaitable(model: Any) -> None:
+    """The learner's own predict can be awaited, and does not raise: else 1.3 reports it."""
     try:
-        got = getattr(model, name)(question)
-        return asyncio.run(got) if inspect.iscoroutine(got) else got
+        call = model.predict([1.0])
+        if inspect.isawaitable(call):
+            asyncio.run(_awaited(call))
+            return
+        reason = "cannot be awaited"
     except NotImplementedError:
         raise
     except Exception as error:
-        raise Needs("1.3", f"the model's {name} raises {type(error).__name__}") from None
+        reason = f"raises {type(error).__name__}"
+    raise Needs("1.3", f"the model's predict {reason}")
 
 
-def must_be_awaitable(model: Any) -> None:
-    """The learner's own predict can be awaited, and does not raise: else 1.3 reports it."""
-    ask_model(model, "predict", [1.0])
-    call = model.predict([1.0])
-    if not inspect.isawaitable(call):
-        raise Needs("1.3", "the model's predict cannot be awaited")
-    call.close() if inspect.iscoroutine(call) else None
+async def _awaited(call: Awaitable[object]) -> None:
+    await call
 
 
 # -- what holds them up ---------------------------------------------------------------------------------------------

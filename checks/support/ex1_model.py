@@ -13,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from statistics import fmean
 from typing import Any
 
+from checks.harness.assertions.answers import close, is_number, short
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.virtual_time import TICK, virtual_time
 from checks.harness.errors import Failure
@@ -118,6 +120,21 @@ def blocks(simulated_model: Any, seconds: float, rng: Random) -> None:
         wanted=f"at least {wanted:.1f}: they wait side by side, and one alone gives {1 / seconds:.1f}",
         hint="Nothing in the model is for one call at a time: no lock around `time.sleep`.",
     )
+
+
+def answers_the_mean(simulated_model: Any, name: str, rng: Random) -> None:
+    """The method `name` returns the mean of the features."""
+    method = getattr(simulated_model(0.001), name)
+    for question in [features(rng) for _ in range(5)]:
+        got, mean = method(question), fmean(question)
+        got = asyncio.run(got) if inspect.iscoroutine(got) else got
+        hint = "`return fmean(features)` at its end." if got is None else ""
+        assert is_number(got), Failure(f"{name} returned {got!r}", wanted="a float", hint=hint)
+        assert close(got, mean), Failure(
+            f"{name} answered {got:.6g} to {short(question)}",
+            wanted=f"their mean, {mean:.6g}",
+            hint="`fmean(features)`, of the features of this call.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

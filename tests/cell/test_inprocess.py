@@ -136,3 +136,20 @@ def test_a_middleware_that_raises_at_the_lifespan_is_named_with_the_scope(tmp_pa
         InProcess(names["middleware"], lines).start()
     with pytest.raises(LookupError, match=r"^$"):
         InProcess(names["around"], lines).start()
+
+
+def test_what_needs_a_thread_waits_while_the_pool_is_taken(app: InProcess, gate: Probe) -> None:
+    """What needs none goes on; afterwards there are threads again."""
+
+    def threaded() -> str:
+        return "on a thread"
+
+    app.app.add_api_route("/threaded", threaded)
+    gate.open()
+    with app.pool_taken():
+        one, other = app.get("/threaded"), app.get("/held")
+        app.until(lambda: one.done)
+        waits, goes_on = not one.done, other.done
+
+    assert (waits, goes_on) == (True, True)
+    assert one.answer().json() == "on a thread"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
+
 from checks.harness.cell.probe import Probe
+from checks.harness.errors import LearnerError
 from tests.waiting import until
 
 
@@ -83,3 +86,17 @@ async def test_a_cancelled_call_leaves() -> None:
     await asyncio.gather(call, return_exceptions=True)
 
     assert probe.inside == 0
+
+
+async def test_questions_are_counted_once_and_calls_always() -> None:
+    """A service that asks everything twice has as many questions inside, and twice the calls."""
+    probe = Probe()
+    calls = [asyncio.create_task(probe.predict([n])) for n in (1, 2, 2)]
+    await asyncio.sleep(0)
+    with pytest.raises(LearnerError):
+        await probe.predict("no numbers")  # type: ignore[arg-type]
+    inside = probe.questions_inside
+    probe.open()
+    await asyncio.gather(*calls)
+
+    assert (inside, probe.asked, len(probe.calls), probe.questions_inside) == (2, 4, 3, 0)

@@ -168,3 +168,21 @@ def test_a_deadline_ends_the_wait(watch: Watch) -> None:
 
     assert standstill is not None
     assert standstill.kind == "late"
+
+
+def test_short_sleeps_of_many_tasks_come_to_an_end(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty handlers that block one after the other keep the loop for longer than a standstill takes, and are none."""
+    spy, over = SleepSpy(), threading.Event()
+    monkeypatch.setattr(watch_module, "SLEEPS", spy)
+    monkeypatch.setattr(watch_module, "STILL_ROUNDS", 10)
+
+    async def blocks() -> None:
+        spy(0.02)
+
+    async def fifty() -> None:
+        await asyncio.gather(*[blocks() for _ in range(50)])
+        over.set()
+
+    asyncio.run_coroutine_threadsafe(fifty(), watch.loop)
+
+    assert watch.until(over.is_set, lambda: 0) is None

@@ -279,19 +279,6 @@ class InProcess:
                 f"your code raised {describe(error)}", where, hint=hint_for(error), explains_itself=True
             ) from None
 
-    @contextmanager
-    def told_with(self, before: str, after: str) -> Iterator[None]:
-        """Report what the learner's own code raises in this block with these words around it."""
-        try:
-            yield
-        except (LearnerError, NotImplementedError):
-            raise
-        except Exception as error:
-            if where := self._lines.where_raised(error.__traceback__):
-                said, wanted = f"{before}your code raised {describe(error)}", after.removeprefix("wanted: ")
-                raise LearnerError(said, where, wanted=wanted, hint=hint_for(error)) from None
-            raise
-
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if error is not None and "handle" in context and self._lines.where_raised(error.__traceback__):
@@ -327,7 +314,7 @@ class InProcess:
 
     @contextmanager
     def pool_taken(self) -> Iterator[None]:
-        """While this block runs, every thread of FastAPI's pool is taken. The loop must not be blocked."""
+        """While this block runs, every thread of FastAPI's pool is taken; none where the loop is blocked."""
         import anyio.to_thread
 
         borrowers = [object() for _ in range(POOL_MOST)]
@@ -343,7 +330,8 @@ class InProcess:
             for borrower in borrowers[:taken]:
                 anyio.to_thread.current_default_thread_limiter().release_on_behalf_of(borrower)
 
-        taken = self.submit(take()).result(ANSWER_SECONDS)
+        future = self.submit(take())
+        taken = future.result() if self.until(future.done) is None else 0
         try:
             yield
         finally:

@@ -97,7 +97,7 @@ class Probe:
             self._leave(call)
 
     def open(self) -> None:
-        """Let everybody out, and whoever comes from now on through."""
+        """Release all calls; later ones are not held."""
         self._held = False
         for call in list(self.calls):
             call._go()

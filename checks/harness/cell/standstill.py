@@ -7,6 +7,7 @@ import contextlib
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable
 from contextvars import Context
@@ -22,6 +23,8 @@ Ts = TypeVarTuple("Ts")
 
 ROUND = 0.01
 """Seconds of one look at the loop."""
+LONGEST_ROUND = 1.0
+"""Seconds that one look counts at most: a debugger may have stopped the whole process meanwhile."""
 QUIET_ROUNDS = 20
 """Looks in a row at which nothing moved, after which nothing will."""
 STILL_ROUNDS = 100
@@ -100,11 +103,11 @@ class Watch:
     ) -> Standstill | None:
         """Wait until `done()`; `None` then, else the reason why it will not happen.
 
-        `progress()` returns a value that differs when something happened. However busy the machine is, a
-        verdict needs rounds in which the loop ran all that was ready, no timer and no sleeping thread was due within
-        `horizon` seconds, no thread computed, and a new thread ran.
+        `progress()` returns a value that differs when something happened. However busy the machine is, a verdict needs
+        rounds in which the loop ran all that was ready, no timer and no sleeping thread was due within `horizon`
+        seconds, no thread computed, and a new thread ran.
         """
-        deadline = time.monotonic() + seconds
+        waited, last = 0.0, time.monotonic()
         ping, quiet, still = self._ping(horizon), 0, 0
         seen, position, burnt, busy = progress(), self._position(), self._cpu_seconds(), _others_cpu_seconds()
         rounds, slept, sleeper, clock = 0, len(SLEEPS.stacks), SLEEPS.sleeper, FairClock()
@@ -116,15 +119,20 @@ class Watch:
                 return Standstill("ended")
             if self.held_by(ident):
                 return Standstill("blocked")
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            waited, last = waited + min(now - last, LONGEST_ROUND), now
+            if waited > seconds:
                 if rounds * STARVED < seconds / ROUND:
                     return Standstill("starved")
                 return Standstill("late", busy=clock.busy)
             self.changed.wait(ROUND)
             self.changed.clear()
             _run_a_thread()
-            now, busy_before, busy = progress(), busy, _others_cpu_seconds()
-            moving = now != seen or ping.timer_due or SLEEPS.due(horizon) or busy - busy_before > ROUND / 2
+            state, busy_before, busy = progress(), busy, _others_cpu_seconds()
+            if _at_a_debuggers_prompt():
+                quiet, still, waited, burnt = 0, 0, 0.0, self._cpu_seconds()
+                continue
+            moving = state != seen or ping.timer_due or SLEEPS.due(horizon) or busy - busy_before > ROUND / 2
             if ping.answered.is_set():
                 quiet = 0 if moving else quiet + 1
                 still, burnt, position = 0, self._cpu_seconds(), self._position()
@@ -142,7 +150,7 @@ class Watch:
                     return None if done() else Standstill("blocked")
                 if self._cpu_seconds() - burnt > SPINNING:
                     return None if done() else Standstill("spinning")
-            seen = now
+            seen = state
         return None
 
     def _ping(self, horizon: float) -> _Ping:
@@ -187,6 +195,14 @@ class _Ping:
 def _others_cpu_seconds() -> float:
     """CPU time of this process, without that of the calling thread."""
     return time.process_time() - time.thread_time()
+
+
+def _at_a_debuggers_prompt() -> bool:
+    """Whether a thread is in Python's own debugger: then its user decides when anything goes on."""
+    if "pdb" not in sys.modules:
+        return False
+    frames = [frame for top in sys._current_frames().values() for frame, _ in traceback.walk_stack(top)]
+    return any(frame.f_globals.get("__name__") in ("pdb", "bdb") for frame in frames)
 
 
 def _run_a_thread() -> None:

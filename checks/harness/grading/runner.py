@@ -163,7 +163,13 @@ class Runner:
             os._exit(1)
 
         def no_debugger(*_: object, **__: object) -> None:
-            raise LearnerError("breakpoint() was called, and nobody is at the keyboard here", wanted="no breakpoint")
+            path, number = Path(item.path).relative_to(self.config.rootpath), item.stash[CHECKPOINT].id
+            raise LearnerError(
+                "breakpoint() was called, and in this run nothing can stop there",
+                wanted="a run with the debugger, or no breakpoint",
+                hint=f"`uv run pytest {path.as_posix()} -k {number} --pdb` stops at it.",
+                explains_itself=True,
+            )
 
         sys.breakpointhook = no_debugger
         watchdog = isolation.Watchdog(deadline(item), folder / "stacks", late)

@@ -100,7 +100,7 @@ class Session:
         """From the start all selected checkpoints stand in the results, as not run."""
         session.items.sort(key=lambda item: item.stash[ORDER])  # what a checkpoint needs runs before it, also with --ff
         items = [item for item in session.items if CHECKPOINT in item.stash]
-        if not items or self.config.option.isolated:
+        if not items or self.config.option.isolated or self.config.option.collectonly:
             return
         if self.config.option.isolation != "none":
             isolation.adopt_orphans()
