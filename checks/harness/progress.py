@@ -18,6 +18,11 @@ def say(folder: Path, what: str, seconds: float, *, known: bool = True) -> None:
     partial.replace(folder / "doing")
 
 
+def forget(folder: Path) -> None:
+    """Remove the entry: another checkpoint begins."""
+    (folder / "doing").unlink(missing_ok=True)
+
+
 def doing(folder: Path) -> tuple[str, float | None]:
     """The current activity and the seconds that it still takes, where they are known; ("", None) without an entry."""
     try:

@@ -35,10 +35,34 @@ def container(tmp_path: Path, api: str, dockerfile: str = DOCKERFILE) -> Contain
     return files(tmp_path, dockerfile, f"services:\n  api:\n{lines}\n").container
 
 
+ANY = Container(
+    argv=["python", "-m", "lab.serve"],
+    environment={},
+    workdir="/app",
+    user="app",
+    stop_signal="SIGTERM",
+    stop_grace_seconds=10.0,
+    init=False,
+    health=None,
+    port=8000,
+    context=Path("/nowhere"),
+    copies=[],
+    changes_modes=False,
+    converts_line_ends=False,
+    argv_at="Dockerfile:6",
+    user_at="",
+    environment_at={"HOST": "Dockerfile:2"},
+    stop_signal_at="",
+    stop_grace_at="",
+    health_at="",
+)
+"""A container of which nothing matters but where it is made."""
+
+
 def image(tmp_path: Path, lines: str, script: str = SCRIPT, mode: int = 0o755) -> Image:
     """An image with these lines at its end; `start.sh` and `tiny_server.py` lie beside its Dockerfile."""
     found = files(tmp_path, f"{IMAGE}{lines}\n")
     (found.tree / TINY.name).write_bytes(TINY.read_bytes())
     (found.tree / "start.sh").write_text(script)
     (found.tree / "start.sh").chmod(mode)
-    return Image(found.container, found.context, tmp_path / "root")
+    return Image(found.container, tmp_path / "root")

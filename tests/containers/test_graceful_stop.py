@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from checks.harness import ROOT
-from checks.harness.containers.deployed import until_it_answers
 from checks.harness.containers.graceful_stop import AT_WORK, Farewell, TooLate, farewell
 from checks.harness.containers.local_service import Process, process
+from checks.harness.containers.startup import until_it_answers
 from checks.harness.errors import LearnerError
 from checks.harness.processes.servers import free_port
 from tests.containers.examples import image
@@ -55,18 +57,29 @@ def test_a_service_that_does_not_drain(tmp_path: Path) -> None:
     assert 0 <= (seen.lost_after or -1) < 1
 
 
-def test_a_shell_that_takes_the_signal_for_itself(tmp_path: Path) -> None:
-    """All in flight lose their connection."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows which signals a process handles")
+def test_a_shell_as_process_1_has_no_handler_for_the_signal(tmp_path: Path) -> None:
+    """The kernel would drop it, so it is not sent: an ordinary process, which this one is here, would end by it."""
     seen = asked_to_end(tmp_path, f"CMD {SERVER}; true")
+
+    assert (AT_WORK, False, None) == (seen.answered, seen.heeded, seen.exit_code)
+    assert seen.first.startswith("/bin/sh -c")
+
+
+def test_a_shell_behind_an_init_ends_by_the_signal(tmp_path: Path) -> None:
+    """All requests in flight lose their connection."""
+    with serving(tmp_path, f"CMD {SERVER}; true", 1.0) as running:
+        running.container = replace(running.container, init=True)
+        seen = farewell(running, 1.0, 1)
 
     assert seen.answered == 0
     assert seen.answers[0] in ("RemoteDisconnected", "ConnectionResetError")
     assert seen.finished == 0
 
 
-def test_a_service_that_never_hears(tmp_path: Path) -> None:
-    """All get their answers, new ones too, until it is killed."""
-    with serving(tmp_path, f"CMD trap '' TERM; {SERVER}; true", 0.6) as running:
+def test_a_shell_that_handles_the_signal_and_passes_nothing_on(tmp_path: Path) -> None:
+    """All get their answers, new requests too, until it is killed."""
+    with serving(tmp_path, f"CMD trap : TERM; {SERVER}; true", 0.6) as running:
         running.grace = 4
         seen = farewell(running, 0.6, 1)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness.containers.deployed import answers, until_it_answers
+from checks.harness.containers.deployed import answers
 from checks.harness.containers.local_service import Process, process
+from checks.harness.containers.startup import until_it_answers
 from checks.harness.errors import LearnerError, NotChecked
 from checks.harness.processes.servers import PORTS, free_port
 from tests.containers.examples import image
@@ -78,7 +79,7 @@ def test_what_a_shell_does_not_find_is_not_checked_here(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="its files have no such permission")
 def test_a_script_needs_the_permission(tmp_path: Path) -> None:
     """As in the image; the Dockerfile may give it."""
-    with pytest.raises(LearnerError, match=r"`\./start.sh` cannot be started: permission denied\nwanted: .*chmod \+x"):
+    with pytest.raises(LearnerError, match=r"`\./start.sh` cannot be started: permission denied\n(?s:.*)chmod \+x"):
         image(tmp_path / "a", "COPY start.sh ./", mode=0o644).locally(["./start.sh"])
 
     given = image(tmp_path / "b", "COPY start.sh ./\nRUN chmod +x start.sh", mode=0o644)

@@ -10,6 +10,7 @@ from checks.harness.containers.build_context import DECOYS, patterns
 from checks.harness.containers.compose import read_compose
 from checks.harness.containers.dockerfile_rules import (
     installs_again,
+    installs_tests,
     leaves_cache,
     loose_base,
     missing_source,
@@ -41,7 +42,7 @@ def test_compose_has_the_last_word(tmp_path: Path) -> None:
     assert found.health
     assert (found.health.test, found.health.retries) == (("CMD-SHELL", "exit 0"), 7)
     assert found.health.where.startswith("compose.yaml:10\n")
-    assert found.where.startswith("compose.yaml:4\n")
+    assert found.argv_at.startswith("compose.yaml:4\n")
 
 
 def test_an_entrypoint_of_compose_drops_the_images_command(tmp_path: Path) -> None:
@@ -99,6 +100,22 @@ def test_what_a_copy_finds(tmp_path: Path, source: str, found: bool) -> None:
         ("uv --no-cache sync", False),
         ("UV_NO_CACHE=1 uv pip install x", False),
         ("UV_NO_CACHE=0 uv pip install x", True),
+        ("pip install x && rm -rf /var/cache/apt/*", True),
+        ("rm -rf /root/.cache && pip install x", True),
+        ("pip install x && rm -rf ~/.cache/uv", True),
+        ("uv sync && rm -rf /root/.cache/pip", True),
+        ("--mount=type=cache,target=/var/cache/apt pip install x", True),
+        ("--mount=type=cache,target=/root/.cache/uv pip install x", True),
+        ("--mount=target=/root/.cache,type=cache uv sync", False),
+        ("--mount=type=tmpfs,target=/root/.cache pip install x", False),
+        ("pip install x && rm -rf $HOME/.cache/pip/*", False),
+        ("pip install x && pip cache purge", False),
+        ("uv sync && uv cache clean", False),
+        ("uv sync && pip cache purge", True),
+        ("pip install --cache-dir /tmp/c x && rm -rf /tmp/c", False),
+        ("UV_CACHE_DIR=/tmp/uv uv sync && rm -r /tmp/*", False),
+        ('pip install x && rm -rf "$(pip cache dir)"', False),
+        ("pip install x && find /root/.cache -delete", False),
     ],
 )
 def test_what_leaves_a_cache(tmp_path: Path, run: str, kept: bool) -> None:
@@ -106,6 +123,65 @@ def test_what_leaves_a_cache(tmp_path: Path, run: str, kept: bool) -> None:
     image = files(tmp_path, f"FROM python:3.12-slim\nRUN {run}\n")
 
     assert bool(leaves_cache(image.recipe)) is kept
+
+
+@pytest.mark.parametrize(
+    ("run", "requirements", "installed"),
+    [
+        ("uv sync", {}, True),
+        ("uv sync --no-dev", {}, False),
+        ("UV_NO_DEV=1 uv sync", {}, False),
+        ("uv sync --only-group dev", {}, True),
+        ("/app/.venv/bin/pip install locust", {}, True),
+        ("pip install --group dev", {}, True),
+        ("pip install -r a.txt", {"a.txt": "fastapi\nlocustfile-runner\n"}, False),
+        ("pip install -r a.txt", {"a.txt": "-r b.txt\n", "b.txt": "Locust==2\n"}, True),
+        ("pip install -ra.txt", {"a.txt": "--requirement b.txt\n", "b.txt": "-r a.txt\n"}, False),
+        (
+            "pip install -r requirements/all.txt",
+            {"requirements/all.txt": "-r dev.txt", "requirements/dev.txt": "locust"},
+            True,
+        ),
+        ("uv pip sync a.txt", {"a.txt": "locust\n"}, True),
+    ],
+)
+def test_what_installs_locust(tmp_path: Path, run: str, requirements: dict[str, str], installed: bool) -> None:
+    """By its name, with a group, or through requirements that include others, also in a circle."""
+    image = files(tmp_path, f"FROM python:3.12-slim\nRUN {run}\n")
+    for name, text in requirements.items():
+        (image.context / name).parent.mkdir(exist_ok=True)
+        (image.context / name).write_text(text)
+
+    assert bool(installs_tests(image.recipe, image.context)) is installed
+
+
+def test_a_mount_brings_the_code_like_a_copy(tmp_path: Path) -> None:
+    """Of the whole context, or of the folder that changes; not of a file that does not."""
+    for number, (mount, again) in enumerate(
+        {
+            "target=/x": True,
+            "source=.,target=/x": True,
+            "src=lab,target=/x": True,
+            "source=uv.lock,target=uv.lock": False,
+        }.items()
+    ):
+        image = files(tmp_path / str(number), f"FROM x:1-slim\nRUN --mount=type=bind,{mount} uv sync\n")
+        assert bool(installs_again(image.recipe, image.context, image.included)) is again
+
+
+def test_lines_that_a_learner_has_to_change(tmp_path: Path) -> None:
+    """A setting of compose has its line there, one of the image in the Dockerfile."""
+    text = DOCKERFILE.replace("ENV PORT=8000", "ENV PORT=8000 HOST=0.0.0.0\nSTOPSIGNAL 9")
+    api = 'ports: ["${PORT}:1"]\nenvironment:\n  PORT: "9000"\nstop_grace_period: 3s\ninit: true\n'
+    found = container(tmp_path, f"{api}healthcheck:\n  disable: true\n", text)
+
+    assert found.line_of("PORT").startswith("compose.yaml:6\n")
+    assert found.line_of("HOST").startswith("Dockerfile:2\n")
+    assert found.line_of("WEB_CONCURRENCY") == found.argv_at
+    assert (found.stop_signal, found.init) == ("SIGKILL", True)
+    assert found.stop_signal_at.startswith("Dockerfile:3\n")
+    assert found.stop_grace_at.startswith("compose.yaml:7\n")
+    assert found.health_at.startswith("compose.yaml:9\n")
 
 
 @pytest.mark.parametrize("run", ["pip -q install x", "pip3.12 install x", "uv -q sync", "apt-get -y install x"])
@@ -162,7 +238,7 @@ def test_a_line_of_dockerignore_that_is_no_pattern_is_told(tmp_path: Path) -> No
         ("services:\n  a:\n   build: .\n  - x\n", "yaml", "compose.yaml"),
         ("[1]\n", "cannot unmarshal", "compose.yaml"),
         ("services:\n  w:\n    image: x\n    depends_on: [api]\n", 'undefined service "api"', "compose.yaml:4"),
-        ("\x00\x01", "compose does not take the file", "compose.yaml"),
+        ("\x00\x01", "compose refuses the file", "compose.yaml"),
     ],
 )
 def test_what_compose_refuses_is_told_with_its_line(tmp_path: Path, text: str, words: str, where: str) -> None:
@@ -200,7 +276,13 @@ def test_variables_of_a_shell_change_nothing(tmp_path: Path, monkeypatch: pytest
         ("python:3.12-alpine", False),
         ("python@sha256:abc", False),
         ("localhost:5000/python:3.12-slim", False),
+        ("python:3.12-alpine3.20", False),
         ("debian:12-slim", False),
+        ("debian:bookworm-slim", False),
+        ("alpine:3.20", False),
+        ("ghcr.io/astral-sh/uv:python3.12-bookworm-slim", False),
+        ("ghcr.io/astral-sh/uv:0.5-python3.12-alpine", False),
+        ("gcr.io/distroless/python3-debian12:nonroot", False),
         ("scratch", False),
         ("python", True),
         ("python:latest", True),
@@ -210,6 +292,14 @@ def test_variables_of_a_shell_change_nothing(tmp_path: Path, monkeypatch: pytest
         ("python:3.12-bookworm", True),
         ("localhost:5000/python", True),
         ("debian:stable", True),
+        ("debian:stable-slim", True),
+        ("ubuntu:24.04", True),
+        ("python:3-slim-bookworm", True),
+        ("ghcr.io/astral-sh/uv:python3.12-bookworm", True),
+        ("ghcr.io/astral-sh/uv:python3-bookworm-slim", True),
+        ("gcr.io/distroless/python3", True),
+        ("alpine:3", True),
+        ("nvidia/cuda:12.4.1-runtime-ubuntu22.04", True),
         ("", True),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from checks.harness.errors import Failure
+from checks.harness.progress import say
 from checks.harness.report import results
 from checks.harness.report.__main__ import show
 from checks.harness.report.card import WIDTH, console
@@ -197,8 +198,9 @@ def test_color_no_holds(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_line_of_progress_says_what_runs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names the checkpoint and its seconds, on one line that is wiped before the card goes on."""
+    """It names the checkpoint and its seconds, and not what the one before did; it is wiped before the card goes on."""
     monkeypatch.setenv("TERM", "xterm-256color")
+    say(tmp_path, "build 12/12", 300, known=False)
     line, wiped = progress(run, tmp_path).split("\r")[1:4:2]
 
     assert line.startswith("   1.1  The not_run one, 0 s")

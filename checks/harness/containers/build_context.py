@@ -1,4 +1,4 @@
-"""What a build gets to see: a working copy as learners have it, less what .dockerignore keeps out."""
+"""The context of a build: a working copy as learners have it, without what .dockerignore excludes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from checks.harness.errors import LearnerError, StubError
 from checks.harness.workspace import handwritten
 
 GIVEN = ("pyproject.toml", "uv.lock", "README.md", "LICENSE")
-"""What an image may be built from beside the learner's own files."""
+"""Files of the lab that an image may be built from, beside the learner's own."""
 DECOYS = (
     ".git/HEAD",
     ".venv/pyvenv.cfg",
@@ -22,26 +22,26 @@ DECOYS = (
     ".mypy_cache/CACHEDIR.TAG",
     "lab/__pycache__/service.cpython-312.pyc",
 )
-"""What lies in a working copy, too, and belongs into no context."""
+"""Files that every working copy has, and that no build needs."""
 
 
 def make_context(tree: Path, root: Path, folder: Path) -> Path:
-    """Put into `folder` the learner's files in `tree`, what is given in `root`, and the `DECOYS`."""
+    """Copy to `folder` the learner's files in `tree` and the `GIVEN` ones in `root`, and add the `DECOYS`."""
     shutil.copytree(tree, folder, dirs_exist_ok=True)
     for given in GIVEN:
         if (root / given).is_file():
             shutil.copy(root / given, folder)
     for decoy in DECOYS:
         (folder / decoy).parent.mkdir(parents=True, exist_ok=True)
-        (folder / decoy).write_text("for nobody's image\n")
+        (folder / decoy).write_text("not for an image\n")
     return folder
 
 
 def patterns(folder: Path) -> list[str]:
-    """The lines of .dockerignore, comments left out; none where there is no such file.
+    """The lines of .dockerignore without comments; none where there is no such file.
 
     Raises:
-        StubError: it holds nothing but comments.
+        StubError: it holds only comments.
     """
     path = folder / ".dockerignore"
     if not path.is_file():
@@ -54,10 +54,10 @@ def patterns(folder: Path) -> list[str]:
 
 
 def included(folder: Path, dockerfile: str = "Dockerfile") -> set[str]:
-    """The files of a context that reach the engine, as paths with slashes: Docker's own rules for .dockerignore.
+    """The files of a context that are sent to the engine, as paths with slashes, by Docker's own rules.
 
     Raises:
-        LearnerError: a line of it is no pattern.
+        LearnerError: a line of .dockerignore is no pattern.
     """
     from docker.utils.build import exclude_paths
 
@@ -65,8 +65,9 @@ def included(folder: Path, dockerfile: str = "Dockerfile") -> set[str]:
         paths: set[str] = exclude_paths(str(folder), patterns(folder), dockerfile)
     except re.error as error:
         raise LearnerError(
-            f"a line of .dockerignore is no pattern: {error}\nwanted: file names, with `*`, `?` and `**`",
+            f"a line of .dockerignore is no pattern: {error}",
             ".dockerignore",
+            wanted="file names, with `*`, `?` and `**`",
             explains_itself=True,
         ) from error
     return {path.replace("\\", "/") for path in paths if (folder / path).is_file()}

@@ -1,4 +1,4 @@
-"""compose.yaml, read by compose itself: what it would start, or what it says is wrong."""
+"""Lets compose itself read compose.yaml: the services that it would start, or its complaint."""
 
 from __future__ import annotations
 
@@ -12,39 +12,47 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from checks.harness.errors import LearnerError, NotChecked, StubError
+from checks.harness.errors import Inconclusive, LearnerError, NotChecked, StubError
+from checks.harness.machine import BUSY, crowding
 from checks.harness.workspace import handwritten
 
 FILE = "compose.yaml"
 SECONDS = 30.0
-"""How long it may take to read a file, which it does in less than a tenth of a second."""
+"""How long compose may take to read a file. It takes less than 0.1 s on an idle machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The services of a compose.yaml as compose understands it: defaults filled in, short forms written out."""
+    """The services of a compose.yaml as compose reads it: with defaults, and short forms in their long form."""
 
     services: dict[str, dict[str, Any]]
     text: str
 
     def line(self, service: str, *words: str) -> str:
-        """`compose.yaml:7` where that service says the first of these words that it says, else where it begins."""
+        """`compose.yaml:7`: the line of that service with the first of these words that it has, else its first line.
+
+        A line that has the word as its key comes before others.
+        """
         lines = self.text.splitlines()
         begins = re.compile(rf"\s+[\"']?{re.escape(service)}[\"']?\s*:")
         start = next((number for number, line in enumerate(lines) if begins.match(line)), 0)
         indent = len(lines[start]) - len(lines[start].lstrip()) if lines else 0
-        inside = range(start + 1, len(lines))
-        told = [n for n in inside if lines[n].strip() and not lines[n].lstrip().startswith("#")]
-        end = next((n for n in told if len(lines[n]) - len(lines[n].lstrip()) <= indent), len(lines))
-        found = next((n for word in words for n in told if n < end and word in lines[n]), start)
+        used = [n for n in range(start + 1, len(lines)) if lines[n].strip() and not lines[n].lstrip().startswith("#")]
+        end = next((n for n in used if len(lines[n]) - len(lines[n].lstrip()) <= indent), len(lines))
+        patterns = [
+            re.compile(form.format(re.escape(word)))
+            for word in words
+            for form in (r"[\s\-\"']*{}[\"']?\s*[:=]", r".*{}")
+        ]
+        found = next((n for pattern in patterns for n in used if n < end and pattern.match(lines[n])), start)
         return f"{FILE}:{found + 1}" + (f"\n    {lines[found].strip()}" if lines else "")
 
 
 def command() -> list[str]:
-    """How compose is called on this machine.
+    """The command that calls compose on this machine.
 
     Raises:
-        NotChecked: there is none.
+        NotChecked: this machine has no compose.
     """
     spec = find_spec("compose")
     packaged = Path(next(iter(spec.submodule_search_locations or ()), "")) / "docker-compose" if spec else Path()
@@ -56,7 +64,7 @@ def command() -> list[str]:
     if docker and subprocess.run([docker, "compose", "version"], capture_output=True, timeout=SECONDS).returncode == 0:
         return [docker, "compose"]
     raise NotChecked(
-        "no docker compose is to be found, which reads compose.yaml\nwanted: `docker compose version` answers"
+        "this machine has no docker compose, which reads compose.yaml", wanted="`docker compose version` answers"
     )
 
 
@@ -64,9 +72,10 @@ def read_compose(folder: Path) -> Stack:
     """The compose.yaml in `folder`, with the services of all profiles.
 
     Raises:
-        StubError: it says nothing yet.
-        LearnerError: compose does not take it, with its reason and the line.
-        NotChecked: there is no compose on this machine.
+        StubError: it holds only comments.
+        LearnerError: compose refuses it, with its reason and the line.
+        NotChecked: this machine has no compose.
+        Inconclusive: compose took too long on a busy machine.
     """
     path = folder / FILE
     text = handwritten(path)
@@ -79,17 +88,19 @@ def read_compose(folder: Path) -> Stack:
             [*call, "config", "--format", "json"], env=env, cwd=folder, capture_output=True, text=True, timeout=SECONDS
         )
     except subprocess.TimeoutExpired as error:
+        if crowding() >= BUSY:
+            raise Inconclusive(f"this machine is too busy: compose did not read {FILE} within {SECONDS:g} s") from error
         raise LearnerError(f"compose did not finish reading {FILE} within {SECONDS:g} s", FILE) from error
     if done.returncode:
         raise _refused(done.stderr, text, folder)
-    told: dict[str, Any] = json.loads(done.stdout)
-    return Stack(told.get("services") or {}, text)
+    config: dict[str, Any] = json.loads(done.stdout)
+    return Stack(config.get("services") or {}, text)
 
 
 def _refused(said: str, text: str, folder: Path) -> LearnerError:
-    """Compose's complaint in one sentence, with the line that it is about as far as that can be known."""
+    """Compose's complaint in one sentence, with the line that it is about where that can be found."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("time=")]
-    words = re.sub(rf"{re.escape(str(folder))}/?", "", " ".join(lines)) or "it says nothing"
+    words = re.sub(rf"{re.escape(str(folder))}/?", "", " ".join(lines)) or "it gives no reason"
     words = re.sub(rf"^validating \S*{re.escape(FILE)}: ", "", words)
     number = int(found[1]) if (found := re.search(r"line (\d+)", words)) else 0
     for key in reversed(re.findall(r"['\"]([\w.-]+)['\"]", words)) if not number else ():
@@ -100,6 +111,4 @@ def _refused(said: str, text: str, folder: Path) -> LearnerError:
             break
     shown = text.splitlines()[number - 1].strip() if 0 < number <= len(text.splitlines()) else ""
     where = f"{FILE}:{number}\n    {shown}" if shown else FILE
-    return LearnerError(
-        f"compose does not take the file: {words}\nwanted: `docker compose config -q` says nothing", where
-    )
+    return LearnerError(f"compose refuses the file: {words}", where, wanted="`docker compose config -q` prints nothing")

@@ -1,4 +1,4 @@
-"""What compose would start as `api`, started: on a real engine where one answers, else as a plain process."""
+"""Starts what compose would start as `api`: on a real engine where one answers, else as a plain process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from types import TracebackType
 from checks.harness.containers import docker_service as containers
 from checks.harness.containers import engine
 from checks.harness.containers.deployed import Running
+from checks.harness.containers.dockerfile_rules import missing_source, unusable
 from checks.harness.containers.image_build import Builder
 from checks.harness.containers.local_service import Image, process
 from checks.harness.containers.spec import Container, Files
+from checks.harness.errors import LearnerError, Needs, StubError
 from checks.harness.processes.servers import free_port
+from checks.harness.progress import say
 
 TIMING = {"interval": 1_000_000_000, "timeout": 8_000_000_000, "start_period": 1_000_000, "retries": 2}
-"""The health check's own command, asked more often (in ns): two in a row that fail within seconds decide."""
+"""Times (in ns) of a health check that decides within seconds: two failures in a row."""
+
+PHASE_SECONDS = 300.0
+"""Seconds for which a phase of a checkpoint may be shown as what runs now."""
 
 
 class Deployments:
@@ -29,9 +35,35 @@ class Deployments:
         self._network = ""
 
     @property
+    def on_engine(self) -> bool:
+        """Whether the services are real containers."""
+        return engine.find(self._shared) is not None
+
+    def say(self, what: str) -> None:
+        """Show what the checkpoint does now, until it does something else."""
+        say(self._shared, what, PHASE_SECONDS, known=False)
+
+    @property
     def container(self) -> Container:
-        """What is started."""
-        return self._files.container
+        """What is started.
+
+        Raises:
+            Needs: the Dockerfile cannot be used, as 5.1 reports.
+        """
+        files = self._files
+        try:
+            missing = missing_source(files.recipe, files.context, files.included)
+            unusable_at = unusable(files.dockerfile)
+            container = files.container
+        except StubError:
+            raise
+        except LearnerError as error:
+            raise Needs("5.1", error.failure.seen.splitlines()[0]) from error
+        if unusable_at:
+            raise Needs("5.1", f"Docker cannot build the image: {unusable_at[0]}")
+        if missing:
+            raise Needs("5.1", f"`{missing.text[:70]}` finds nothing in the context")
+        return container
 
     def __enter__(self) -> Deployments:
         return self
@@ -41,35 +73,41 @@ class Deployments:
     ) -> None:
         self._running.__exit__(kind, error, trace)
 
-    def __call__(self, **told: str) -> Running:
-        """Start it, told a port of its own and so much more through the environment; returns at once.
+    def __call__(self, **changes: str) -> Running:
+        """Start it, with a port of its own and these changes in its environment; returns at once.
 
         Raises:
-            LearnerError: it cannot be built, or not be started.
-            NotChecked: this machine can do neither of both.
+            LearnerError: it cannot be started.
+            Needs: it cannot be built, as 5.1 reports.
+            NotChecked: this machine can run it neither as a container nor as a process.
         """
-        if engine.find(self._shared):
-            return self.real(told)
-        told = {"PORT": str(free_port()), **told}
-        image = Image(self.container, self._files.context, Path(tempfile.mkdtemp(dir=self._shared)))
-        return self._running.enter_context(process(image, told))
+        if self.on_engine:
+            try:
+                self._builder()
+            except LearnerError as error:
+                raise Needs("5.1", error.failure.seen.splitlines()[0]) from error
+            return self.real(changes)
+        container = self.container
+        self.say("starts the service as a process")
+        image = Image(container, Path(tempfile.mkdtemp(dir=self._shared)))
+        return self._running.enter_context(process(image, {"PORT": str(free_port()), **changes}))
 
     def real(
-        self, told: Mapping[str, str], *, health: Mapping[str, int] | None = None, read_only: bool = False
+        self, changes: Mapping[str, str], *, health: Mapping[str, int] | None = None, read_only: bool = False
     ) -> containers.Running:
         """The same as a real container; `health` switches its health check on, with this timing."""
         built = self._builder()
         client = engine.connect(self._shared)
+        self.say("starts a container")
         if not self._network:
             engine.sweep(client, "")
             self._network = self._running.enter_context(engine.network(client, self._builder.owner))
-        told = {"PORT": str(free_port()), **told}
         return self._running.enter_context(
             containers.running(
                 client,
                 built.image,
                 self.container,
-                told,
+                {"PORT": str(free_port()), **changes},
                 network=self._network,
                 owner=self._builder.owner,
                 health=health,

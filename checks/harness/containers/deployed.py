@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from checks.harness.errors import Inconclusive, LearnerError
+from checks.harness.containers.spec import Container
 from checks.harness.processes.http_client import ask_once
+from checks.harness.source_lines import SourceLines
 
-READY_SECONDS = 60.0
-"""How long a service may take to answer, on a very busy machine."""
-IMPORT_SECONDS = 4.0
-"""How long the imports of a service may take, which take 1 s, until the machine is too busy to wait for one."""
-SETTLED_SECONDS = 1.5
-"""How long it listens somewhere else before that is where it stays."""
-POLL_SECONDS = 0.05
 ANSWER_SECONDS = 10.0
-SHOWN_LINES = 8
-ANY = "0.0.0.0"
+SHOWN_LINES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +22,18 @@ class Ended:
 
 
 class Running(Protocol):
-    """A service on its own, which was told its port through the environment.
+    """A service on its own, which got its port through the environment.
 
     Attributes:
+        container: what it was started from.
         address: host and port where it answers, seen from here, if it listens on all addresses.
-        told: the port that it was told.
-        grace: the seconds that it gets to end of its own accord.
+        port: the port in its environment.
+        grace: the seconds from the signal that asks it to end until it is killed.
     """
 
+    container: Container
     address: tuple[str, int]
-    told: int
+    port: int
     grace: float
 
     @property
@@ -54,16 +44,25 @@ class Running(Protocol):
         """The last lines that it printed."""
 
     def listening(self) -> set[tuple[str, int]]:
-        """Addresses and ports that it listens on, seen from inside; empty where nobody can know.
+        """Addresses and ports that it listens on, seen from inside; empty where that cannot be found.
 
         A socket on all IPv6 addresses that takes IPv4, too, counts as 0.0.0.0.
         """
 
+    def reach(self, places: set[tuple[str, int]]) -> tuple[str, int] | None:
+        """Host and port, seen from here, of one of these places that it listens on; None where none can be reached."""
+
     def first(self) -> str:
-        """The command line of its first process, the one that gets the signals."""
+        """The command line of its first process, which gets the signals."""
+
+    def heeds_the_signal(self) -> bool:
+        """False if the kernel is certain to drop the signal, as it does for a process 1 without a handler for it."""
 
     def run(self, command: list[str], seconds: float) -> Ended:
         """Run another command beside it, in the same environment."""
+
+    def freeze(self) -> None:
+        """Stop every process of it (SIGSTOP): it is still there, and does nothing."""
 
     def ask_to_end(self) -> None:
         """Send the signal that asks it to end; after the grace time it is killed. Returns at once."""
@@ -71,54 +70,8 @@ class Running(Protocol):
 
 def url(running: Running) -> str:
     """Scheme, host and port, without a slash at the end."""
-    return "http://{}:{}".format(*running.address)
-
-
-def until_it_answers(running: Running, path: str = "/health", seconds: float = READY_SECONDS) -> None:
-    """Wait until GET `path` is answered, whatever the answer.
-
-    Raises:
-        LearnerError: it ended before; it listens elsewhere, and so for good; or the time was over.
-        Inconclusive: the time was over, on a machine that is too busy to start anything in it.
-        Inconclusive: somebody else took its port.
-    """
-    deadline, elsewhere = time.monotonic() + seconds, time.monotonic()
-    while time.monotonic() < deadline:
-        if answers(running, path):
-            return
-        if (code := running.exit_code) is not None:
-            if "address already in use" in running.output().lower():
-                raise _port_taken(running)
-            raise LearnerError(
-                f"it ended with exit code {code} before it answered GET {path}{last_lines(running)}\n"
-                "wanted: a server that goes on until it is asked to end"
-            )
-        found = running.listening()
-        if not found or (ANY, running.told) in found:
-            elsewhere = time.monotonic()
-        if time.monotonic() - elsewhere > SETTLED_SECONDS:
-            places = ", ".join(sorted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in found))
-            raise LearnerError(
-                f"with PORT={running.told} it listens on {places}\nwanted: 0.0.0.0:{running.told}, which is every "
-                "address of the container: nobody outside can reach its 127.0.0.1, or knows of another port"
-            )
-        time.sleep(POLL_SECONDS)
-    started = time.monotonic()
-    with suppress(subprocess.TimeoutExpired):
-        subprocess.run([sys.executable, "-c", "import fastapi, uvicorn"], capture_output=True, timeout=seconds)
-    if time.monotonic() - started > IMPORT_SECONDS:
-        raise Inconclusive(f"too busy a machine: no answer within {seconds:g} s")
-    raise LearnerError(f"no answer to GET {path} within {seconds:g} s{last_lines(running)}\nwanted: a service")
-
-
-def _port_taken(running: Running) -> Exception:
-    """Whose mistake it is that it found its port taken."""
-    with suppress(OSError), socket.create_connection(running.address, timeout=1):
-        return Inconclusive(f"somebody else on this machine took port {running.told} just before the service did")
-    return LearnerError(
-        f"with PORT={running.told} it wants another port, which is taken on this machine{last_lines(running)}\n"
-        f"wanted: 0.0.0.0:{running.told}: which port is free knows only who runs the image"
-    )
+    host, port = running.address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def answers(running: Running, path: str) -> bool:
@@ -126,7 +79,15 @@ def answers(running: Running, path: str) -> bool:
     return ask_once(running.address, path, ANSWER_SECONDS).status is not None
 
 
-def last_lines(running: Running) -> str:
-    """What it printed last, to be appended to a sentence."""
-    lines = [line.rstrip()[:200] for line in running.output().splitlines() if line.strip()][-SHOWN_LINES:]
+def last_lines(running: Running, count: int = SHOWN_LINES) -> str:
+    """The last lines that it printed, to be appended to a sentence."""
+    lines = [line.rstrip()[:200] for line in running.output().splitlines() if line.strip()][-count:]
     return "; it printed nothing" if not lines else "\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def where_printed(running: Running) -> str | None:
+    """The learner's line in a traceback that the service printed."""
+    text, container = running.output(), running.container
+    for source, target in container.copies:
+        text = text.replace(f'"{target}"', f'"{container.context / source}"')
+    return SourceLines(container.context).where_printed(text)

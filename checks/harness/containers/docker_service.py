@@ -1,4 +1,4 @@
-"""The container itself, on a real engine: started as compose would, asked, frozen and stopped."""
+"""A container on a real engine: started as compose would, asked, frozen and stopped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from checks.harness.containers.deployed import Ended
 from checks.harness.containers.engine import LABEL
 from checks.harness.containers.spec import Container
+from checks.harness.containers.startup import windows_line_ends
 from checks.harness.errors import LearnerError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 200
 KEPT_CHECKS = 5
-"""Health checks that an engine remembers."""
+"""Health checks that an engine keeps."""
 _LISTENING = """
 import socket, struct
 for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
@@ -49,13 +50,13 @@ _DNS = "127.0.0.11"  # the engine's own, in every container
 
 
 class Running:
-    """The service in its container; `running.Running` says what can be asked of it."""
+    """The service in its container; `deployed.Running` describes the methods."""
 
-    def __init__(self, made: Made, container: Container, told: int) -> None:
-        self.told, self.grace = told, container.stop_grace_seconds
-        self._made, self._container = made, container
+    def __init__(self, made: Made, container: Container, port: int) -> None:
+        self.container, self.port, self.grace = container, port, container.stop_grace_seconds
+        self._made = made
         made.reload()
-        bound = (made.attrs["NetworkSettings"]["Ports"] or {}).get(f"{told}/tcp") or [{"HostPort": "0"}]
+        bound = (made.attrs["NetworkSettings"]["Ports"] or {}).get(f"{port}/tcp") or [{"HostPort": "0"}]
         self.address = ("127.0.0.1", int(bound[0]["HostPort"]))
 
     @property
@@ -69,13 +70,21 @@ class Running:
         return _text(self._made.logs(tail=TAIL_LINES))
 
     def listening(self) -> set[tuple[str, int]]:
-        """Addresses and ports that it listens on, without the engine's own."""
+        """Addresses and ports that it listens on, without the engine's own DNS."""
         lines = [line.split() for line in self._python(_LISTENING).splitlines()]
         return {(host, int(port)) for host, port in lines if host != _DNS}
 
+    def reach(self, places: set[tuple[str, int]]) -> tuple[str, int] | None:  # noqa: ARG002
+        """None: only the published port can be reached from here."""
+        return None
+
     def first(self) -> str:
         """The command line of process 1."""
-        return shlex.join(self._python(_FIRST).splitlines())
+        return shlex.join(self._python(_FIRST).splitlines()) or shlex.join(self.container.argv)
+
+    def heeds_the_signal(self) -> bool:
+        """True: the kernel itself decides, and the checkpoint sees what happens."""
+        return True
 
     def run(self, command: list[str], seconds: float) -> Ended:
         """Run another command in the container."""
@@ -95,16 +104,16 @@ class Running:
         threading.Thread(target=self._stop, daemon=True).start()
 
     def health(self) -> tuple[str, list[dict[str, Any]]]:
-        """What the engine says of it ("starting", "healthy", "unhealthy"), and its last checks, oldest first."""
-        told = self._state().get("Health") or {}
-        return told.get("Status", "none"), told.get("Log") or []
+        """The engine's status ("starting", "healthy", "unhealthy"), and the last checks, oldest first."""
+        health = self._state().get("Health") or {}
+        return health.get("Status", "none"), health.get("Log") or []
 
     def uid(self) -> str:
-        """The number of the user that process 1 runs as."""
+        """The user id of process 1."""
         return self._python(_UID).strip()
 
     def freeze(self) -> None:
-        """Stop every process in it: everything is still there, and nothing works."""
+        """Stop every process in it (SIGSTOP): everything is still there, and nothing works."""
         self._python(_OTHERS, str(_STOP), user="0")
         self._made.kill(signal="SIGSTOP")
 
@@ -120,7 +129,7 @@ class Running:
         return state
 
     def _python(self, code: str, *arguments: str, user: str = "") -> str:
-        """What a few lines of Python print in it; nothing where there is no Python, or no container any more."""
+        """What a few lines of Python print in it; nothing without Python, or when it has ended."""
         from docker.errors import APIError
 
         for name in ("python3", "python"):
@@ -140,34 +149,35 @@ def running(
     client: DockerClient,
     image: str,
     container: Container,
-    told: Mapping[str, str],
+    changes: Mapping[str, str],
     *,
     network: str,
     owner: str,
     health: Mapping[str, int] | None = None,
     read_only: bool = False,
 ) -> Iterator[Running]:
-    """Run the image as compose would while the body runs, and remove the container at the end.
+    """Run the image as compose would while the body runs, with `changes` in its environment; then remove it.
 
-    `health` gives its timing other numbers: "interval", "timeout", "start_period" in ns, "retries".
+    `health` is another timing of its health check: "interval", "timeout", "start_period" in ns, "retries".
 
     Raises:
         LearnerError: the engine cannot start it, such as a command that is not there.
     """
     from docker.errors import APIError
 
-    port = int(told["PORT"])
+    port = int(changes["PORT"])
     check = {"test": [*container.health.test], **health} if health and container.health else {"test": ["NONE"]}
     made = client.containers.create(
         image,
         container.argv[1:],
         entrypoint=container.argv[:1],
-        environment={**container.environment, **told},
+        environment={**container.environment, **changes},
         user=container.user or None,
         working_dir=container.workdir,
         stop_signal=container.stop_signal,
         healthcheck=check,
         read_only=read_only,
+        init=container.init or None,
         tmpfs={"/tmp": ""} if read_only else None,
         network=network,
         ports={f"{port}/tcp": ("127.0.0.1", 0)},
@@ -178,21 +188,31 @@ def running(
         try:
             made.start()
         except APIError as error:
-            raise LearnerError(
-                f"the engine cannot start it: {error.explanation}\nwanted: a command that is there"
-            ) from error
+            raise _cannot_start(container, str(error.explanation)) from error
         yield Running(made, container, port)
     finally:
         with contextlib.suppress(APIError):
             made.remove(force=True, v=True)
 
 
-def until_health(running: Running, wanted: str, seconds: float) -> str:
-    """Wait until the engine says so of it, or for so long; what it says then.
+def _cannot_start(container: Container, said: str) -> LearnerError:
+    """What to say of a container whose command cannot be executed."""
+    first = next(iter(container.scripts.values()), "").partition("\n")[0]
+    if "no such file" in said and first.startswith("#!") and first.endswith("\r"):
+        return windows_line_ends(container)
+    name = container.argv[0] if container.argv else "the command"
+    hint = f"`RUN chmod +x {name}` in the Dockerfile." if "permission denied" in said else ""
+    return LearnerError(
+        f"the engine cannot start it: {said}", container.argv_at, wanted="a command that is in the image", hint=hint
+    )
 
-    It is not waited for when its last five checks all ended, and badly: one that took too long may be the machine's.
+
+def until_health(running: Running, wanted: str, seconds: float) -> str:
+    """Wait until the engine's status is `wanted`, for at most so many seconds; the status then.
+
+    It waits no longer once the last five checks ended with an exit code above 0: then it is not the time that is short.
     """
-    before = {check["Start"] for check in running.health()[1]}  # of a service that was still starting
+    before = {check["Start"] for check in running.health()[1]}  # from the start of the service
     deadline = time.monotonic() + seconds
     while running.exit_code is None and time.monotonic() < deadline:
         said, log = running.health()

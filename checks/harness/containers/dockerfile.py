@@ -1,4 +1,4 @@
-"""A Dockerfile, read: its stages, and what the image of the last one starts with."""
+"""Reads a Dockerfile: its stages, and what a container of the last one starts with."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BUILD_ARGS = {
     "TARGETARCH": "amd64",
     "BUILDPLATFORM": "linux/amd64",
 }
-"""Arguments that a builder sets itself."""
+"""Arguments that every builder sets."""
 BASE_ENV = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}
-"""What the environment of a Python image begins with, as far as others build on it."""
+"""The environment of a Python image, as far as other variables are made from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One instruction: its name in capitals, its words with variables resolved, flags without `--`, and its line."""
+    """One instruction: its name in capitals, its words with variables resolved, flags without `--`, its line."""
 
     name: str
     words: tuple[str, ...]
@@ -55,7 +55,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A COPY or ADD: sources, their destination as an absolute path, and the stage or image they come from, if any."""
+    """A COPY or ADD: its sources, the destination as an absolute path, and the stage or image it copies from."""
 
     sources: tuple[str, ...]
     target: str
@@ -65,7 +65,11 @@ class Copied:
 
 @dataclass(slots=True)
 class Stage:
-    """One `FROM` and what follows it; `parent` is the earlier stage it builds on, if it is one."""
+    """One `FROM` and what follows it.
+
+    `parent` is the earlier stage that it builds on, if its base is one. A name that ends in `_at` holds the instruction
+    that gave the value; `env_at` does so for each variable.
+    """
 
     name: str
     base: str
@@ -77,17 +81,20 @@ class Stage:
     workdir: str = "/"
     user: str = ""
     user_at: Instruction | None = None
+    env_at: dict[str, Instruction] = field(default_factory=dict)
     entrypoint: list[str] = field(default_factory=list)
     entrypoint_in_shell: bool = False
     command: list[str] = field(default_factory=list)
     command_at: Instruction | None = None
     health: Health | None = None
+    health_at: Instruction | None = None
     stop_signal: str = "SIGTERM"
+    stop_signal_at: Instruction | None = None
     exposed: list[str] = field(default_factory=list)
     copied: list[Copied] = field(default_factory=list)
 
     def lineage(self) -> Iterator[Stage]:
-        """The stages that make this image's layers, from the lowest."""
+        """This stage and those below it, the lowest first: together they make the layers."""
         if self.parent:
             yield from self.parent.lineage()
         yield self
@@ -99,7 +106,7 @@ class Stage:
 
     @property
     def layers(self) -> list[Instruction]:
-        """All instructions that make this image, those of the stages below it first."""
+        """The instructions that make this image, from the lowest layer to the highest."""
         return [instruction for stage in self.lineage() for instruction in stage.instructions]
 
 
@@ -128,8 +135,8 @@ def read_recipe(path: Path, args: Mapping[str, str] | None = None, target: str =
 
     Raises:
         StubError: it holds no instruction yet.
-        LearnerError: it is not there, or none, and where.
-        NotChecked: the parser is not to be had on this machine.
+        LearnerError: the file is missing, or is no Dockerfile.
+        NotChecked: this machine has no parser of Dockerfiles.
     """
     text = handwritten(path)
     if not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
@@ -138,13 +145,16 @@ def read_recipe(path: Path, args: Mapping[str, str] | None = None, target: str =
     for command in _parsed(text):
         reader.take(command)
     if not reader.stages:
-        raise LearnerError("the Dockerfile has no FROM\nwanted: a base image", "Dockerfile:1", explains_itself=True)
+        raise LearnerError("the Dockerfile has no FROM", "Dockerfile:1", wanted="a base image", explains_itself=True)
     recipe = Recipe(reader.stages, text)
     if not target:
         return recipe
     chosen = recipe.stage(target)
     if chosen is None:
-        raise LearnerError(f"compose.yaml builds the stage {target!r}, and the Dockerfile has none of that name")
+        raise LearnerError(
+            f"compose.yaml builds the stage {target!r}, but the Dockerfile has no stage of that name",
+            wanted=f"`FROM ... AS {target}`, or another `target`",
+        )
     return Recipe(recipe.stages[: recipe.stages.index(chosen) + 1], text)
 
 
@@ -152,7 +162,7 @@ def _parsed(text: str) -> list[Instruction]:
     try:
         import dockerfile
     except ImportError as error:
-        raise NotChecked("the parser of Dockerfiles, `dockerfile`, is not to be had on this machine") from error
+        raise NotChecked("this machine does not have `dockerfile`, the parser of Dockerfiles") from error
     try:
         commands = dockerfile.parse_string(text)
     except (dockerfile.GoParseError, ValueError) as error:
@@ -172,15 +182,22 @@ def _parsed(text: str) -> list[Instruction]:
     ]
 
 
+_INHERITED = (
+    *("base", "workdir", "user", "user_at", "entrypoint_in_shell", "command_at"),
+    *("health", "health_at", "stop_signal", "stop_signal_at"),
+)
+"""What a stage takes over from the stage below it, beside what it adds to."""
+
+
 class _Reader:
-    """Takes in one instruction after the other, as a builder does."""
+    """Reads one instruction after the other, as a builder does."""
 
     def __init__(self, args: Mapping[str, str]) -> None:
         self.stages: list[Stage] = []
         self._given = args
-        self._before: dict[str, str] = {}  # ARGs in front of the first FROM: known to FROM alone
+        self._before: dict[str, str] = {}  # ARGs in front of the first FROM: only FROM can use them
         self._shell: tuple[str, ...] = SHELL
-        self._taken = {
+        self._readers = {
             "ENV": self._env,
             "WORKDIR": self._workdir,
             "USER": self._user,
@@ -195,19 +212,19 @@ class _Reader:
         }
 
     def take(self, raw: Instruction) -> None:
-        """Take in the next one."""
+        """Read the next instruction."""
         if raw.name == "ARG":
             self._arg(raw)
         elif raw.name == "FROM":
             self._from(raw)
         elif self.stages:
-            stage, told = self.stages[-1], self._resolved(raw)
-            if raw.name in self._taken and told.words:
-                self._taken[raw.name](stage, told)
-            stage.instructions.append(told)
+            stage, instruction = self.stages[-1], self._resolved(raw)
+            if raw.name in self._readers and instruction.words:
+                self._readers[raw.name](stage, instruction)
+            stage.instructions.append(instruction)
 
     def _resolved(self, raw: Instruction) -> Instruction:
-        """Variables resolved, but for those that a shell resolves, or in exec form nobody."""
+        """Resolve variables, except where the shell does it at run time or nothing does (exec form)."""
         if raw.name in ("RUN", "CMD", "ENTRYPOINT", "HEALTHCHECK", "SHELL", "ONBUILD"):
             return raw
         known = {**BUILD_ARGS, **self.stages[-1].args, **self.stages[-1].env}
@@ -233,66 +250,72 @@ class _Reader:
         parent = next((stage for stage in reversed(self.stages) if stage.name and stage.name == words[0].lower()), None)
         stage = Stage(named, words[0], parent, raw)
         if parent:
-            kept = ("base", "workdir", "user", "user_at", "entrypoint_in_shell", "command_at", "health", "stop_signal")
-            for name in kept:
+            for name in _INHERITED:
                 setattr(stage, name, getattr(parent, name))
-            stage.env, stage.exposed, stage.copied = {**parent.env}, [*parent.exposed], [*parent.copied]
+            stage.env, stage.env_at = {**parent.env}, {**parent.env_at}
+            stage.exposed, stage.copied = [*parent.exposed], [*parent.copied]
             stage.entrypoint, stage.command = [*parent.entrypoint], [*parent.command]
         self.stages.append(stage)
 
-    def _env(self, stage: Stage, told: Instruction) -> None:
-        stage.env |= {name: unquoted(value) for name, value in zip(told.words[::2], told.words[1::2], strict=False)}
+    def _env(self, stage: Stage, instruction: Instruction) -> None:
+        for name, value in zip(instruction.words[::2], instruction.words[1::2], strict=False):
+            stage.env[name], stage.env_at[name] = unquoted(value), instruction
 
-    def _workdir(self, stage: Stage, told: Instruction) -> None:
-        stage.workdir = inside(stage.workdir, unquoted(told.words[0]))
+    def _workdir(self, stage: Stage, instruction: Instruction) -> None:
+        stage.workdir = inside(stage.workdir, unquoted(instruction.words[0]))
 
-    def _user(self, stage: Stage, told: Instruction) -> None:
-        stage.user, stage.user_at = unquoted(told.words[0]), told
+    def _user(self, stage: Stage, instruction: Instruction) -> None:
+        stage.user, stage.user_at = unquoted(instruction.words[0]), instruction
 
-    def _new_shell(self, stage: Stage, told: Instruction) -> None:  # noqa: ARG002
-        self._shell = told.words
+    def _new_shell(self, stage: Stage, instruction: Instruction) -> None:  # noqa: ARG002
+        self._shell = instruction.words
 
-    def _entrypoint(self, stage: Stage, told: Instruction) -> None:
-        stage.entrypoint, stage.entrypoint_in_shell = self._command(told), not told.exec_form
+    def _entrypoint(self, stage: Stage, instruction: Instruction) -> None:
+        stage.entrypoint, stage.entrypoint_in_shell = self._command(instruction), not instruction.exec_form
         if stage.command_at is None or stage.command_at not in stage.instructions:
-            stage.command = []  # what it inherits is reset, what it said itself stays
-        stage.command_at = stage.command_at if stage.command else told
+            stage.command = []  # an inherited CMD is dropped, a CMD of this stage stays
+        stage.command_at = stage.command_at if stage.command else instruction
 
-    def _cmd(self, stage: Stage, told: Instruction) -> None:
-        stage.command, stage.command_at = self._command(told), told
+    def _cmd(self, stage: Stage, instruction: Instruction) -> None:
+        stage.command, stage.command_at = self._command(instruction), instruction
 
-    def _command(self, told: Instruction) -> list[str]:
-        return [*told.words] if told.exec_form else [*self._shell, " ".join(told.words)]
+    def _command(self, instruction: Instruction) -> list[str]:
+        return [*instruction.words] if instruction.exec_form else [*self._shell, " ".join(instruction.words)]
 
-    def _healthcheck(self, stage: Stage, told: Instruction) -> None:
-        kind, *words = told.words
+    def _healthcheck(self, stage: Stage, instruction: Instruction) -> None:
+        kind, *words = instruction.words
+        stage.health_at = instruction
         if kind.upper() != "CMD":
             stage.health = None
             return
-        test = ("CMD", *words) if told.exec_form else ("CMD-SHELL", " ".join(words))
+        test = ("CMD", *words) if instruction.exec_form else ("CMD-SHELL", " ".join(words))
         stage.health = Health(
             test,
-            told.where,
-            interval=seconds(told.flags.get("interval", "30s")),
-            timeout=seconds(told.flags.get("timeout", "30s")),
-            start_period=seconds(told.flags.get("start-period", "0s")),
-            retries=int(retries) if (retries := told.flags.get("retries", "3")).isdecimal() else 3,
+            instruction.where,
+            interval=seconds(instruction.flags.get("interval", "30s")),
+            timeout=seconds(instruction.flags.get("timeout", "30s")),
+            start_period=seconds(instruction.flags.get("start-period", "0s")),
+            retries=int(retries) if (retries := instruction.flags.get("retries", "3")).isdecimal() else 3,
         )
 
-    def _stopsignal(self, stage: Stage, told: Instruction) -> None:
-        stage.stop_signal = told.words[0]
+    def _stopsignal(self, stage: Stage, instruction: Instruction) -> None:
+        stage.stop_signal, stage.stop_signal_at = instruction.words[0], instruction
 
-    def _expose(self, stage: Stage, told: Instruction) -> None:
-        stage.exposed += told.words
+    def _expose(self, stage: Stage, instruction: Instruction) -> None:
+        stage.exposed += instruction.words
 
-    def _copy(self, stage: Stage, told: Instruction) -> None:
-        plain = told.words[: len(told.words) - told.text.count("<<")] if "<<" in told.text else told.words
+    def _copy(self, stage: Stage, instruction: Instruction) -> None:
+        plain = (
+            instruction.words[: len(instruction.words) - instruction.text.count("<<")]
+            if "<<" in instruction.text
+            else instruction.words
+        )
         if len(plain) < 2:
             return
         *sources, target = plain
-        sources = [source for source in sources if not source.startswith("<<")]  # a heredoc comes from nowhere
+        sources = [source for source in sources if not source.startswith("<<")]  # a heredoc is no file
         folder = target.endswith("/") or target in (".", "..") or len(sources) > 1
         absolute = inside(stage.workdir, target) + ("/" if folder else "")
-        stage.copied.append(Copied(tuple(sources), absolute, told.flags.get("from"), told))
+        stage.copied.append(Copied(tuple(sources), absolute, instruction.flags.get("from"), instruction))
 
     _add = _copy

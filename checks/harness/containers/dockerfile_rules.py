@@ -1,4 +1,4 @@
-"""What an image will hold, and what it takes to build it again, as far as a Dockerfile's text tells."""
+"""What an image will hold, and what a build after a change costs, as far as a Dockerfile's text shows it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from checks.harness.containers.spec import copied_files
 from checks.harness.workspace import handwritten
 
 CHANGED = "lab/service.py"
-"""The file that a learner changes again and again."""
+"""A file that a learner changes often."""
 LINT_SECONDS = 30.0
 UNUSABLE = {"DL1000", "DL3011", "DL3021", "DL3023", "DL3024", "DL3043", "DL3061"}
-"""Rules of hadolint for what no engine can build; its others are advice, and not all of that is for this image."""
+"""Rules of hadolint for what no engine can build. Its other rules are advice, and not all of it fits this image."""
 
 _PROGRAM = r"\bpip(3(\.\d+)?)?\s+(-\S+\s+)*"
 _INSTALLS = re.compile(
@@ -27,24 +27,31 @@ _INSTALLS = re.compile(
 )
 _PIP = re.compile(rf"(?<!uv ){_PROGRAM}(install|wheel|download)\b")
 _UV = re.compile(r"\buv\s+(-\S+\s+)*(sync|add|pip\s+(install|sync)|tool\s+install)\b")
-_CLEARS = re.compile(r"\brm\s[^&|;]*cache|\bpip3?\s+cache\s+purge|\buv\s+cache\s+(clean|prune)")
-_PYTHON_TAG = re.compile(r"3\.\d+(\.\d+\w*)?-(slim|alpine)\S*")
+_STEPS = re.compile(r"&&|;|\n|\|\|")
+_NO_CACHE = {"pip": "--no-cache-dir", "uv": "--no-cache"}
+_PURGES = {"pip": re.compile(r"\bpip3?\s+cache\s+purge"), "uv": re.compile(r"\buv\s+cache\s+(clean|prune)")}
+_SLIM = re.compile(r"(?<![a-z])(slim|alpine|distroless)")
+_PYTHON_TAG = re.compile(r"(\S*python-?)?\d+\.\d+")
+_CODENAMES = "bullseye|bookworm|trixie|forky|focal|jammy|noble"
+"""Names of releases: each stands for one version of Debian or Ubuntu."""
 
 
 def unusable(dockerfile: Path) -> tuple[str, str] | None:
-    """What no engine can build of it, in hadolint's words, and where; None for a usable file, or without hadolint."""
+    """What no engine can build, in hadolint's words, and its line; None for a usable file, or without hadolint."""
     program = shutil.which("hadolint", path=sysconfig.get_path("scripts")) or shutil.which("hadolint")
     if program is None:
         return None
     call = [program, "--no-fail", "--config", "/dev/null", "-f", "json", str(dockerfile)]
     try:
-        told = json.loads(subprocess.run(call, capture_output=True, timeout=LINT_SECONDS).stdout)
+        findings = json.loads(subprocess.run(call, capture_output=True, timeout=LINT_SECONDS).stdout)
     except (subprocess.TimeoutExpired, ValueError):
         return None
     text = dockerfile.read_text(errors="replace")
     lines = text.splitlines()
-    for found in told:
-        if found["code"] in UNUSABLE and not (found["code"] == "DL1000" and "<<" in text):  # it knows no heredocs
+    for found in findings:
+        if found["code"] in UNUSABLE and not (
+            found["code"] == "DL1000" and "<<" in text
+        ):  # hadolint cannot read heredocs
             number = min(max(found["line"], 1), len(lines) or 1)
             said = " ".join(found["message"].split())
             return said[:200], f"Dockerfile:{number}\n    {lines[number - 1].strip()[:120] if lines else ''}"
@@ -52,22 +59,26 @@ def unusable(dockerfile: Path) -> tuple[str, str] | None:
 
 
 def loose_base(base: str) -> str | None:
-    """Why that base is not the same slim one tomorrow; None for one that is."""
+    """Why that base is not slim, or has no fixed version; None for a slim one of a fixed version, or a digest."""
     name, _, digest = base.partition("@")
     image, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "")
     if digest or base == "scratch":
         return None
-    if not tag or tag == "latest":
-        return "whatever is the latest on the day of a build"
-    if image.rpartition("/")[2] != "python":
-        return None if re.search(r"\d", tag) else f"{tag!r} names no version"
-    if "slim" not in tag and "alpine" not in tag:
-        return "a full image: compilers and more, some 900 MB that your service never uses"
-    return None if _PYTHON_TAG.fullmatch(tag) else f"{tag!r} moves on to another minor version of Python some day"
+    release = re.search(r"debian\d+", image)  # distroless images name their release so, and have no tag of a version
+    if tag in ("", "latest") and not release:
+        return "that is the latest version on the day of a build"
+    if not _SLIM.search(f"{image}:{tag}"):
+        return "its name says neither slim, alpine nor distroless, and a full image is hundreds of MB larger"
+    if image.rpartition("/")[2] == "python" or re.search(r"python-?\d", tag):
+        fixed = bool(_PYTHON_TAG.match(tag))
+    else:
+        named = re.search(rf"\d+\.\d+|{_CODENAMES}", tag)
+        fixed = bool(named or release or ("debian" in image and re.match(r"\d+", tag)))
+    return None if fixed else f"`{tag}` will be another minor version some day"
 
 
 def missing_source(recipe: Recipe, context: Path, files: set[str]) -> Instruction | None:
-    """The first COPY that finds nothing in the context."""
+    """The first COPY with a source that is not in the context."""
     for stage in needed(recipe):
         for copied in stage.copied:
             if copied.stage is None and not any("://" in source for source in copied.sources):
@@ -79,23 +90,33 @@ def missing_source(recipe: Recipe, context: Path, files: set[str]) -> Instructio
 
 
 def installs_again(recipe: Recipe, context: Path, files: set[str]) -> tuple[Instruction, Instruction] | None:
-    """The installing RUN that a change in `CHANGED` makes run again, and the COPY before it; None if there is none."""
+    """The installing RUN that runs again after a change in `CHANGED`, and the COPY that causes it, or None."""
     for stage in needed(recipe):
         copied = {id(one.instruction): one for one in stage.copied}
         brings: Instruction | None = None
         before = ""
-        for told in stage.layers:
-            if one := copied.get(id(told)):
+        for instruction in stage.layers:
+            if one := copied.get(id(instruction)):
                 other = recipe.stage(one.stage) if one.stage else None
-                brought = _brings(other, context, files) if other else _takes(one.sources, context, files, told)
-                brings = brings or (told if brought else None)
-            elif told.name == "RUN":
-                text = script(told)
-                mounted = re.search(r"--mount=type=bind(?!\S*(source|src|from)=)", told.text)
+                brought = _brings(other, context, files) if other else _takes(one.sources, context, files, instruction)
+                brings = brings or (instruction if brought else None)
+            elif instruction.name == "RUN":
+                text = script(instruction)
+                mounted = _binds_the_code(instruction.text)
                 if installs(text) and (brings or mounted) and not only_the_project(text, before):
-                    return told, brings or told
+                    return instruction, brings or instruction
                 before += f"\n{text}"
     return None
+
+
+def _binds_the_code(text: str) -> bool:
+    """Whether a RUN mounts a part of the context that holds `CHANGED`."""
+    for mount in re.findall(r"--mount=(\S+)", text):
+        source = re.search(r"(?:source|src)=([^,]+)", mount)
+        held = not source or _holds(source[1].removeprefix("./").rstrip("/"), CHANGED) or source[1] in (".", "./", "/")
+        if "type=bind" in mount and "from=" not in mount and held:
+            return True
+    return False
 
 
 def installs(text: str) -> bool:
@@ -104,13 +125,13 @@ def installs(text: str) -> bool:
 
 
 def only_the_project(text: str, before: str) -> bool:
-    """Whether a RUN that installs has nothing left to download: only the project itself is missing by then."""
+    """Whether a RUN installs only the project itself: an earlier one has installed everything else."""
     prepared = re.search(r"\buv\s+sync\b.*--no-install-(project|workspace)", before)
     return "--no-deps" in text or bool(prepared and re.search(r"\buv\s+sync\b", text))
 
 
-def _takes(sources: tuple[str, ...], context: Path, files: set[str], told: Instruction) -> bool:
-    taken = copied_files(Copied(sources, "/", None, told), context, files)
+def _takes(sources: tuple[str, ...], context: Path, files: set[str], instruction: Instruction) -> bool:
+    taken = copied_files(Copied(sources, "/", None, instruction), context, files)
     return any(file == CHANGED for file, _ in taken)
 
 
@@ -119,42 +140,102 @@ def _brings(stage: Stage, context: Path, files: set[str]) -> bool:
 
 
 def leaves_cache(recipe: Recipe) -> tuple[Instruction, str] | None:
-    """The RUN of the image's own layers that leaves a cache in one of them, and what would prevent it."""
+    """The RUN that leaves a cache of pip or uv in a layer of the image, and the option that prevents it."""
     for stage in recipe.last.lineage():
         known = {**stage.args, **stage.env}
-        for told in stage.instructions:
-            text = script(told) if told.name == "RUN" else ""
-            if "--mount=type=cache" in told.text or _CLEARS.search(text):
-                continue
-            for step in re.split(r"&&|;|\n|\|\|", text):
-                if _PIP.search(step) and "--no-cache" not in step and not _value("PIP_NO_CACHE_DIR", text, known):
-                    return told, "--no-cache-dir"  # pip takes any value of that variable for a yes, also "off"
-                spared = re.search(r"--no-cache|\s-n\b", step) or _on("UV_NO_CACHE", text, known)
-                if _UV.search(step) and not spared:
-                    return told, "--no-cache"
+        for instruction in stage.instructions:
+            if instruction.name == "RUN" and (tool := _left_in_layer(instruction, known)):
+                return instruction, _NO_CACHE[tool]
     return None
+
+
+def _left_in_layer(run: Instruction, known: Mapping[str, str]) -> str:
+    """The tool whose cache this RUN leaves in its layer, or ""."""
+    text, left = script(run), dict[str, str]()
+    for step in _STEPS.split(text):
+        for tool in _NO_CACHE:
+            if tool in left and _clears(step, tool, left[tool]):
+                del left[tool]
+        if _PIP.search(step) and "--no-cache" not in step and not _value("PIP_NO_CACHE_DIR", text, known):
+            left["pip"] = _cache_folder("pip", step, text, known)  # pip takes any value of that variable for a yes
+        if _UV.search(step) and not (re.search(r"--no-cache|\s-n\b", step) or _on("UV_NO_CACHE", text, known)):
+            left["uv"] = _cache_folder("uv", step, text, known)
+    mounts = [one for one in re.findall(r"--mount=(\S+)", run.text) if re.search(r"type=(cache|tmpfs)", one)]
+    outside = [_path(found[1]) for one in mounts if (found := re.search(r"(?:target|dst|destination)=([^,]+)", one))]
+    return next((tool for tool, folder in left.items() if not any(_holds(one, folder) for one in outside)), "")
+
+
+def _cache_folder(tool: str, step: str, text: str, known: Mapping[str, str]) -> str:
+    """Where the tool keeps what it downloads."""
+    option = re.search(r"--cache-dir[= ](\S+)", step)
+    folder = option[1] if option else _value(f"{tool.upper()}_CACHE_DIR", text, known)
+    parent = _value("XDG_CACHE_HOME", text, known) or "~/.cache"
+    return _path(folder or f"{parent}/{tool}")
+
+
+def _clears(step: str, tool: str, folder: str) -> bool:
+    """Whether a command of a RUN removes that cache."""
+    if _PURGES[tool].search(step):
+        return True
+    removes = re.search(r"\brm\s(.*)", step) or re.search(r"\bfind\s(.*)-delete", step)
+    words = removes[1].split() if removes else []
+    return bool(words) and (f"{tool} cache dir" in step or any(_holds(_path(word), folder) for word in words))
+
+
+def _path(word: str) -> str:
+    """A folder as a shell names it, with one name for every user's home."""
+    plain = word.strip("\"'").removesuffix("*").rstrip("/")
+    return re.sub(r"^(\$\{?HOME\}?|/root|/home/[^/]+)(?=/|$)", "~", plain)
+
+
+def _holds(folder: str, other: str) -> bool:
+    return bool(folder) and (other == folder or other.startswith(f"{folder}/"))
 
 
 def installs_tests(recipe: Recipe, context: Path) -> tuple[Instruction, str] | None:
-    """The RUN that brings what only tests need into the image, and what would prevent it."""
+    """The RUN that installs what only tests need, and what would prevent it."""
     for stage in needed(recipe):
         known = {**stage.args, **stage.env}
-        for told in stage.instructions:
-            if told.name != "RUN":
+        for instruction in stage.instructions:
+            if instruction.name != "RUN":
                 continue
-            for step in re.split(r"&&|;|\n|\|\|", script(told)):
+            for step in _STEPS.split(script(instruction)):
                 syncs = re.search(r"\buv\s+(-\S+\s+)*(sync|export)\b", step)
-                without = re.search(r"--no-dev|--no-default-groups|--no-group[= ]dev", step)
-                spared = without or _on("UV_NO_DEV", script(told), known)
-                if syncs and not spared:
-                    return told, "`uv sync --no-dev`: a plain `uv sync` installs the group `dev`, too"
-                if re.search(r"--group[= ]dev|--all-groups|\binstall\b.*\blocust\b", step):
-                    return told, "nothing but the service's own dependencies"
-                for name in re.findall(r"(?:-r|--requirement)[= ]?(\S+)", step):
-                    listed = [path for path in (context / name, context / Path(name).name) if path.is_file()]
-                    if listed and re.search(r"^locust\b", handwritten(listed[0]), re.MULTILINE):
-                        return told, f"a {name} with nothing but the service's own dependencies"
+                without = re.search(r"--no-dev|--no-default-groups|--no-group[= ]dev|--only-group[= ](?!dev)", step)
+                if syncs and not without and not _on("UV_NO_DEV", script(instruction), known):
+                    return instruction, "`uv sync --no-dev`: a plain `uv sync` installs the group `dev`, too"
+                if re.search(r"--(only-)?group[= ]\S*dev|--all-groups|\b(install|add)\b.*\blocust\b", step):
+                    return instruction, "only the service's own dependencies"
+                for name in _requirements_of(step):
+                    if _lists_locust(context, name):
+                        return instruction, f"a {name} that names only the service's own dependencies"
     return None
+
+
+def _requirements_of(step: str) -> list[str]:
+    """The requirements files that a command reads."""
+    named: list[str] = re.findall(r"(?:-r|--requirements?)[= ]?(\S+)", step)
+    synced = re.search(r"\buv\s+(-\S+\s+)*pip\s+sync\s(.*)", step)
+    return named + ([word for word in synced[2].split() if word.endswith((".txt", ".in"))] if synced else [])
+
+
+def _lists_locust(context: Path, name: str, seen: tuple[Path, ...] = ()) -> bool:
+    """Whether a requirements file names Locust, or includes one that does."""
+    beside = [seen[-1].parent / name] if seen else []
+    found = [path for path in (*beside, context / name.lstrip("/"), context / Path(name).name) if path.is_file()]
+    if not found or found[0] in seen:
+        return False
+    text = handwritten(found[0])
+    included = re.findall(r"^\s*(?:-r|--requirement)[= ]?(\S+)", text, re.MULTILINE)
+    return bool(re.search(r"^\s*locust\b", text, re.MULTILINE | re.IGNORECASE)) or any(
+        _lists_locust(context, other, (*seen, found[0])) for other in included
+    )
+
+
+def installs_program(recipe: Recipe, name: str) -> Instruction | None:
+    """The RUN of the image's own layers that installs a program of the system by its name."""
+    adds = re.compile(rf"\b(apt(-get)?\s+(-\S+\s+)*install|apk\s+(-\S+\s+)*add)\b[^;&|]*\s{re.escape(name)}\b")
+    return next((one for one in recipe.last.layers if one.name == "RUN" and adds.search(script(one))), None)
 
 
 def needed(recipe: Recipe) -> list[Stage]:
@@ -174,9 +255,9 @@ def needed(recipe: Recipe) -> list[Stage]:
     return sorted(found, key=recipe.stages.index)
 
 
-def script(told: Instruction) -> str:
+def script(instruction: Instruction) -> str:
     """What a RUN executes, as text."""
-    return " ".join(told.words)
+    return " ".join(instruction.words)
 
 
 def _value(name: str, text: str, known: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Values as a Dockerfile writes them: with variables, in quotes; durations, and paths in an image."""
+"""Values in a Dockerfile: with variables, in quotes; durations, and paths in an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 
 
 def filled(text: str, known: Mapping[str, str]) -> str:
-    """`text` with its variables resolved, as a Dockerfile does it: nothing for an unknown one."""
+    """`text` with its variables resolved, as a builder does it; an unknown variable is empty."""
 
     def value(match: re.Match[str]) -> str:
         name = match["bare"] or match["name"]
@@ -26,12 +26,12 @@ def filled(text: str, known: Mapping[str, str]) -> str:
 
 
 def seconds(duration: str) -> float:
-    """Seconds of a duration as Go writes it ("1m30s", "500ms"); 0 for one that is none."""
+    """Seconds of a duration in Go's form ("1m30s", "500ms"); 0 for other text."""
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(duration))
 
 
 def inside(folder: str, path: str) -> str:
-    """An absolute path in the image, without `.` and `..`."""
+    """The absolute path in an image of `path` as seen from `folder`, without `.` and `..`."""
     parts: list[str] = []
     for part in (path if path.startswith("/") else f"{folder}/{path}").split("/"):
         if part == "..":
@@ -42,7 +42,7 @@ def inside(folder: str, path: str) -> str:
 
 
 def unquoted(value: str) -> str:
-    """Without the quotes around it, if there are any."""
+    """The value without the quotes around it."""
     try:
         return " ".join(shlex.split(value)) if value[:1] in "\"'" and value else value
     except ValueError:

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 LABEL = "inference-latency-lab"
-"""What every container and network of the lab is labelled with; the value says whose it is."""
+"""The label of every container and network of the lab; its value names the run."""
 SOON = 5.0
-"""Seconds in which an engine has to answer to count as one."""
+"""Seconds within which an engine must answer."""
 PATIENCE = 60.0
-"""Seconds that one call of it may take."""
-NO_ENGINE = (
-    "no Docker engine answers, and 2 points wait for one\n"
-    "wanted: `docker info` shows a server: start Docker Desktop, or install Docker Engine. With Podman: "
+"""Seconds that one call of the engine may take."""
+NO_ENGINE = "no Docker engine answers, and 2 points need one"
+START_ENGINE = (
+    "`docker info` shows a server: start Docker Desktop, or install Docker Engine. With Podman: "
     "`podman system service --time 0 &` and `export DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock`"
 )
 
 
 def candidates() -> list[str]:
     """Where an engine may listen: where the environment says, or else in the usual places."""
-    if told := os.environ.get("DOCKER_HOST"):
-        return [told]
+    if host := os.environ.get("DOCKER_HOST"):
+        return [host]
     if os.name == "nt":
         return ["npipe:////./pipe/docker_engine"]
     user = Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}"))
@@ -44,12 +44,12 @@ def candidates() -> list[str]:
 
 
 def answering() -> str | None:
-    """The address of an engine that answers; None where there is none."""
+    """The address of an engine that answers, or None."""
     return next((url for url in candidates() if _answers(url)), None)
 
 
 def find(shared: Path) -> str | None:
-    """The address of an engine that answers; a run asks once, and remembers it in the folder of all its checkpoints."""
+    """The address of an engine that answers, or None; looked for once a run, and kept in the folder `shared`."""
     known = shared / "engine"
     if not known.exists():
         known.write_text(json.dumps(answering()))
@@ -60,7 +60,7 @@ def find(shared: Path) -> str | None:
 def _answers(url: str) -> bool:
     path = Path(url.removeprefix("unix://"))
     if url.startswith("unix://") and not path.exists():
-        return False  # without the third of a second that the library takes
+        return False  # the library takes 0.3 s for that
     from docker import DockerClient
     from docker.errors import DockerException
 
@@ -72,31 +72,31 @@ def _answers(url: str) -> bool:
 
 
 def connect(shared: Path, seconds: float = PATIENCE) -> DockerClient:
-    """The engine, ready to be asked, each call for at most so many seconds.
+    """A client of the engine, each of whose calls may take so many seconds.
 
     Raises:
         NotChecked: none answers.
     """
     url = find(shared)
     if url is None:
-        raise NotChecked(NO_ENGINE)
+        raise NotChecked(NO_ENGINE, wanted=START_ENGINE)
     from docker import DockerClient
 
     return DockerClient(url, timeout=int(seconds))
 
 
 def owner(pid: int) -> str:
-    """Who a container belongs to: a run of pytest, by machine, process and start."""
+    """The name of a run of pytest, which owns containers: machine, process and start."""
     return f"{platform.node()} {pid} {psutil.Process(pid).create_time():.0f}"
 
 
 def this_run(isolated: bool) -> str:
-    """The owner of what this run starts: it outlives a checkpoint in a process of its own, and cleans up after it."""
+    """The owner of what this run starts: the process of the whole run, which removes what its checkpoints leave."""
     return owner(os.getppid() if isolated else os.getpid())
 
 
 def lives(label: str) -> bool:
-    """Whether that run still goes on, as far as this machine can know."""
+    """Whether that run still goes on, as far as this machine can see."""
     try:
         node, pid, started = label.rsplit(" ", 2)
         return node != platform.node() or f"{psutil.Process(int(pid)).create_time():.0f}" == started
@@ -105,7 +105,7 @@ def lives(label: str) -> bool:
 
 
 def sweep(client: DockerClient, mine: str) -> None:
-    """Remove the containers and networks of this run, and those of runs that are over: killed ones left them."""
+    """Remove the containers and networks of this run, and those that killed runs left."""
     from docker.errors import APIError
 
     for things in (client.containers.list(all=True, filters={"label": LABEL}), _networks(client)):
@@ -121,7 +121,7 @@ def _networks(client: DockerClient) -> list[Any]:
 
 
 def leave_nothing(shared: Path, pid: int) -> None:
-    """At the end of a run: whatever its checkpoints left, killed ones too, is removed."""
+    """Remove what the checkpoints of a run left, killed ones too."""
     if not (shared / "engine").exists() or find(shared) is None:
         return
     from docker.errors import DockerException
@@ -132,7 +132,7 @@ def leave_nothing(shared: Path, pid: int) -> None:
 
 @contextlib.contextmanager
 def network(client: DockerClient, mine: str) -> Iterator[str]:
-    """A network of its own: that an engine has one named `bridge` is not certain."""
+    """A network of its own: not every engine has one named `bridge`."""
     made = client.networks.create(f"{LABEL}-{os.getpid()}-{os.urandom(3).hex()}", labels={LABEL: mine})
     try:
         yield str(made.name)

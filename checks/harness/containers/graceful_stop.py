@@ -1,4 +1,4 @@
-"""A service that is asked to end while it is at work: who still got an answer, and who was turned away."""
+"""Asks a service to end while it is at work: which requests get an answer, and whether it refuses new connections."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from checks.harness.containers.deployed import Running, last_lines, url
 from checks.harness.errors import LearnerError
+from checks.harness.machine import FairClock
 from checks.harness.processes.http_client import FEATURES, ask_once
 from checks.harness.processes.workers import all_pids
 
@@ -18,9 +19,10 @@ AT_WORK = 4
 ANSWER_SECONDS = 30.0
 """How long an answer may take beside the work itself."""
 END_SECONDS = 10.0
-"""How long after its grace time it may take to be gone."""
+"""How long it may take from the end of its grace time until it is gone."""
 BETWEEN = 0.1
 """Seconds between two new connections."""
+_KILLED = (None, 137, -9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +30,22 @@ class Farewell:
     """What happened after the signal.
 
     Attributes:
-        answers: of the requests in flight, a status or what came in its place.
-        left: the seconds of work at least that each of them had before it when the signal was sent.
-        lost_after: the seconds from the signal to the first of them that got anything but a 200, or None.
-        turned_away: whether a connection that was opened before the last of those answers got none.
+        first: the command line of process 1, which gets the signal.
+        heeded: False where the kernel drops the signal, since process 1 has no handler for it: then nothing was sent.
+        answers: of each request in flight, the status or the error in its place.
+        left: the seconds of work that each of them still had to do when the signal was sent, at least.
+        lost_after: the seconds from the signal to the first answer that is no 200, or None.
+        turned_away: whether a connection that was opened before the last of those answers got no answer.
         asked: how many such connections there were.
-        exit_code: of the first process; None when it did not end at all.
+        exit_code: of the first process; None when it did not end.
         seconds: from the signal to the end.
-        servers, started, finished: how many workers said that they had started, that their app's lifespan had, and that
-            it had shut down.
+        servers, started, finished: how many workers printed that they started, that their app's lifespan started, and
+            that it shut down.
+        busy: whether the machine was too busy for an upper bound on real time.
     """
 
+    first: str
+    heeded: bool
     answers: list[int | str]
     left: float
     lost_after: float | None
@@ -49,11 +56,17 @@ class Farewell:
     servers: int
     started: int
     finished: int
+    busy: bool
 
     @property
     def answered(self) -> int:
         """How many of the requests in flight got their 200."""
         return sum(answer == 200 for answer in self.answers)
+
+    @property
+    def killed(self) -> bool:
+        """Whether it did not end by itself."""
+        return self.exit_code in _KILLED
 
 
 class TooLate(Exception):
@@ -63,25 +76,27 @@ class TooLate(Exception):
 def farewell(running: Running, seconds: float, workers: int) -> Farewell:
     """Ask it to end while it works on requests that take `seconds`.
 
-    A request is in flight for certain when its worker has answered another one that came after it: so every worker is
-    asked, over connections that are opened later.
+    A request is certain to be in flight once its worker has answered another request that came later. So every worker
+    is asked, over connections that are opened later.
 
     Raises:
-        TooLate: they had got their 200 by then.
-        LearnerError: they had got something else.
+        TooLate: all had got their 200 by then.
+        LearnerError: one of them had got something else.
     """
-    begun = time.monotonic()
+    begun, clock = time.monotonic(), FairClock()
     with ThreadPoolExecutor(AT_WORK) as pool:
         sent = [pool.submit(_predict, running.address, seconds + ANSWER_SECONDS) for _ in range(AT_WORK)]
         all_pids(url(running), workers, 30)
         if early := [future.result()[0] for future in sent if future.done()]:
             if wrong := [answer for answer in early if answer != 200]:
-                raise LearnerError(f"POST /predict gave {wrong[0]}{last_lines(running)}\nwanted: 200")
+                raise LearnerError(f"POST /predict gave {wrong[0]}{last_lines(running)}", wanted="200")
             raise TooLate
-        before = running.output()
+        before, first = running.output(), running.first()
         asked_at = time.monotonic()
-        running.ask_to_end()
-        opened = _knock(running.address, sent, seconds + ANSWER_SECONDS)
+        heeded = running.heeds_the_signal()
+        if heeded:
+            running.ask_to_end()
+        opened = _knock(running.address, sent, seconds + ANSWER_SECONDS, clock) if heeded else []
         last_answer = max(future.result()[1] for future in sent)
         answers = [future.result()[0] for future in sent]
         lost = [at - asked_at for answer, at in (future.result() for future in sent) if answer != 200]
@@ -90,21 +105,25 @@ def farewell(running: Running, seconds: float, workers: int) -> Farewell:
         for _, knock in opened:
             if knock:
                 knock.close()
-    deadline = asked_at + running.grace + END_SECONDS
+    deadline = asked_at + running.grace + END_SECONDS if heeded else 0.0
     while running.exit_code is None and time.monotonic() < deadline:
+        clock.seconds()
         time.sleep(0.02)
-    took, said = time.monotonic() - asked_at, running.output()
+    took, printed = time.monotonic() - asked_at, running.output()
     return Farewell(
-        answers,
-        begun + seconds - asked_at,
-        min(lost, default=None),
-        turned_away,
-        len(knocks),
-        running.exit_code,
-        took,
-        started=before.count("Application startup complete"),
-        finished=said.count("Application shutdown complete"),
+        first=first,
+        heeded=heeded,
+        answers=answers,
+        left=begun + seconds - asked_at,
+        lost_after=min(lost, default=None),
+        turned_away=turned_away,
+        asked=len(knocks),
+        exit_code=running.exit_code,
+        seconds=took,
         servers=before.count("Started server process"),
+        started=before.count("Application startup complete"),
+        finished=printed.count("Application shutdown complete"),
+        busy=clock.busy,
     )
 
 
@@ -115,12 +134,12 @@ def _predict(address: tuple[str, int], seconds: float) -> tuple[int | str, float
 
 
 def _knock(
-    address: tuple[str, int], sent: list[Future[tuple[int | str, float]]], seconds: float
+    address: tuple[str, int], sent: list[Future[tuple[int | str, float]]], seconds: float, clock: FairClock
 ) -> list[tuple[float, socket.socket | None]]:
-    """New connections, one after the other, each with a question, until those in flight have their answers.
+    """Open new connections, each with a request, one after the other until the requests in flight have their answers.
 
-    With several workers a connection may be opened and never served: the port is open until the last of them has ended.
-    So nobody waits for an answer here.
+    With several workers a connection can be opened and yet never served: the port stays open until the last worker has
+    ended. So no answer is waited for here.
     """
     opened: list[tuple[float, socket.socket | None]] = []
     deadline = time.monotonic() + seconds
@@ -130,6 +149,7 @@ def _knock(
             knock = socket.create_connection(address, timeout=1)
             knock.sendall(b"GET /health HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n")
         opened.append((at, knock))
+        clock.seconds()
         time.sleep(BETWEEN)
     return opened
 

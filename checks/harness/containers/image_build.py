@@ -1,11 +1,10 @@
-"""The learner's image, built for real: once a run, with the engine's cache, and the one before it removed."""
+"""Builds the learner's image on a real engine: once a run, with the engine's cache, and removes the one before."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import pickle
 import re
 import time
 from collections.abc import Sequence
@@ -13,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checks.harness.containers.engine import LABEL, connect, find
+from pydantic import TypeAdapter
+
+from checks.harness.containers.engine import LABEL, NO_ENGINE, START_ENGINE, connect, find
 from checks.harness.containers.spec import Files
-from checks.harness.errors import LearnerError, NotChecked
+from checks.harness.errors import Failure, LearnerError, NotChecked
 from checks.harness.progress import say
 from checks.harness.workspace import Workspace
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 BUILD_SECONDS = 300.0
-"""How long a build may take until this machine, or its network, is too slow for it."""
-SHOWN_LINES = 12
+"""How long a build may take; from then on this machine, or its network, is too slow for a verdict."""
+SHOWN_LINES = 6
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+)/(\d+) ?: (.*)", re.IGNORECASE | re.DOTALL)
 _CACHED = re.compile(r"^ ?-+> Using cache")
 _MADE = re.compile(r"^ ?-+> (?:Using cache )?([0-9a-f]{11,64})\s*$")
@@ -41,7 +42,7 @@ _OUT_OF_REACH = re.compile(
 
 @dataclass(slots=True)
 class Step:
-    """One instruction of a build: its text, whether its layer was in the cache, and what it made and printed."""
+    """One instruction of a build: its text, whether its layer was in the cache, the image it made, its output."""
 
     text: str
     cached: bool = False
@@ -56,7 +57,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An image: its id, that of its base ("" for scratch), their sizes in bytes, and how it was made."""
+    """An image: its id, that of its base ("" for scratch), their sizes in bytes, and the steps of its build."""
 
     image: str
     base: str
@@ -71,8 +72,20 @@ class Built:
         return (self.size - self.base_size) / 1e6
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """How the build of this run ended: with an image, with a failure, or with a reason why nobody can know."""
+
+    built: Built | None = None
+    failure: Failure | None = None
+    not_checked: str = ""
+
+
+_ATTEMPT = TypeAdapter(_Attempt)
+
+
 class Builder:
-    """Builds the workspace's image. What one checkpoint has built another need not build again: see `folder`."""
+    """Builds the workspace's image. The checkpoints of a run share one build, through a file in `folder`."""
 
     def __init__(self, workspace: Workspace, files: Files, root: Path, folder: Path, owner: str) -> None:
         self._workspace, self._files, self._root = workspace, files, root
@@ -90,16 +103,17 @@ class Builder:
             LearnerError: the build fails, with the Dockerfile's line and the last lines of output.
             NotChecked: no engine answers, or it cannot build this one: a base out of reach, a feature of BuildKit.
         """
-        known = self.folder / "built"
+        if not self.possible:
+            raise NotChecked(NO_ENGINE, wanted=START_ENGINE)
+        known = self.folder / "built.json"
         if not known.exists():
-            known.write_bytes(pickle.dumps(self._try()))
-        kind, *told = pickle.loads(known.read_bytes())
-        if kind == "not checked":
-            raise NotChecked(*told)
-        if kind == "failed":
-            raise LearnerError(*told)
-        built: Built = told[0]
-        return built
+            known.write_bytes(_ATTEMPT.dump_json(self._try()))
+        attempt = _ATTEMPT.validate_json(known.read_bytes())
+        if failure := attempt.failure:
+            raise LearnerError(failure.seen, failure.where, wanted=failure.wanted, hint=failure.hint)
+        if attempt.built is None:
+            raise NotChecked(attempt.not_checked)
+        return attempt.built
 
     def again(self, change: str, text: str) -> list[Step]:
         """Build once more with `text` appended to a file of the workspace: the steps. The image is removed."""
@@ -111,30 +125,34 @@ class Builder:
         _remove(client, _ids(built.steps), {*_ids(first.steps)})
         return built.steps
 
-    def _try(self) -> tuple[Any, ...]:
+    def _try(self) -> _Attempt:
         try:
             client = connect(self.folder, BUILD_SECONDS)
             built = self._build(client, tag=f"{LABEL}:{self._key}")
         except NotChecked as error:
-            return "not checked", *error.args
+            return _Attempt(not_checked=error.reason)
         except LearnerError as error:
-            return "failed", str(error), error.where
-        finally:
-            say(self.folder, "", 0)
+            return _Attempt(failure=error.failure)
         self._replace_the_last(client, built)
-        return "built", built
+        return _Attempt(built)
 
     @property
     def _key(self) -> str:
         return hashlib.sha256(str(self._workspace.source).encode()).hexdigest()[:12]
 
     def _build(self, client: DockerClient, tag: str | None) -> Built:
+        try:
+            return self._built(client, tag)
+        finally:
+            say(self.folder, "", 0)
+
+    def _built(self, client: DockerClient, tag: str | None) -> Built:
         from docker.errors import APIError, DockerException
 
         build = self._files.build
         started, steps = time.monotonic(), [Step("reading the Dockerfile")]
         try:
-            told = client.api.build(
+            lines = client.api.build(
                 path=str(self._files.context),
                 dockerfile=build.dockerfile,
                 tag=tag,
@@ -146,13 +164,13 @@ class Builder:
                 forcerm=True,
                 decode=True,
             )
-            for line in told:
+            for line in lines:
                 self._read(line, steps)
                 if time.monotonic() - started > BUILD_SECONDS:
                     raise TimeoutError
         except APIError as error:
             self._explain(str(error.explanation), steps)
-        except (DockerException, OSError) as error:  # requests' own timeouts are of the latter kind
+        except (DockerException, OSError) as error:  # a timeout of requests is an OSError
             last = steps[-1]
             raise NotChecked(f"the build did not get beyond `{last.text[:60]}`: {error or 'too slow'}") from error
         image = client.images.get(steps[-1].made)
@@ -160,11 +178,11 @@ class Builder:
         base_size = client.images.get(base).attrs["Size"] if base else 0
         return Built(str(image.id), base, image.attrs["Size"], base_size, time.monotonic() - started, steps)
 
-    def _read(self, told: dict[str, Any], steps: list[Step]) -> None:
-        """Take in a line of what the engine tells."""
-        if "error" in told:
-            self._explain(told["error"], steps)
-        text = told.get("stream", "")
+    def _read(self, line: dict[str, Any], steps: list[Step]) -> None:
+        """Add to the steps what the engine says in one line."""
+        if "error" in line:
+            self._explain(line["error"], steps)
+        text = line.get("stream", "")
         if found := _STEP.match(text):
             number, of, what = found.groups()
             steps.append(Step(" ".join(what.split())))
@@ -177,7 +195,7 @@ class Builder:
             steps[-1].made = found[1]
 
     def _explain(self, error: str, steps: Sequence[Step]) -> None:
-        """Raise what a failed build means."""
+        """Raise the exception for a failed build."""
         last = steps[-1]
         words = _plain(error).strip()
         lines = [line for line in _plain(last.output).splitlines() if line.strip() and not _MADE.match(line)]
@@ -190,35 +208,34 @@ class Builder:
         said = "\n".join(f"    {line[:200]}" for line in lines[-SHOWN_LINES:])
         text = self._files.dockerfile.read_text(errors="replace")
         raise LearnerError(
-            f"the image cannot be built: {words}"
-            + (f"\n{said}" if said else "")
-            + "\nwanted: `docker build .` ends well",
+            f"the image cannot be built: {words}" + (f"\n{said}" if said else ""),
             _where(text, last.text, words),
+            wanted="`docker build .` ends with exit code 0",
         )
 
     def _replace_the_last(self, client: DockerClient, built: Built) -> None:
-        """Remove what earlier builds left: of this workspace, and of workspaces that are gone."""
+        """Remove the images of earlier builds of this workspace, and of workspaces that are gone."""
         notes = self._root / ".lab" / "images"
         notes.mkdir(parents=True, exist_ok=True)
         mine = notes / f"{self._key}.json"
         kept = {*_ids(built.steps)}
         for note in notes.glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError):
-                told = json.loads(note.read_text())
-                if note == mine or not Path(told["workspace"]).exists():
+                earlier = json.loads(note.read_text())
+                if note == mine or not Path(earlier["workspace"]).exists():
                     tag = [] if note == mine else [f"{LABEL}:{note.stem}"]
-                    _remove(client, [*told["images"], *tag], kept)
+                    _remove(client, [*earlier["images"], *tag], kept)
                     note.unlink()
         mine.write_text(json.dumps({"workspace": str(self._workspace.source), "images": _ids(built.steps)}))
 
 
 def _ids(steps: Sequence[Step]) -> list[str]:
-    """The images that a build made, in their order, without its bases."""
+    """The images that a build made, the oldest first, without its bases."""
     return [step.made[:12] for step in steps if step.made and step.instruction != "FROM"]
 
 
 def _remove(client: DockerClient, images: Sequence[str], kept: set[str]) -> None:
-    """Remove them, the last first, as far as nothing else is built on them."""
+    """Remove these images, the last first, unless another one is built on them."""
     from docker.errors import APIError
 
     for image in reversed(images):
@@ -228,7 +245,7 @@ def _remove(client: DockerClient, images: Sequence[str], kept: set[str]) -> None
 
 
 def _base(steps: Sequence[Step]) -> str:
-    """The image that the last stage stands on in the end; "" for scratch."""
+    """The image that the last stage is built on; "" for scratch."""
     stages: dict[str, Step] = {}
     base = None
     for number, step in enumerate(step for step in steps if step.instruction == "FROM"):
@@ -245,7 +262,7 @@ def _plain(text: str) -> str:
 
 
 def _where(dockerfile: str, step: str, words: str) -> str | None:
-    """The Dockerfile's line of a step, or the one that the engine itself names."""
+    """The Dockerfile's line of a step, or the line that the engine names."""
     lines = dockerfile.splitlines()
     named = re.search(r"line (\d+)", words)
     number = int(named[1]) if named and "parse error" in words else 0

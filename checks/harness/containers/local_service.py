@@ -1,4 +1,4 @@
-"""The command of a container run as a plain process, where no engine answers: with its environment, in its folder."""
+"""Runs the command of a container as a plain process, where no engine answers: in its environment and its folder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import psutil
 
 from checks.harness.containers.deployed import Ended
 from checks.harness.containers.spec import Container
+from checks.harness.containers.startup import windows_line_ends
 from checks.harness.errors import LearnerError, NotChecked
 from checks.harness.processes.process_group import Tail, descendants, leave_nothing, run_guarded, start
 
@@ -27,15 +28,16 @@ _PYTHON = r"python(?:3(?:\.\d+)?)?"
 _PROGRAM = re.compile(rf"(?<![\w.-])/[\w./-]*/({_PYTHON}|uvicorn)(?![\w.-])")
 _NOT_FOUND = (126, 127)
 _SYSTEM = ("usr", "bin", "sbin", "etc", "lib")
-"""Folders in which an image and this machine hold much the same, beside what is copied there."""
+"""Folders that are much the same in an image and on this machine, apart from copied files."""
 
 
 class Process:
-    """The service as a process; `Running` says what can be asked of it."""
+    """The service as a process; `deployed.Running` describes the methods."""
 
-    def __init__(self, process: subprocess.Popen[bytes], image: Image, env: dict[str, str], told: int) -> None:
-        self.address = (_elsewhere(), told)
-        self.told = told
+    def __init__(self, process: subprocess.Popen[bytes], image: Image, env: dict[str, str], port: int) -> None:
+        self.container = image.container
+        self.address = (_elsewhere(), port)
+        self.port = port
         self.grace = image.container.stop_grace_seconds
         self._process, self._image, self._env = process, image, env
         self._tail = Tail(process)
@@ -46,7 +48,7 @@ class Process:
         code = self._process.poll()
         if code in _NOT_FOUND:
             self._tail.thread.join(1)
-            raise NotChecked(f"without a Docker engine `{self.first()}` cannot be run here: {self.output()[-200:]}")
+            raise NotChecked(f"without a Docker engine `{self.first()}` cannot run here: {self.output()[-200:]}")
         if code is not None:
             self._tail.thread.join(1)
         return code
@@ -64,44 +66,67 @@ class Process:
                 found |= {(c.laddr.ip, c.laddr.port) for c in listening}
         return {("0.0.0.0" if host == "::" and _takes_ipv4(port) else host, port) for host, port in found}
 
+    def reach(self, places: set[tuple[str, int]]) -> tuple[str, int] | None:
+        """The first of these places by its own address: a process shares this machine's."""
+        return next((("127.0.0.1" if host == "0.0.0.0" else host, port) for host, port in sorted(places)), None)
+
     def first(self) -> str:
         """The container's own command."""
-        return shlex.join(self._image.container.argv)
+        return shlex.join(self.container.argv)
+
+    def heeds_the_signal(self) -> bool:
+        """False where it has no handler for the signal, and no init passes it on. Known on Linux only."""
+        if self.container.init or self.container.stop_signal == "SIGKILL":
+            return True
+        try:
+            command = psutil.Process(self._process.pid).children()[0]
+            state = Path(f"/proc/{command.pid}/status").read_text()
+        except (psutil.Error, OSError, IndexError):
+            return True
+        caught = int(re.findall(r"SigCgt:\s*(\w+)", state)[0], 16)
+        return bool(caught >> (_number(self.container.stop_signal) - 1) & 1)
 
     def run(self, command: list[str], seconds: float) -> Ended:
         """Run another command in the same environment and folder."""
         code, output = run_guarded(self._image.locally(command), self._env, self._image.workdir, seconds)
         if code in _NOT_FOUND:
-            raise NotChecked(f"without a Docker engine `{shlex.join(command)}` cannot be run here: {output[-200:]}")
+            raise NotChecked(f"without a Docker engine `{shlex.join(command)}` cannot run here: {output[-200:]}")
         return Ended(code, output)
 
+    def freeze(self) -> None:
+        """Stop every process of it."""
+        for member in descendants(self._process):
+            with contextlib.suppress(psutil.Error):
+                member.suspend()
+
     def ask_to_end(self) -> None:
-        """Signal the command itself, not its children: that is what an engine does."""
-        number = getattr(signal, self._image.container.stop_signal, signal.SIGTERM)
+        """Signal the command itself, not its children, as an engine does."""
         with contextlib.suppress(psutil.Error):
             for command in psutil.Process(self._process.pid).children():
-                command.send_signal(number)
+                command.send_signal(_number(self.container.stop_signal))
         kill = threading.Timer(self.grace, self._process.stdin.close)  # type: ignore[union-attr]  # it is a pipe
         kill.daemon = True
         kill.start()
 
 
 class Image:
-    """What the container would find on its disk, as far as it is copied there, under the folder `root`."""
+    """The disk of the container under the folder `root`, as far as COPY fills it."""
 
-    def __init__(self, container: Container, tree: Path, root: Path) -> None:
+    def __init__(self, container: Container, root: Path) -> None:
         self.container, self.root = container, root.resolve()
         self.workdir = self._inside(container.workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
         for source, target in container.copies:
-            self._copy(tree / source, self._inside(target))
+            self._copy(container.context / source, self._inside(target))
         tops = {PurePosixPath(target).parts[1] for _, target in container.copies if target.startswith("/")}
         tops |= {*PurePosixPath(container.workdir).parts[1:2]}
         paths = "|".join(re.escape(top) for top in sorted(tops)) or "(?!)"
         self._path = re.compile(rf"(?<![\w./-])/(?P<top>{paths})(?![\w.-])[\w./-]*")
         for script in self.root.rglob("*"):
             if script.is_file() and script.suffix != ".py" and script.read_bytes()[:2] == b"#!":
-                script.write_text(self._mapped(script.read_text(errors="replace")))
+                text = script.read_bytes().decode(errors="replace")  # with the line ends that it has
+                text = text.replace("\r\n", "\n") if container.converts_line_ends else text
+                script.write_bytes(self._mapped(text).encode(errors="replace"))
                 if container.changes_modes:
                     script.chmod(0o755)
 
@@ -109,36 +134,44 @@ class Image:
         """The same command for this machine.
 
         Raises:
-            NotChecked: it is none that can be run without the image.
-            LearnerError: it is a script that nobody may execute.
+            NotChecked: it needs a program that only the image has.
+            LearnerError: it is a script that must not be executed, or that no kernel can start.
         """
         program, *rest = command
-        rest = [self._mapped(argument) for argument in rest]
+        return self._resolved(program, [self._mapped(argument) for argument in rest])
+
+    def _resolved(self, program: str, rest: list[str]) -> list[str]:
+        """The same, with arguments that are this machine's already."""
         name = PurePosixPath(program).name
         if re.fullmatch(_PYTHON, name):
             return [sys.executable, *rest]
         if name == "uvicorn":
             return [sys.executable, "-m", "uvicorn", *rest]
         if name in SHELLS:
-            # The sh of a slim image is dash. Another one may give its process to the last command, without `exec`.
+            # The sh of a slim image is dash. Others may run the last command in their own process, without `exec`.
             return [(name == "sh" and shutil.which("dash")) or shutil.which(name) or "/bin/sh", *rest]
         script = self.root / program.lstrip("/") if program.startswith("/") else self.workdir / program
         if script.is_file() and not os.access(script, os.X_OK):
             raise LearnerError(
-                f"`{program}` cannot be started: permission denied\n"
-                f"wanted: a script that may be executed: `chmod +x {name}`, here or in the Dockerfile"
+                f"`{program}` cannot be started: permission denied",
+                self.container.argv_at,
+                wanted="a script that may be executed",
+                hint=f"`chmod +x {name}` here, or `RUN chmod +x {program}` in the Dockerfile after its COPY.",
             )
-        if script.is_file() and (first := re.match(r"#!\s*(.*)", script.read_text(errors="replace"))):
-            interpreter = [word for word in first[1].split() if PurePosixPath(word).name != "env"]
-            return self.locally([*interpreter, str(script), *rest])
+        first = script.read_bytes().partition(b"\n")[0].decode(errors="replace") if script.is_file() else ""
+        if first.startswith("#!"):
+            if first.endswith("\r"):
+                raise windows_line_ends(self.container)
+            interpreter, *options = [word for word in first[2:].split() if PurePosixPath(word).name != "env"]
+            return self._resolved(interpreter, [*options, str(script), *rest])
         raise NotChecked(
-            f"without a Docker engine `{shlex.join(command)}` cannot be run here: of programs that an image may hold "
-            "only python, uvicorn, sh and scripts that it copies are known here, too"
+            f"without a Docker engine `{shlex.join([program, *rest]).replace(str(self.root), '')}` cannot run here: "
+            "this machine knows python, uvicorn, sh and scripts that the image copies"
         )
 
-    def environment(self, told: Mapping[str, str]) -> dict[str, str]:
-        """The container's environment with what it is told besides; programs come from here."""
-        theirs = {name: self._mapped(value) for name, value in {**self.container.environment, **told}.items()}
+    def environment(self, changes: Mapping[str, str]) -> dict[str, str]:
+        """The container's environment with these changes, and this machine's programs."""
+        theirs = {name: self._mapped(value) for name, value in {**self.container.environment, **changes}.items()}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         ours = {"PATH": path, "HOME": str(self.root), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         return theirs | ours
@@ -147,6 +180,8 @@ class Image:
         return self.root / path.lstrip("/")
 
     def _mapped(self, text: str) -> str:
+        """`text` with this machine's paths and programs in the place of the image's."""
+
         def moved(path: re.Match[str]) -> str:
             inside = self._inside(path[0])
             return path[0] if path["top"] in _SYSTEM and not inside.exists() else f"{self.root}{path[0]}"
@@ -162,18 +197,22 @@ class Image:
 
 
 @contextlib.contextmanager
-def process(image: Image, told: Mapping[str, str]) -> Iterator[Process]:
+def process(image: Image, changes: Mapping[str, str]) -> Iterator[Process]:
     """Run the container's command while the body runs; nothing of it is left afterwards.
 
     Raises:
-        NotChecked: the command is none that can be run without the image.
+        NotChecked: the command needs a program that only the image has.
     """
-    env = image.environment(told)
+    env = image.environment(changes)
     running = start(image.locally(image.container.argv), env, image.workdir, image.container.stop_grace_seconds)
     try:
-        yield Process(running, image, env, int(told["PORT"]))
+        yield Process(running, image, env, int(changes["PORT"]))
     finally:
         leave_nothing(running, descendants(running))
+
+
+def _number(name: str) -> int:
+    return int(getattr(signal, name, signal.SIGTERM))
 
 
 def _takes_ipv4(port: int) -> bool:
@@ -183,7 +222,7 @@ def _takes_ipv4(port: int) -> bool:
 
 
 def _elsewhere() -> str:
-    """An address of this machine that is not 127.0.0.1, where only that answers which listens on all addresses."""
+    """An address of this machine beside 127.0.0.1: a server answers there only if it listens on all addresses."""
     with socket.socket() as probe, contextlib.suppress(OSError):
         probe.bind(("127.0.0.2", 0))
         return "127.0.0.2"

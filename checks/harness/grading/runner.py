@@ -28,6 +28,8 @@ from checks.harness.workspace import Workspace
 IMPORT_SECONDS = 10.0
 TRIES = 3
 """How often a checkpoint is run before it is inconclusive."""
+RETRY_SECONDS = 120.0
+"""Seconds after which a checkpoint is not tried again: the machine has been too busy for long enough."""
 OUTPUT_LINES, OUTPUT_COLUMNS = 20, 200
 REQUEST_LOGGED = '"event": "request"'
 """What their service logs of each request would hide what they printed to find a mistake."""
@@ -77,12 +79,17 @@ class Runner:
         self.seed = seed
 
     def run(self, item: pytest.Item, tick: Callable[[], None]) -> tuple[Outcome, list[pytest.TestReport]]:
-        """Run it until it is conclusive, at most `TRIES` times; `tick` is called meanwhile."""
+        """Run it until it is conclusive, at most `TRIES` times; `tick` is called meanwhile.
+
+        The outcome's seconds are those of all tries. After `RETRY_SECONDS` there is no further one.
+        """
+        seconds = 0.0
         for _ in range(TRIES):
             outcome, reports = self._once(item, tick)
-            if outcome.verdict != "inconclusive":
+            seconds += outcome.seconds
+            if outcome.verdict != "inconclusive" or seconds > RETRY_SECONDS:
                 break
-        return outcome, reports
+        return replace(outcome, seconds=seconds), reports
 
     def _once(self, item: pytest.Item, tick: Callable[[], None]) -> tuple[Outcome, list[pytest.TestReport]]:
         folder = Path(tempfile.mkdtemp(dir=self.scratch))

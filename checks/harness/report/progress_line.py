@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from checks.harness.progress import doing
+from checks.harness.progress import doing, forget
 from checks.harness.report.results import Checkpoint
 
 
@@ -22,6 +22,7 @@ class ProgressLine:
 
     def start(self, checkpoint: Checkpoint) -> None:
         """Show this checkpoint from now on."""
+        forget(self._folder)  # it may be that of the checkpoint before
         self._checkpoint, self._since = checkpoint, time.monotonic()
         self.tick()
 

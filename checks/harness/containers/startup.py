@@ -1,0 +1,160 @@
+"""Waits until a service that was deployed answers, and says why it does not."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+from checks.harness.containers.deployed import Running, answers, last_lines, where_printed
+from checks.harness.containers.spec import Container
+from checks.harness.errors import Inconclusive, LearnerError
+from checks.harness.machine import FairClock, load_in_words
+
+READY_SECONDS = 30.0
+"""Fair seconds that a service may take to answer: it takes about 1 s of CPU for each worker."""
+LONGEST_WAIT = 150.0
+"""Real seconds after which nobody waits for a service, however busy the machine is."""
+IMPORT_SECONDS = 4.0
+"""How long the imports of a service may take. They take 1 s; from 4 s on the machine is too busy for a verdict."""
+SETTLED_SECONDS = 1.5
+"""Fair seconds for which a service must listen somewhere else until that counts as its place."""
+POLL_SECONDS = 0.05
+ANY = "0.0.0.0"
+_RAISED = re.compile(r"[\w.]+(Error|Exception|Exit)\b|Error: |.*: No module named ")
+CRLF = (
+    "Save the script with LF line ends, as Unix does (in Git: `*.sh text eol=lf` in .gitattributes), or convert it in "
+    "the Dockerfile: `RUN sed -i 's/\\r$//' start.sh`."
+)
+"""What to do about a script with the line ends of Windows."""
+TAKE_PORT = "Take the port from PORT: `python -m lab.serve` does. In shell form: `exec uvicorn ... --port $PORT`."
+
+
+def until_it_answers(
+    running: Running, path: str = "/health", seconds: float = READY_SECONDS, *, anywhere: bool = False
+) -> None:
+    """Wait until GET `path` is answered, whatever the answer. `seconds` are fair ones.
+
+    With `anywhere` a service that listens in another place, and can be reached there, is as good: its address becomes
+    that one.
+
+    Raises:
+        LearnerError: it ended before; it listens elsewhere, for good; or the time was over.
+        Inconclusive: the time was over on a busy machine; or another program took its port.
+    """
+    clock, elsewhere = FairClock(), FairClock()
+    limit = time.monotonic() + LONGEST_WAIT
+    while clock.seconds() < seconds and time.monotonic() < limit:
+        if answers(running, path):
+            return
+        if (code := running.exit_code) is not None:
+            if "address already in use" in running.output().lower():
+                raise _port_taken(running)
+            raise _ended(running, code, path)
+        found = running.listening()
+        if not found or (ANY, running.port) in found:
+            elsewhere = FairClock()
+        if elsewhere.seconds() > SETTLED_SECONDS:
+            place = running.reach(found) if anywhere else None
+            if place is None or place == running.address:
+                raise _elsewhere(running, found)
+            running.address, elsewhere = place, FairClock()
+        time.sleep(POLL_SECONDS)
+    started = time.monotonic()
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run([sys.executable, "-c", "import fastapi, uvicorn"], capture_output=True, timeout=LONGEST_WAIT)
+    if clock.busy or time.monotonic() - started > IMPORT_SECONDS or time.monotonic() > limit:
+        raise Inconclusive(f"this machine is too busy ({load_in_words()}) to see whether the service answers")
+    raise LearnerError(
+        f"no answer to GET {path} within {seconds:g} s{last_lines(running)}",
+        running.container.argv_at,
+        wanted="a service that answers",
+    )
+
+
+def _ended(running: Running, code: int, path: str) -> LearnerError:
+    """What to say of a service that ended before it answered."""
+    if _with_windows_line_ends(running.container):
+        return windows_line_ends(running.container)
+    lines = [line.strip() for line in running.output().splitlines() if line.strip()]
+    raised = [line for line in lines if _RAISED.match(line)]
+    cause = re.sub(r"^\S*/(python[\d.]*: )", r"\1", [*lines, *raised][-1])[:200] if lines else "no output"
+    return LearnerError(
+        f"it ended with exit code {code} before it answered GET {path}: {cause}{last_lines(running, 2)}",
+        where_printed(running) or running.container.argv_at,
+        wanted="a server that runs until it is asked to end",
+        hint=_why_it_ended(cause, code),
+    )
+
+
+def _why_it_ended(cause: str, code: int) -> str:
+    """A hint for the mistakes that end a service at its start; "" for others."""
+    if "\r" in cause:
+        return CRLF
+    if re.search(r"\$\w+|\$\{", cause):
+        return (
+            'Exec form resolves no variables: `["...", "--port", "$PORT"]` passes the five characters. Let '
+            "`python -m lab.serve` read PORT, or use shell form: `CMD exec uvicorn ... --port $PORT`."
+        )
+    if found := re.search(r"No module named '?([\w.]+)", cause):
+        if found[1] == "lab":
+            return "`COPY lab lab` puts the package into WORKDIR, where Python looks for it."
+        if found[1].startswith("lab."):
+            return "The service starts with `python -m lab.serve`. Is the name spelled right?"
+        return f"Is `{found[1]}` installed in the last stage, in the environment that the command uses?"
+    if code == 0:
+        return "The container ends with its first process: start the server in the foreground, without `&`."
+    return ""
+
+
+def windows_line_ends(container: Container) -> LearnerError:
+    """What to say of a script with CRLF line ends: the kernel looks for `/bin/sh\\r`, a shell for `lab.serve\\r`."""
+    name = next(iter(_with_windows_line_ends(container)), "the script")
+    return LearnerError(
+        f"`{name}` cannot run: its lines end in CRLF, and the carriage return becomes part of the last word",
+        f"{name}:1",
+        wanted="a script with LF line ends",
+        hint=CRLF,
+    )
+
+
+def _with_windows_line_ends(container: Container) -> list[str]:
+    return [name for name, text in container.scripts.items() if "\r\n" in text and not container.converts_line_ends]
+
+
+def _elsewhere(running: Running, found: set[tuple[str, int]]) -> LearnerError:
+    """What to say of a service that listens where it cannot be reached."""
+    places = ", ".join(sorted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in found))
+    container, own = running.container, "lab.serve" in " ".join(running.container.argv)
+    if running.port in {port for _, port in found}:
+        hint = (
+            "`ENV HOST=0.0.0.0`: `python -m lab.serve` listens on the address in HOST, by default 127.0.0.1."
+            if own
+            else "`--host 0.0.0.0` in the command that starts the server."
+        )
+        where = container.line_of("HOST") if own else container.argv_at
+    else:
+        hint = TAKE_PORT
+        where = container.argv_at
+    return LearnerError(
+        f"with PORT={running.port} it listens on {places}",
+        where,
+        wanted=f"0.0.0.0:{running.port}: all addresses of the container, since its 127.0.0.1 cannot be reached from "
+        "outside, and the port in PORT",
+        hint=hint,
+    )
+
+
+def _port_taken(running: Running) -> Exception:
+    """What to say of a service that found its port taken: on PORT it was another program's fault."""
+    with suppress(OSError), socket.create_connection(running.address, timeout=1):
+        return Inconclusive(f"another program on this machine took port {running.port} just before the service did")
+    return LearnerError(
+        f"with PORT={running.port} it wants another port, which is taken on this machine{last_lines(running, 2)}",
+        running.container.argv_at,
+        wanted=f"0.0.0.0:{running.port}: only who runs the image knows which port is free",
+        hint=TAKE_PORT,
+    )

@@ -1,0 +1,1 @@
+"""Exercise 5: what its checkpoints assert, one module for each."""

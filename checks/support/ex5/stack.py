@@ -1,0 +1,163 @@
+"""Checkpoint 5.4: what compose.yaml starts, with which limits, and the load test beside it."""
+
+from __future__ import annotations
+
+from checks.harness.containers import stack_rules as rules
+from checks.harness.containers.compose import Stack
+from checks.harness.containers.spec import API, Container, Files
+from checks.harness.errors import Failure, LearnerError, Needs, StubError
+
+LOAD = "load"
+"""The profile of the load test."""
+
+
+def container_of(files: Files) -> Container:
+    """What compose starts as `api`.
+
+    Raises:
+        Needs: the Dockerfile cannot be used, as 5.1 reports.
+    """
+    try:
+        return files.container
+    except StubError as error:
+        raise Needs("5.1", "there is no Dockerfile yet") from error
+    except LearnerError as error:
+        raise Needs("5.1", error.failure.seen.splitlines()[0]) from error
+
+
+def assert_api_is_built_here(files: Files, stack: Stack) -> None:
+    """`docker compose up` builds the learner's service and starts it, without a profile."""
+    assert API in stack.services, Failure(
+        f"compose.yaml starts {', '.join(stack.services) or 'nothing'}",
+        wanted="a service named `api`: yours",
+        hint="`services:`, below it `api:`, and below that `build: .`.",
+        where="compose.yaml:1",
+    )
+    api = stack.services[API]
+    context = (api.get("build") or {}).get("context", "")
+    assert context == str(files.tree), Failure(
+        f"`api` is built in {context}" if context else "`api` is not built here",
+        wanted="`build: .`: the image of the Dockerfile beside compose.yaml, with your last change",
+        hint="`build: .` in place of " + ("that folder." if context else "`image:`."),
+        where=stack.line(API, "build", "image"),
+    )
+    profiles = api.get("profiles") or ()
+    assert not profiles, Failure(
+        f"`api` starts only with the profile {', '.join(profiles)}",
+        wanted="it always starts: the stack is there for it",
+        hint="Delete `profiles` from `api`: only the load test has one.",
+        where=stack.line(API, "profiles"),
+    )
+
+
+def assert_limits(stack: Stack) -> None:
+    """`api` cannot take the whole machine."""
+    missing = [
+        name for name, value in zip(("cpu", "memory"), rules.limits(stack.services[API]), strict=True) if not value
+    ]
+    assert not missing, Failure(
+        f"`api` has no limit of {', '.join(missing)}",
+        wanted="limits of CPU and memory: `deploy: resources: limits:`, or `cpus` and `mem_limit`",
+        hint="Put `cpus` and `memory` below `limits:`. Below `reservations:` they are a minimum, and limit nothing.",
+        where=stack.line(API, "limits", "reservations", "cpus", "mem_limit"),
+    )
+
+
+def assert_grace_is_longer_than_drain(container: Container, stack: Stack, default: float) -> None:
+    """The engine waits longer than requests may take to finish. `default` is the drain of lab/settings.py."""
+    drain = rules.drain_seconds(container, default)
+    assert container.stop_grace_seconds > drain, Failure(
+        f"docker kills `api` {container.stop_grace_seconds:g} s after the signal, and requests have up to {drain:g} s "
+        "to finish (LAB_DRAIN_SECONDS)",
+        wanted="a `stop_grace_period` that is longer than the drain. The default is 10 s, which is also the drain's",
+        hint=f"`stop_grace_period: {drain + 5:g}s` in `api`.",
+        where=container.stop_grace_at or stack.line(API),
+    )
+
+
+def assert_locust_stands_by(stack: Stack, port: int) -> None:
+    """Behind the profile `load` there are a Locust master and its workers, as many as wanted, which load `api`."""
+    master, worker = _locust(stack)
+    _assert_worker_can_be_scaled(stack, worker)
+    for name in (master, worker):
+        _assert_loads_the_api(stack, name, port, has_master=name == worker)
+    host = rules.option(stack.services[worker], ("--master-host",), "LOCUST_MASTER_NODE_HOST")
+    assert host in {master, *rules.names(stack.services[master])}, Failure(
+        f"`{worker}` looks for its master at {host or '127.0.0.1, the default'}",
+        wanted=f"`{master}`: the name of the master's service",
+        hint=f"`--master-host {master}` in the command of `{worker}`.",
+        where=stack.line(worker, "master-host", "MASTER_NODE_HOST", "command"),
+    )
+    for name in (master, worker):
+        _assert_waits_for_health(stack, name)
+    targets = [one.get("target") for one in stack.services[API].get("ports") or ()]
+    assert not targets or port in targets, Failure(
+        f"`api` publishes port {', '.join(map(str, targets))} of its container, and listens on {port}",
+        wanted=f"port {port} of the container is published",
+        hint=f'`"8000:{port}"`: the port of your machine, then the port of the container.',
+        where=stack.line(API, "ports"),
+    )
+
+
+def _locust(stack: Stack) -> tuple[str, str]:
+    """The names of Locust's master and worker."""
+    behind = {name: one for name, one in stack.services.items() if LOAD in (one.get("profiles") or ())}
+    found = []
+    for role in ("master", "worker"):
+        names = [name for name, one in behind.items() if rules.is_locust(one, role)]
+        without = [n for n, one in stack.services.items() if n not in behind and rules.is_locust(one, role)]
+        assert len(names) == 1, Failure(
+            f"the profile `load` has the services {', '.join(behind) or 'none'}; a Locust {role} is "
+            f"{', '.join(names) or 'none of them'}",
+            wanted=f"one service with `--{role}`: a master that sums up, and workers that send requests",
+            hint=f"`profiles: [load]` in `{without[0]}`." if without else f"`--{role}` in the command of one service.",
+            where=stack.line(without[0]) if without else stack.line(next(iter(behind), API)),
+        )
+        found += names
+    return found[0], found[1]
+
+
+def _assert_worker_can_be_scaled(stack: Stack, worker: str) -> None:
+    service = stack.services[worker]
+    assert not service.get("container_name"), Failure(
+        f"`{worker}` has a container_name",
+        wanted="none: workers are scaled, and only one container can have that name",
+        hint=f"Delete `container_name` from `{worker}`.",
+        where=stack.line(worker, "container_name"),
+    )
+    fixed = rules.fixed_ports(service)
+    assert not fixed, Failure(
+        f"`{worker}` takes port {', '.join(fixed)} of the machine",
+        wanted="no port of its own: workers are scaled, and only one container can have that port",
+        hint=f"Delete `ports` from `{worker}`: only the master has a web page.",
+        where=stack.line(worker, "ports"),
+    )
+
+
+def _assert_loads_the_api(stack: Stack, name: str, port: int, *, has_master: bool) -> None:
+    host = rules.option(stack.services[name], ("--host", "-H"), "LOCUST_HOST").rstrip("/")
+    from_master = has_master and not host  # a master sends the host to its workers, at every start
+    assert from_master or host == f"http://api:{port}", Failure(
+        f"`{name}` loads {host or 'no host'}",
+        wanted=f"http://api:{port}: the service by its name, and the port inside its container",
+        hint=f"`--host http://api:{port}`. In a container localhost is the container itself, and a published port is "
+        "one of your machine.",
+        where=stack.line(name, "host", "HOST", "command"),
+    )
+
+
+def _assert_waits_for_health(stack: Stack, name: str) -> None:
+    where = stack.line(name, "links", "depends_on")
+    assert "links" not in stack.services[name], Failure(
+        f"`{name}` has `links`",
+        wanted="none: the services of a stack reach each other by name without them",
+        hint=f"Delete `links` from `{name}`.",
+        where=where,
+    )
+    assert rules.waits_for_health(stack.services, name, API), Failure(
+        f"`{name}` starts before `api` is healthy",
+        wanted="`condition: service_healthy`, in `depends_on` of this service or of one that it waits for",
+        hint="The long form waits for health: `depends_on: {api: {condition: service_healthy}}`. A list waits only "
+        "until the container has started.",
+        where=where,
+    )
