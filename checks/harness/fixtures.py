@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
