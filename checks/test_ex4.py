@@ -130,7 +130,7 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     """
     from checks.support.ex4 import store
 
-    users = rng.sample(range(1, 10**6), 160)
+    users = rng.sample(range(1, 10**6), 60)
     feature_store.users = {user: [rng.uniform(-100, 100), rng.randint(-100, 100)] for user in users}
     pool, probe, apps = rng.randint(3, 5), Probe(held=False, seconds=0), []
 

@@ -14,8 +14,8 @@ class AdmissionControl:
 
     - A request holds its slot until the app returns, however it does: its last byte sent, an exception, a cancellation.
     - A freed slot goes to the request that waits longest. Newcomers never overtake; `max_queue=0` means no waiting.
-    - A request that has waited `queue_seconds` since it arrived is refused and never reaches the app. Who was cancelled
-      or refused while waiting frees the place at once. Work that has begun is never cut off.
+    - A request that has waited `queue_seconds` since it arrived is refused and never reaches the app. A request that is
+      refused or cancelled while it waits frees its place at once. Work that has begun is never cut off.
     - A refusal is a 503 with `Retry-After`: whole seconds, at least 1.
 
     With max_in_flight=2 and max_queue=1, four requests that arrive together: two are served, the third waits until one
@@ -23,7 +23,7 @@ class AdmissionControl:
     """
 
     def __init__(self, app: Callable[..., Any], max_in_flight: int, max_queue: int, queue_seconds: float) -> None:
-        """Stand before `app` with all slots free and nobody waiting."""
+        """Start with all slots free and an empty queue, in front of `app`."""
         raise NotImplementedError("4.5: AdmissionControl")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

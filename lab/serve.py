@@ -5,11 +5,11 @@ APP = "lab.service:create_app"
 
 
 def main() -> None:
-    """Run uvicorn on the factory `APP` until it is told to stop.
+    """Run uvicorn on the factory `APP` until it is asked to stop (SIGTERM).
 
     The environment says where and how many: `HOST` (127.0.0.1), `PORT` (8000; 0 takes a free one, which uvicorn's own
-    line names) and `WEB_CONCURRENCY`, the number of worker processes (1). At the end requests in flight get
-    `Settings().drain_seconds` to finish.
+    line names) and `WEB_CONCURRENCY`, the number of worker processes (1). After SIGTERM requests in flight get
+    `Settings().drain_seconds` to finish, and no more.
 
     Example: `PORT=8080 WEB_CONCURRENCY=4 python -m lab.serve`
     """

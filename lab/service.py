@@ -20,7 +20,7 @@ class PredictRequest(BaseModel):
 
 
 class EnrichedRequest(BaseModel):
-    """What a caller sends who leaves the features to the feature store: `{"user_id": 7}`, a JSON integer."""
+    """What a caller sends whose features the feature store holds: `{"user_id": 7}`, a JSON integer."""
 
     user_id: int  # TODO(4.4): this lets "7" and true through
 

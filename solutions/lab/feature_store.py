@@ -1,4 +1,4 @@
-"""The feature store: another service, asked over the network for what is known of a user."""
+"""The feature store: another service, which holds the features of each user."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,8 +23,8 @@ class _StoredFeatures(BaseModel):
 async def open_feature_store(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """One client for the whole life of the service: `async with open_feature_store(settings) as store:`.
 
-    It knows `settings.feature_store_url` as its base URL, keeps at most `settings.feature_store_connections` open and
-    uses them again and again. Connecting may take `settings.feature_store_seconds`, and so may each read, as httpx
+    Its base URL is `settings.feature_store_url`. It keeps at most `settings.feature_store_connections` open and uses
+    them again and again. Connecting may take `settings.feature_store_seconds`, and so may each read, as httpx
     counts them; waiting for one of our own connections to become free may take as long as it takes. At the end all
     connections are closed.
     """
@@ -40,7 +40,7 @@ async def open_feature_store(settings: Settings) -> AsyncIterator[httpx.AsyncCli
 async def fetch_features(store: httpx.AsyncClient, user_id: int) -> list[float]:
     """`GET /features/{user_id}`: the user's features, `[1.0, 2.0, 6.0]`.
 
-    An `HTTPException` tells the caller whose fault it is: 404 for a user whom the store does not know; 502 when it
+    An `HTTPException` says whose fault an error is: 404 for a user whom the store does not know; 502 when it
     cannot be reached, answers with any other status or with something else than features; 504 when it is too slow.
     """
     try:

@@ -42,7 +42,7 @@ def threads_needed(rate: float, seconds: float) -> int:
 
     Little's law (1961): busy threads = requests per second x seconds, rounded up to whole ones.
 
-    >>> threads_needed(100, 0.07)  # in floats 100 * 0.07 is 7.000000000000001, and that is no eighth thread
+    >>> threads_needed(100, 0.07)  # in floats 100 * 0.07 is 7.000000000000001, but 7 threads are enough
     7
     """
     return math.ceil(round(rate * seconds, 9))

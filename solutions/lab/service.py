@@ -30,7 +30,7 @@ class PredictRequest(BaseModel):
 
 
 class EnrichedRequest(BaseModel):
-    """What a caller sends who leaves the features to the feature store: `{"user_id": 7}`, a JSON integer."""
+    """What a caller sends whose features the feature store holds: `{"user_id": 7}`, a JSON integer."""
 
     user_id: Annotated[int, Field(strict=True)]
 

@@ -70,6 +70,14 @@ class Server:
         """None while the main process runs, then its exit code: -N for signal N."""
         return self._process.poll()
 
+    def spawned_workers(self) -> int:
+        """How many workers uvicorn's supervisor has started, whether or not they answer; 0 where there is none."""
+        found = 0
+        for member in descendants(self._process):
+            with contextlib.suppress(psutil.Error):
+                found += any("spawn_main" in word for word in member.cmdline())
+        return found
+
     def ask_to_stop(self) -> None:
         """Send SIGTERM to the main process, which is killed `stop_seconds` later. Returns when it has ended."""
         _ask_to_stop(self._process, self._stop_seconds + GONE_SECONDS)

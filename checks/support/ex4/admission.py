@@ -86,7 +86,9 @@ def first_come_first_served(scene: Scene, rng: random.Random, create_app: str) -
 
 def too_many_inside(scene: Scene, rng: random.Random, create_app: str) -> Failure:
     """More calls are inside than there are slots: what it may be that lets them in."""
-    slots, places, inside = scene.slots, scene.places, scene.probe.inside
+    slots, places = scene.slots, scene.places
+    scene.app.go_on_until(lambda: scene.probe.inside == slots + places)
+    inside = scene.probe.inside
     seen = f"with max_in_flight={slots} {inside} calls are in the model together"
     if inside == places:
         return Failure(seen, f"{slots}", f"Is max_queue={places} in the place of max_in_flight?", create_app)

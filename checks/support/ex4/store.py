@@ -52,7 +52,7 @@ def burst(app: InProcess, store: Store, users: Sequence[int], pool: int) -> dict
 
 
 def few_connections(app: InProcess, store: Store, users: Sequence[int], pool: int, show: Show) -> None:
-    """160 callers at once use at most `pool` connections, and each gets its own answer."""
+    """All callers at once use at most `pool` connections, and each gets its own answer."""
     answers = {user: call.answer() for user, call in burst(app, store, users, pool).items()}
     accepted = store.accepted
     show.number(f"{len(users)} calls, {accepted} connections", accepted)
