@@ -25,10 +25,12 @@ VERDICTS = '''
 """Exercise 9 - every verdict there is.
 
 What it is about.
+
+PYTEST_DONT_REWRITE
 """
 
 import pytest
-from checks.harness.errors import Inconclusive
+from checks.harness.errors import Failure, Inconclusive
 
 
 def checkpoint(number, **more):
@@ -47,7 +49,7 @@ def test_passes(show):
 @checkpoint(2)
 def test_fails(lab):
     """A failure."""
-    assert lab.thing.two() == 3, "two() is 2\\nwanted: 3"
+    assert lab.thing.two() == 3, Failure("two() is 2", wanted="3")
 
 
 @checkpoint(3)
@@ -79,12 +81,53 @@ def test_own_fault():
 def test_unlocked(seed, rng, lab):
     """One whose need has passed."""
     print("random", rng.random())
-    assert lab.thing.two() == 2, "no\\nwanted: yes"
+    assert lab.thing.two() == 2, "no"
 
 
 @checkpoint(10)
 def test_two_digits():
     """One whose number begins like another's."""
+'''
+
+LOAD_TESTS = '''
+import pytest
+from checks.harness import fixtures
+from checks.harness.errors import Inconclusive
+
+
+class Counted:
+    """In the place of runs of Locust: writes one file, and counts how often."""
+
+    def __init__(self, workspace, folder, ahead):
+        self.run, self.tries = folder / "x.run", folder / "tries"
+
+    def __call__(self):
+        assert not self.run.exists(), "an inconclusive run was kept"
+        self.run.write_text("run")
+        self.tries.write_text(self.tries.read_text() + "i" if self.tries.exists() else "i")
+        if len(self.tries.read_text()) < 3:
+            raise Inconclusive("busy")
+
+    def finish(self, *, passed):
+        pass
+
+    def forget(self):
+        self.run.unlink()
+
+
+fixtures.LoadTests = Counted
+
+
+@pytest.mark.checkpoint("9.1", points=1)
+def test_unsure(load_test):
+    """One that is inconclusive twice."""
+    load_test()
+
+
+@pytest.mark.checkpoint("9.2", points=1)
+def test_shared(shared):
+    """One that finds what the other ran."""
+    assert (shared / "x.run").exists(), "nothing was kept"
 '''
 
 THING = """
@@ -355,7 +398,7 @@ def test_exported_settings_do_not_reach_a_verdict(
     (pytester.path / "checks" / "test_ex9.py").write_text(
         '"""Exercise 9 - x."""\nimport pytest\n\n'
         '@pytest.mark.checkpoint("9.1", points=1)\ndef test_it(lab):\n    """It."""\n'
-        '    assert lab.settings.Settings().inference_seconds == 0.1, "no\\nwanted: yes"\n'
+        '    assert lab.settings.Settings().inference_seconds == 0.1, "no"\n'
     )
     ran = lab()
 
@@ -365,21 +408,7 @@ def test_exported_settings_do_not_reach_a_verdict(
 @pytest.mark.parametrize("way", ["fork", "spawn"])
 def test_an_inconclusive_load_test_is_run_anew(lab: Lab, pytester: pytest.Pytester, way: str) -> None:
     """What was measured on too busy a machine is not shared; another checkpoint's good run is."""
-    (pytester.path / "checks" / "test_ex9.py").write_text(
-        "import pytest\nfrom checks.harness.grading.noise import Inconclusive\n"
-        '@pytest.mark.checkpoint("9.1", points=1)\n'
-        "def test_unsure(load_test, shared):\n"
-        '    kept, tries = shared / "x.run", shared / "tries"\n'
-        "    load_test._used.add(kept)\n"
-        '    assert not kept.exists(), "an old run\\nwanted: none"\n'
-        '    kept.write_text("run")\n'
-        '    tries.write_text(tries.read_text() + "i" if tries.exists() else "i")\n'
-        "    if len(tries.read_text()) < 3:\n"
-        '        raise Inconclusive("busy")\n'
-        '@pytest.mark.checkpoint("9.2", points=1)\n'
-        "def test_shared(shared):\n"
-        '    assert (shared / "x.run").exists(), "nothing\\nwanted: what 9.1 ran"\n'
-    )
+    (pytester.path / "checks" / "test_ex9.py").write_text(LOAD_TESTS)
     lab(f"--isolation={way}")
 
     assert {"9.1": "passed", "9.2": "passed"} == verdicts(pytester.path)

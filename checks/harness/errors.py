@@ -37,13 +37,6 @@ class Failure:
             object.__setattr__(self, name, printable(getattr(self, name)))
         object.__setattr__(self, "where", self.where and printable(self.where))
 
-    @classmethod
-    def parse(cls, text: str, where: str | None = None) -> Failure:
-        """One that was written as text."""
-        said, *hint = re.split(r"\n\s*try: ", text, maxsplit=1)
-        seen, *wanted = re.split(r"\n\s*wanted: ", said, maxsplit=1)
-        return cls(seen.strip(), "".join(wanted).strip(), "".join(hint).strip(), where)
-
     def __str__(self) -> str:
         """The same as text, for pytest's own output."""
         wanted = f"\nwanted: {self.wanted}" if self.wanted else ""
@@ -60,7 +53,7 @@ class LearnerError(Exception):
     def __init__(
         self, seen: str, where: str | None = None, *, wanted: str = "", hint: str = "", explains_itself: bool = False
     ) -> None:
-        self.failure = Failure(seen, wanted, hint, where) if wanted or hint else Failure.parse(seen, where)
+        self.failure = Failure(seen, wanted, hint, where)
         self.explains_itself = explains_itself
         super().__init__(seen)
 

@@ -43,7 +43,7 @@ def outcome_of(error: BaseException, lines: SourceLines) -> Outcome:
                 return _failed(failure)
             case AssertionError() if not where:
                 # pytest's rewriting appends the compared values: the message already says them in words.
-                return _failed(Failure.parse(str(cause).partition("\nassert ")[0]))
+                return _failed(Failure(str(cause).partition("\nassert ")[0]))
     if where := lines.where_raised(error.__traceback__):
         return _failed(Failure(f"your code raised {describe(error)}", hint=hint_for(error)), where)
     if mismatch := _mismatch(error, lines):

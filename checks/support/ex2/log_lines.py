@@ -105,7 +105,7 @@ class Logged:
     @property
     def times(self) -> int:
         """How often the metrics count each request: once. 2.6 judges that."""
-        counts = sum(route["count"] for name, route in self.routes.items() if not name.endswith(MACHINES))
+        counts: int = sum(route["count"] for name, route in self.routes.items() if not name.endswith(MACHINES))
         return max(1, counts // len(self.asked))
 
 

@@ -88,7 +88,7 @@ def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerMod
     """A figure is the expected one to 0.01, or what the learner's own `percentile` gives: 2.1 judges that."""
     expected, q = expected_summary(samples)[name], int(name[1:3]) if name[0] == "p" else None
     own = lab.timing.percentile([*samples], q) if q else None
-    right = [expected] + ([own * 1000] if is_number(own) else [])
+    right = [expected] + ([own * 1000] if own is not None and is_number(own) else [])
     if min(abs(value - one) for one in right) <= 0.01:
         return
     what, hint = _explained(value, expected, q, samples)
