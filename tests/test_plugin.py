@@ -257,7 +257,7 @@ def test_a_number_that_no_checkpoint_has_is_an_error(lab: Lab) -> None:
     ran = lab("-k", "not 9.77")
 
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    ran.stderr.fnmatch_lines(["*there is no checkpoint 9.77 among 9.1, 9.2*"])
+    ran.stdout.fnmatch_lines(["*there is no checkpoint 9.77 among 9.1, 9.2*"])
 
 
 def test_what_is_needed_is_asked_for_only_when_it_was_selected(lab: Lab, pytester: pytest.Pytester) -> None:
