@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from checks.harness import ROOT
+from checks.harness.errors import Inconclusive, ServerNotReady
+from checks.harness.machine import load_in_words
 from tests import runs
+from tests.waiting import INCONCLUSIVE, busy
 
 AT_A_TIME = 4
 """Tests that run side by side: a run of checkpoints waits more than it works."""
@@ -73,9 +76,40 @@ def _cost(item: pytest.Item) -> int:
     return int(marker.args[0]) if marker else 0
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """A test in which the harness finds the machine too busy to tell right from wrong is skipped."""
+    try:
+        return (yield)
+    except (Inconclusive, ServerNotReady) as error:
+        skip_if_busy(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, object, object]:
+    """The same for what a test stands on."""
+    try:
+        return (yield)
+    except (Inconclusive, ServerNotReady) as error:
+        skip_if_busy(error)
+        raise
+
+
+def skip_if_busy(error: Exception) -> None:
+    """Skip the test that raised this, if the machine is busy."""
+    if busy():
+        pytest.skip(f"{INCONCLUSIVE}: {error}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say whether containers were really run: without an engine their tests are skipped."""
+    """Say what was not proved: on too busy a machine, or without a Docker engine."""
     seen = terminalreporter.stats
+    unsure = [report for report in seen.get("skipped", []) if INCONCLUSIVE in str(report.longrepr)]
+    if unsure:
+        terminalreporter.write_line(f"{INCONCLUSIVE}: {len(unsure)} tests ({load_in_words()})")
+        for report in unsure:
+            terminalreporter.write_line(f"  {report.nodeid}")
     real = [report for report in seen.get("passed", []) + seen.get("failed", []) if "test_containers" in report.nodeid]
     spared = [report for report in seen.get("skipped", []) if "test_containers" in report.nodeid]
     if real:

@@ -21,7 +21,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.machine import FairClock, load_in_words
-from tests.waiting import in_time
+from tests.waiting import INCONCLUSIVE, in_time
 
 SECONDS = 180
 """How long a run may take on an idle machine; on a busy one it is given longer."""
@@ -68,7 +68,7 @@ class Judged:
         assert list(expected) == list(self.verdicts)
         assert wrong == {}, self.card
         if unsure:
-            pytest.skip(f"inconclusive on a busy machine: {', '.join(unsure)} ({load_in_words()})")
+            pytest.skip(f"{INCONCLUSIVE}: {', '.join(unsure)} ({load_in_words()})")
 
 
 def judge(folder: Path, workspace: Path | None, *arguments: str, engine: bool = False) -> Judged:

@@ -1,8 +1,13 @@
-"""Runs an exercise's solution again and again, with busy processes beside it, and counts the verdicts.
+"""Judges what is right again and again on a busy machine, and counts the verdicts: one *failed* is a false one.
 
-    uv run python tests/soak.py --exercise 1 --runs 100 --busy 0 4 16
+    uv run python tests/soak.py --exercise 1 2 3 4 5 --runs 3 --busy 0 16 32     beside so many busy processes
+    uv run python tests/soak.py --exercise 4 --busy 16 --right                   right answers of other kinds, too
+    uv run python tests/soak.py --checkpoint 4.2 4.4 --copies 14                 so many copies of it at once
+    uv run python tests/soak.py --busy 16 -- uv run pytest tests                 any command beside them
 
-A right answer must pass on a busy machine, or be inconclusive; one *failed* is a false verdict. Exit code 1 then.
+Prints a table in Markdown, a row as soon as it is known. A right answer passes on a busy machine, or is inconclusive;
+the exit code is 1 if any failed. Half of the busy processes only compute; the others sleep, wake up and start programs,
+as copies of the lab do.
 """
 
 from __future__ import annotations
@@ -10,6 +15,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -17,65 +24,116 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from checks.harness import ROOT
+from checks.harness.machine import load_in_words
+from tests.answers import HERE, Answer
+from tests.exercises import EXERCISES
+from tests.runs import NOWHERE
 
-SPIN = "while True: pass"
+COMPUTING = "while True: pass"
+LIVELY = """
+import random, subprocess, sys, time
+while True:
+    time.sleep(random.random() / 10)
+    subprocess.run([sys.executable, "-c", "import json, asyncio; sum(range(2_000_000))"])
+"""
+GOOD = ("passed", "inconclusive", "locked")
+HEAD = ("judged", "busy", "at once", "runs", *GOOD, "failed", "s, median", "s, most")
 
 
 def main() -> int:
-    """Read the arguments, run, and print a row for each number of busy processes."""
+    """Read the arguments, run, and print a row for each subject and number of busy processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exercise", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--busy", type=int, nargs="+", default=[0, 4, 16])
+    parser.add_argument("--exercise", type=int, nargs="+", default=[], choices=EXERCISES)
+    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="N.M")
+    parser.add_argument("--right", action="store_true", help="the right answers in tests/wrong_answers, too")
+    parser.add_argument("--runs", type=int, default=1, help="how often each is judged, or all copies of it")
+    parser.add_argument("--copies", type=int, default=1, help="how many run at once")
+    parser.add_argument("--busy", type=int, nargs="+", default=[0])
     parser.add_argument("--keep", type=Path, help="a folder for the results of every run that was not all passed")
+    parser.add_argument("command", nargs="*", help="run this, in the place of an exercise")
     chosen = parser.parse_args()
+    if chosen.command:
+        return beside(chosen.command, chosen.busy, chosen.runs)
     failed = False
-    console = Console()
-    for busy in chosen.busy:
-        verdicts: Counter[str] = Counter()
-        seconds: list[float] = []
-        with spinning(busy), Progress(console=console, transient=True) as progress:
-            for number in progress.track(range(chosen.runs), description=f"{busy} busy"):
-                counted, took = run(chosen.exercise, chosen.keep and chosen.keep / f"busy{busy}-run{number}.json")
-                verdicts += counted
-                seconds.append(took)
-        failed = failed or bool(set(verdicts) - {"passed", "inconclusive", "locked"})
-        console.print(
-            f"{busy:>3} busy processes, {chosen.runs} runs: {dict(verdicts)}; seconds a run: "
-            f"median {statistics.median(seconds):.1f}, least {min(seconds):.1f}, most {max(seconds):.1f}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
+    for name in [*map(str, chosen.exercise), *chosen.checkpoint]:
+        for label, answer in subjects(name, chosen.right):
+            for busy in chosen.busy:
+                rounds: list[tuple[Counter[str], float]] = []
+                with neighbours(busy), ThreadPoolExecutor(chosen.copies) as pool:
+                    for _ in range(chosen.runs):
+                        copies = [pool.submit(judge, name, answer, chosen.keep) for _ in range(chosen.copies)]
+                        rounds += [copy.result() for copy in copies]
+                verdicts: Counter[str] = sum((verdicts for verdicts, _ in rounds), Counter())
+                seconds = [seconds for _, seconds in rounds]
+                counts = [verdicts.pop(verdict, 0) for verdict in GOOD]
+                row = [label, busy, chosen.copies, len(rounds), *counts, verdicts.total()]
+                times = f"{statistics.median(seconds):.1f} | {max(seconds):.1f}"
+                print(f"| {' | '.join(map(str, row))} | {times} |", flush=True)
+                failed = failed or bool(verdicts)
     return int(failed)
 
 
-def run(exercise: int, keep: Path | None) -> tuple[Counter[str], float]:
-    """One run of the solution: how often each verdict came, and the seconds of the whole process."""
+def subjects(name: str, right: bool) -> Iterator[tuple[str, Answer | None]]:
+    """What is to be judged by an exercise, or a checkpoint: the solution, and right answers written differently."""
+    yield name, None
+    for answer in HERE.values():
+        if right and str(answer.exercise) == name.partition(".")[0] and not answer.fails:
+            yield f"{name}: {answer.name}", answer
+
+
+def judge(name: str, answer: Answer | None, keep: Path | None) -> tuple[Counter[str], float]:
+    """One run, without a Docker engine: how often each verdict came, and the seconds of the whole process."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder, "results.json")
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"checks/test_ex{exercise}.py"]
+        results, workspace = Path(folder, "results.json"), Path(folder, "workspace")
+        if answer:
+            answer.write(workspace)
+        options = [f"--results={results}", f"--workspace={workspace if answer else 'solutions'}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            f"checks/test_ex{name.partition('.')[0]}.py",
+        ]
+        only = ["-k", name] if "." in name else []
         subprocess.run(
-            [*command, "--workspace=solutions", f"--results={results}"], cwd=ROOT, capture_output=True, timeout=900
+            [*command, *options, *only], cwd=ROOT, capture_output=True, env=os.environ | {"DOCKER_HOST": NOWHERE}
         )
         told = json.loads(results.read_text())
-        verdicts = Counter(c["verdict"] for e in told["exercises"] for c in e["checkpoints"])
+        verdicts = Counter(c["verdict"] for exercise in told["exercises"] for c in exercise["checkpoints"])
         if keep and set(verdicts) != {"passed"}:
-            keep.parent.mkdir(parents=True, exist_ok=True)
-            keep.write_text(results.read_text())
+            keep.mkdir(parents=True, exist_ok=True)
+            (keep / f"{name}-{Path(folder).name}.json").write_bytes(results.read_bytes())
     return verdicts, time.monotonic() - started
 
 
+def beside(command: list[str], numbers: list[int], runs: int) -> int:
+    """Run a command beside so many busy processes: its exit code, and how long it took."""
+    codes = []
+    print("| command | busy | exit code | s | load |\n| --- | --- | --- | --- | --- |")
+    for busy in [busy for busy in numbers for _ in range(runs)]:
+        started = time.monotonic()
+        with neighbours(busy):
+            codes.append(subprocess.run(command, stdout=sys.stderr).returncode)
+            seconds = time.monotonic() - started
+            print(f"| {shlex.join(command)} | {busy} | {codes[-1]} | {seconds:.0f} | {load_in_words()} |", flush=True)
+    return int(any(codes))
+
+
 @contextlib.contextmanager
-def spinning(processes: int) -> Iterator[None]:
-    """So many processes that want a core for themselves."""
-    started = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(processes)]
+def neighbours(number: int) -> Iterator[None]:
+    """So many busy processes, each in a session of its own: it is among sessions that Linux shares out the cores."""
+    programs = [COMPUTING if number % 2 else LIVELY for number in range(number)]
+    started = [subprocess.Popen([sys.executable, "-c", program], start_new_session=True) for program in programs]
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from checks.harness import ROOT
@@ -100,7 +100,7 @@ class Scene:
                 gate.set_result(what == "serve")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(max_in_flight=st.integers(1, 3), max_queue=st.integers(0, 3), script=events)
 def test_whatever_happens_no_slot_is_lost(control: Any, max_in_flight: int, max_queue: int, script: Any) -> None:
     """Never too many inside or waiting, everybody gets an answer in order of arrival, and all slots come home."""

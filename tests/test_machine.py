@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from checks.harness.machine import FairClock, crowding, load_in_words
 def test_a_second_counts_less_on_a_crowded_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight threads for two cores make fair time run four times slower than real time."""
     now = iter([0.0, 1.0, 3.0])
-    monkeypatch.setattr("checks.harness.machine.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("checks.harness.machine.time", SimpleNamespace(monotonic=lambda: next(now)))
     monkeypatch.setattr(machine, "crowding", lambda: 4.0)
     clock = FairClock()
 

@@ -14,6 +14,7 @@ from checks.harness.assertions.cpu_cost import (
     recording_costs,
     timing_on_base_http_middleware,
 )
+from tests.waiting import upper_bound
 
 
 class Popping:
@@ -66,8 +67,9 @@ def test_recording_costs_tell_a_ring_from_a_list(benchmark: Any) -> None:
     costs = recording_costs(benchmark, Popping)
 
     assert costs is not None
-    assert costs[0] > 8
-    assert costs[1] < 4
+    with upper_bound():
+        assert costs[0] > 8
+        assert costs[1] < 4
 
 
 def test_a_window_that_never_fills_is_given_up(benchmark: Any) -> None:
@@ -82,11 +84,13 @@ def test_middleware_costs_are_multiples_of_the_bare_route() -> None:
     """Nothing costs nothing; BaseHTTPMiddleware costs more than that."""
     nothing, base = middleware_costs(lambda app: app, timing_on_base_http_middleware)
 
-    assert nothing == pytest.approx(1, abs=0.3)
-    assert base > nothing
+    with upper_bound():
+        assert nothing == pytest.approx(1, abs=0.3)
+        assert base > nothing
 
 
 def test_work_that_grows_with_the_requests_shows() -> None:
     """Passing on costs the same for ever; work for all earlier requests does not."""
-    assert cost_of_a_full_window(lambda app: app) < 2
-    assert cost_of_a_full_window(burning(1e-7)) > 2
+    with upper_bound():
+        assert cost_of_a_full_window(lambda app: app) < 2
+        assert cost_of_a_full_window(burning(1e-7)) > 2

@@ -12,6 +12,7 @@ from checks.harness import ROOT
 from checks.harness.assertions.overload import Load, calm_down, one_more, overload
 from checks.harness.load.trace import Request, Trace
 from checks.harness.processes.servers import server, uvicorn_command
+from tests.waiting import upper_bound
 
 SLOTS, SECONDS = 2, 0.05
 
@@ -58,7 +59,9 @@ def test_a_limit_keeps_answers_in_time(control: str) -> None:
     seen = overload([control], slots=SLOTS, seconds=SECONDS, times=2, lasting=1, seed=1)[0]
     calm_down(control)
 
-    assert set(seen.trace.errors) <= {"status 503"}
-    assert 10 <= seen.goodput <= 45
-    assert len(seen.refusals) >= 10
     assert one_more(control) == ""
+    assert seen.goodput <= 45
+    assert len(seen.refusals) >= 10
+    with upper_bound():
+        assert set(seen.trace.errors) <= {"status 503"}
+        assert seen.goodput >= 10

@@ -124,7 +124,7 @@ def test_a_computation_without_end_is_seen(watch: Watch) -> None:
             pass
 
     on_loop(watch, spin)
-    standstill = watch.until(lambda: False, lambda: 0)
+    standstill = watch.until(lambda: False, lambda: 0, seconds=600)
     stop.set()
 
     assert standstill is not None

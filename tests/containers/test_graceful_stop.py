@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from checks.harness.containers.startup import until_it_answers
 from checks.harness.errors import LearnerError
 from checks.harness.processes.servers import free_port
 from tests.containers.examples import image
+from tests.waiting import SLOWER
 
 SERVER = "uvicorn checks.harness.apps.reference:create_app --factory --host 0.0.0.0 --port $PORT"
 
@@ -30,37 +31,46 @@ def serving(tmp_path: Path, lines: str, seconds: float) -> Iterator[Process]:
         yield running
 
 
-def asked_to_end(tmp_path: Path, lines: str, workers: int = 1) -> Farewell:
-    """What happens when it is asked to end in the middle of a second's work."""
-    with serving(tmp_path, lines, 1.0) as running:
-        return farewell(running, 1.0, workers)
+def asked_to_end(
+    tmp_path: Path, lines: str, workers: int = 1, grace: float | None = None, init: bool = False
+) -> tuple[Farewell, float]:
+    """What happens when it is asked to end in the middle of a second's work, or of more; and how many seconds.
+
+    `grace` is in such seconds, too.
+    """
+    for seconds in SLOWER:
+        with serving(tmp_path / str(seconds), lines, seconds) as running, suppress(TooLate):
+            running.container = replace(running.container, init=init)
+            running.grace = running.grace if grace is None else grace * seconds
+            return farewell(running, seconds, workers), seconds
+    raise TooLate
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_service_that_drains(tmp_path: Path, workers: int) -> None:
     """All in flight get their 200, a new connection gets no answer, and every worker ends its lifespan."""
-    seen = asked_to_end(tmp_path, f"CMD exec {SERVER} --workers {workers}", workers)
+    seen, seconds = asked_to_end(tmp_path, f"CMD exec {SERVER} --workers {workers}", workers)
 
     assert (AT_WORK, None) == (seen.answered, seen.lost_after)
     assert seen.exit_code in (0, -15)
     assert workers == seen.servers == seen.started == seen.finished
     assert seen.turned_away or workers > 1  # two of them notice half a second later
-    assert 0 < seen.left <= 1.0
+    assert 0 < seen.left <= seconds
     assert seen.seconds >= seen.left
 
 
 def test_a_service_that_does_not_drain(tmp_path: Path) -> None:
     """It cuts them off at once, with a 500."""
-    seen = asked_to_end(tmp_path, f"CMD exec {SERVER} --timeout-graceful-shutdown 0")
+    seen, seconds = asked_to_end(tmp_path, f"CMD exec {SERVER} --timeout-graceful-shutdown 0")
 
     assert [500] * AT_WORK == seen.answers
-    assert 0 <= (seen.lost_after or -1) < 1
+    assert 0 <= (seen.lost_after or -1) < seconds
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows which signals a process handles")
 def test_a_shell_as_process_1_has_no_handler_for_the_signal(tmp_path: Path) -> None:
     """The kernel would drop it, so it is not sent: an ordinary process, which this one is here, would end by it."""
-    seen = asked_to_end(tmp_path, f"CMD {SERVER}; true")
+    seen, _ = asked_to_end(tmp_path, f"CMD {SERVER}; true")
 
     assert (AT_WORK, False, None) == (seen.answered, seen.heeded, seen.exit_code)
     assert seen.first.startswith("/bin/sh -c")
@@ -68,9 +78,7 @@ def test_a_shell_as_process_1_has_no_handler_for_the_signal(tmp_path: Path) -> N
 
 def test_a_shell_behind_an_init_ends_by_the_signal(tmp_path: Path) -> None:
     """All requests in flight lose their connection."""
-    with serving(tmp_path, f"CMD {SERVER}; true", 1.0) as running:
-        running.container = replace(running.container, init=True)
-        seen = farewell(running, 1.0, 1)
+    seen, _ = asked_to_end(tmp_path, f"CMD {SERVER}; true", init=True)
 
     assert seen.answered == 0
     assert seen.answers[0] in ("RemoteDisconnected", "ConnectionResetError")
@@ -79,13 +87,11 @@ def test_a_shell_behind_an_init_ends_by_the_signal(tmp_path: Path) -> None:
 
 def test_a_shell_that_handles_the_signal_and_passes_nothing_on(tmp_path: Path) -> None:
     """All get their answers, new requests too, until it is killed."""
-    with serving(tmp_path, f"CMD trap : TERM; {SERVER}; true", 0.6) as running:
-        running.grace = 4
-        seen = farewell(running, 0.6, 1)
+    seen, seconds = asked_to_end(tmp_path, f"CMD trap : TERM; {SERVER}; true", grace=4)
 
     assert (AT_WORK, False) == (seen.answered, seen.turned_away)
     assert -9 == seen.exit_code
-    assert seen.seconds >= 4
+    assert seen.seconds >= 4 * seconds
 
 
 def test_answers_that_come_too_soon(tmp_path: Path) -> None:

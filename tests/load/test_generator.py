@@ -18,6 +18,7 @@ from checks.harness.load.generator import closed_loop, open_loop, schedule
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import Trace
 from tests.threaded_server import LIMIT, Server, Talk, answer, read_request, serving
+from tests.waiting import SLOWER, until, upper_bound
 
 
 def echo(peer: socket.socket, server: Server) -> None:
@@ -225,10 +226,10 @@ def test_no_answer_is_given_up_after_the_timeout() -> None:
     """A request without an answer is given up after its timeout, not before, and its connection is replaced."""
     with serving(never) as server:
         trace = closed_loop(server.url, connections=2, requests=4, timeout=0.1)
+        until(lambda: server.connections == 4, "four connections: the server is still busy with the first two")
 
     assert {"no answer within 0.1 s": 4} == trace.errors
     assert all(known(request.gave_up) - known(request.sent) >= 0.1 for request in trace.requests), "never early"
-    assert 4 == server.connections, "the server is still busy with the first two"
     assert 2 == peak_in_flight(trace), "but only two are in flight together"
 
 
@@ -240,10 +241,13 @@ def test_half_an_answer_within_the_timeout() -> None:
         peer.sendall(answer(b"whole")[:-2])
         server.leave.wait(LIMIT)
 
-    with serving(stall) as server:
-        trace = closed_loop(server.url, connections=1, requests=1, timeout=0.1)
+    for slower in SLOWER:
+        with serving(stall) as server:
+            trace = closed_loop(server.url, connections=1, requests=1, timeout=0.1 * slower)
+        if trace.requests[0].status == 200:
+            break
 
-    assert {"no answer within 0.1 s": 1} == trace.errors
+    assert {f"no answer within {0.1 * slower:g} s": 1} == trace.errors
     assert 200 == trace.requests[0].status, "it had begun"
 
 
@@ -337,8 +341,11 @@ def test_words_on_an_idle_connection_are_no_answer() -> None:
             peer.recv(1)  # until the client has hung up
             spoke.set()
 
-    with serving(speak) as server:
-        trace = constant(server.url, rate=10, seconds=0.2, keep_bodies=True)
+    for slower in SLOWER:
+        with serving(speak) as server:
+            trace = constant(server.url, rate=10 / slower, seconds=0.2 * slower, keep_bodies=True)
+        if not trace.errors:  # it came to speak before the second request was sent
+            break
 
     assert [b"first", b"first"] == [request.body for request in trace.requests]
     assert 2 == server.connections
@@ -481,7 +488,8 @@ def test_coordinated_omission() -> None:
         closed = closed_loop(server.url, connections=1, requests=400, body=numbers)
         stalled.clear()
         opened = constant(server.url, rate=400, seconds=0.6, body=numbers)
-    from_scheduled = percentile(opened.latencies(), 99)
 
     assert max(closed.latencies()) >= 0.3, "the closed loop met the stall, in one request of 400"
-    assert from_scheduled >= 4 * percentile(closed.latencies(), 99), "and its p99 hides what users would have waited"
+    assert percentile(opened.latencies(), 99) >= 0.28, "of the open loop's, all that were due in it waited"
+    with upper_bound():
+        assert percentile(closed.latencies(), 99) <= 0.07, "the closed loop's p99 hides what users would have waited"

@@ -19,7 +19,7 @@ from checks.harness import ROOT
 from checks.harness.errors import ServerDied, ServerNotReady
 from checks.harness.processes import supervisor as guard
 from checks.harness.processes.servers import Server, server, uvicorn_command
-from tests.waiting import ended, until
+from tests.waiting import SLOWER, ended, until
 
 APP = """
 import json, os
@@ -183,10 +183,12 @@ def test_command_not_found(tmp_path: Path) -> None:
 )
 def test_never_ready(tmp_path: Path, command: list[str], workers: int, said: str) -> None:
     """A server that never gets ready is given up in time, with what was waited for and what was seen."""
-    never = server(command, env={}, cwd=tmp_path, workers=workers, ready_seconds=1)
-
-    with pytest.raises(ServerNotReady) as caught, never:
-        pytest.fail("it must not get ready")
+    for slower in SLOWER:
+        never = server(command, env={}, cwd=tmp_path, workers=workers, ready_seconds=slower)
+        with pytest.raises(ServerNotReady) as caught, never:
+            pytest.fail("it must not get ready")
+        if said in caught.value.reason:
+            break
 
     assert re.match(r"The server was not ready after \d+ s. Waited for GET /health to answer", caught.value.reason)
     assert said in caught.value.reason
@@ -294,13 +296,15 @@ def test_ctrl_c(app: Callable[..., Path]) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there SIGTERM is a kill")
-@pytest.mark.parametrize(("handler", "code"), [("SIG_DFL", -signal.SIGTERM), ("SIG_IGN", -signal.SIGKILL)])
-def test_guard_told_to_stop(tmp_path: Path, handler: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("handler", "grace", "code"), [("SIG_DFL", "600", -signal.SIGTERM), ("SIG_IGN", "0.3", -signal.SIGKILL)]
+)
+def test_guard_told_to_stop(tmp_path: Path, handler: str, grace: str, code: int) -> None:
     """The guard passes SIGTERM on, kills the group after the grace time, and ends as the command did."""
     command = (
         f"import signal, time; signal.signal(signal.SIGTERM, signal.{handler}); print(1, flush=1); time.sleep(600)"
     )
-    whole = [sys.executable, "-I", "-S", guard.__file__, "0.3", sys.executable, "-c", command]
+    whole = [sys.executable, "-I", "-S", guard.__file__, grace, sys.executable, "-c", command]
     pipe = subprocess.PIPE
     with subprocess.Popen(whole, cwd=tmp_path, start_new_session=True, stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
