@@ -87,6 +87,8 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
         app.until(lambda request=request: request.done)
         ex1.the_models_own(app, request, question, probe.calls[len(earlier) :], workspace, earlier)
 
+    ex1.one_call_each(service, questions[0], workspace)
+
     type_line = workspace.where_defined(getattr(lab.service, "PredictRequest", app.endpoint))
     for body in ex1.BAD_BODIES:
         ex1.refuse(app, body, probe, type_line)
@@ -220,8 +222,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
         hint="A plain `def` needs a thread of the same pool. `/health` waits for nothing: an `async def` needs none.",
         where=workspace.where_defined(health.endpoint),
     )
-    for question, call in calls.items():
-        ex1.the_models_own(app, call, question, [c for c in probe.calls if c.features == question], workspace)
+    ex1.all_the_models_own(app, calls, probe, workspace)
 
 
 @pytest.mark.checkpoint(
@@ -265,8 +266,7 @@ def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
     assert not healthy, Failure(
         "GET /health was answered while the model was busy", wanted="it waits behind the blocking call", hint=hint
     )
-    for question, call in calls.items():
-        ex1.the_models_own(app, call, question, [c for c in probe.calls if c.features == question], workspace)
+    ex1.all_the_models_own(app, calls, probe, workspace)
 
 
 @pytest.mark.checkpoint(

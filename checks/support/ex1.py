@@ -140,6 +140,36 @@ def the_models_own(
     )
 
 
+def all_the_models_own(
+    app: InProcess, calls: dict[tuple[float, ...], Pending], probe: Probe, lines: SourceLines
+) -> None:
+    """Each answer is the model's own, also to a question that comes once more."""
+    for question, call in calls.items():
+        the_models_own(app, call, question, [one for one in probe.calls if one.features == question], lines)
+    question, first = next(iter(calls.items()))
+    earlier = [*probe.calls]
+    again = app.post(str(first.scope["path"]), {"features": [*question]})
+    app.until(lambda: again.done)
+    the_models_own(app, again, question, probe.calls[len(earlier) :], lines, earlier)
+
+
+def one_call_each(service: Service, question: list[float], lines: SourceLines) -> None:
+    """Two requests with one question, at the same time, are two calls of the model."""
+    probe = Probe()
+    app = service(model=probe)
+    requests = [app.post("/predict", {"features": question}) for _ in range(2)]
+    app.until(lambda: probe.inside == 2)
+    probe.open()
+    app.until(lambda: all(request.done for request in requests))
+    if len(probe.calls) < 2:
+        raise LearnerError(
+            "the model was called once for two requests with the same question",
+            lines.where_defined(requests[0].endpoint),
+            wanted="a call for each request",
+            hint="A request shares no call, no task and no answer with another one.",
+        )
+
+
 def _routes_at_all(app: InProcess, answer: httpx.Response) -> None:
     """Leave it to 1.1 if the app has no routes."""
     if answer.status_code == 404 and app.get("/health").answer().status_code == 404:
