@@ -22,7 +22,7 @@ from checks.harness.cell.virtual_time import TICK, virtual_time
 from checks.harness.errors import Failure
 from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
 from checks.harness.report.evidence import Show
-from checks.support.ex1 import features
+from checks.support.ex1.answers import features
 
 NEVER_ENDS = 1000.0
 """Virtual seconds after which a wait has no end."""
