@@ -84,7 +84,7 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     for question in [*questions, questions[0], [1, 2]]:  # one comes twice; an integer is a number, too
         earlier = [*probe.calls]
         request = app.post("/predict", {"features": question})
-        app.until(lambda request=request: request.done)
+        request.answer()
         answers.the_models_own(app, request, question, probe.calls[len(earlier) :], workspace, earlier)
 
     answers.one_call_each(service, questions[0], workspace)

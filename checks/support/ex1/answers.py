@@ -143,7 +143,7 @@ def all_the_models_own(
     question, first = next(iter(calls.items()))
     earlier = [*probe.calls]
     again = app.post(str(first.scope["path"]), {"features": [*question]})
-    app.until(lambda: again.done)
+    again.answer()
     the_models_own(app, again, question, probe.calls[len(earlier) :], lines, earlier)
 
 
