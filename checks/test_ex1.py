@@ -15,7 +15,7 @@ from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import CONTROL
 from checks.harness.grading.noise import best_of, blame_the_machine_unless
-from checks.support import ex1
+from checks.support.ex1 import answers, burst, concurrency
 
 CALLERS = 60  # more than the 40 threads of FastAPI's pool
 
@@ -65,8 +65,8 @@ def test_health(service, workspace, lab, show):
     "1.2",
     points=2,
     hints=(
-        "The handler is one line: await `model.predict(body.features)`, and return it in a `PredictResponse`. "
-        "The model comes from `Depends(get_model)`: only so can this checkpoint put one of its own in its place.",
+        "The handler awaits `model.predict(body.features)` and returns the answer in a `PredictResponse`. "
+        "The model comes from `Depends(get_model)`, so that this checkpoint can put one of its own in its place.",
     ),
 )
 def test_predict_honours_its_contract(service, workspace, lab, rng, show):
@@ -80,21 +80,23 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     probe = Probe(held=False, seconds=0, answer=lambda _: rng.uniform(-1e6, 1e6))
     app = service(model=probe)
     show.at(workspace.where_defined(lab.service.create_app))
-    questions = [ex1.features(rng) for _ in range(5)]
+    questions = [answers.features(rng) for _ in range(5)]
     for question in [*questions, questions[0], [1, 2]]:  # one comes twice; an integer is a number, too
         earlier = [*probe.calls]
         request = app.post("/predict", {"features": question})
-        app.until(lambda request=request: request.done)
-        ex1.the_models_own(app, request, question, probe.calls[len(earlier) :], workspace, earlier)
+        request.answer()
+        answers.the_models_own(app, request, question, probe.calls[len(earlier) :], workspace, earlier)
+
+    answers.one_call_each(service, questions[0], workspace)
 
     type_line = workspace.where_defined(getattr(lab.service, "PredictRequest", app.endpoint))
-    for body in ex1.BAD_BODIES:
-        ex1.refuse(app, body, probe, type_line)
+    for body in answers.BAD_BODIES:
+        answers.refuse(app, body, probe, type_line)
     extra = app.post("/predict", {"features": [1.0], "unknown": "field"}).answer()
     assert extra.status_code < 500, Failure(
         f"a field that /predict does not have gave {extra.status_code}", wanted="ignored, or a 422", where=type_line
     )
-    show.number(f"{len(ex1.BAD_BODIES)} bad bodies refused", len(ex1.BAD_BODIES))
+    show.number(f"{len(answers.BAD_BODIES)} bad bodies refused", len(answers.BAD_BODIES))
 
 
 @pytest.mark.checkpoint(
@@ -113,17 +115,17 @@ def test_the_model_waits(workspace, lab, rng, show):
     While one call awaits its answer, a service can begin a thousand others; while one blocks, it can do nothing. The
     awaited waits run on a virtual clock, which jumps from timer to timer: it is exact, however busy the machine is.
     """
-    from checks.support import ex1_model
+    from checks.support.ex1 import model
 
     seconds = rng.uniform(0.02, 0.05)
     show.at(workspace.where_defined(lab.model.SimulatedModel.predict))
-    ex1_model.awaits(lab.model.SimulatedModel, seconds, rng)
-    ex1_model.awaits_side_by_side(lab.model.SimulatedModel, seconds, rng, show, CALLERS)
+    model.awaits(lab.model.SimulatedModel, seconds, rng)
+    model.awaits_side_by_side(lab.model.SimulatedModel, seconds, rng, show, CALLERS)
     show.at(workspace.where_defined(lab.model.SimulatedModel.predict_blocking))
-    ex1_model.blocks(lab.model.SimulatedModel, rng.uniform(0.11, 0.14), rng)  # longer than the default of the settings
+    model.blocks(lab.model.SimulatedModel, rng.uniform(0.11, 0.14), rng)  # longer than the default of the settings
     for name in ("predict", "predict_blocking"):
         show.at(workspace.where_defined(getattr(lab.model.SimulatedModel, name)))
-        ex1_model.answers_the_mean(lab.model.SimulatedModel, name, rng)
+        model.answers_the_mean(lab.model.SimulatedModel, name, rng)
 
 
 @pytest.mark.checkpoint(
@@ -143,15 +145,15 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     """
     probe = Probe()
     app = service(model=probe)
-    calls = ex1.ask(app, "/predict", rng, CALLERS)
+    calls = answers.ask(app, "/predict", rng, CALLERS)
     app.until(lambda: probe.questions_inside == CALLERS or app.where_slept())
     together, slept = probe.questions_inside, app.where_slept()
     probe.open()
     app.finish([*calls.values()], seconds=3)
 
-    ex1.reached(app, probe, calls, service)
+    answers.reached(app, probe, calls, service)
     show.number(f"{together} of {CALLERS} in the model together", together)
-    show.picture(ex1.staircase(f"{CALLERS} requests to /predict", calls, probe))
+    show.picture(concurrency.staircase(f"{CALLERS} requests to /predict", calls, probe))
     show.at(workspace.where_defined(next(iter(calls.values())).endpoint))
     show.at(workspace.where(*probe.calls[0].caller))
     assert not slept, Failure(
@@ -160,7 +162,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
         hint="`await asyncio.sleep(...)` waits and lets the others run.",
         where=slept,
     )
-    why, hint = ex1.why_not_all(probe, together)
+    why, hint = concurrency.why_not_all(probe, together)
     assert together == CALLERS, Failure(
         f"{together} of {CALLERS} calls were in the model together: {why}", wanted=f"all {CALLERS}", hint=hint
     )
@@ -170,7 +172,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
         wanted="await model.predict, on the event loop's own",
         hint="`await model.predict(...)` waits without a thread, however many calls there are.",
     )
-    ex1.needs_no_thread(app, lab.service.get_model, workspace)
+    concurrency.needs_no_thread(app, lab.service.get_model, workspace)
 
 
 @pytest.mark.checkpoint(
@@ -189,7 +191,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     pool = lab.settings.Settings().thread_pool_size
     probe = Probe()
     app = service(model=probe)
-    calls = ex1.ask(app, "/predict/threaded", rng, CALLERS)
+    calls = answers.ask(app, "/predict/threaded", rng, CALLERS)
     app.until(lambda: probe.inside == CALLERS)
     together = probe.inside
     health = app.get("/health")
@@ -199,10 +201,10 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     app.finish([*calls.values()], seconds=3)
 
     show.at(workspace.where_defined(next(iter(calls.values())).endpoint or lab.service.create_app))
-    ex1.reached(app, probe, calls)
+    answers.reached(app, probe, calls)
     show.number(f"{together} of {CALLERS} inside: the pool", together)
-    show.picture(ex1.staircase(f"{CALLERS} requests to /predict/threaded", calls, probe))
-    how, hint = ex1.why_not_the_pool(probe, together, pool, busy)
+    show.picture(concurrency.staircase(f"{CALLERS} requests to /predict/threaded", calls, probe))
+    how, hint = concurrency.why_not_the_pool(probe, together, pool, busy)
     assert together == pool, Failure(
         f"{together} of {CALLERS} calls were in the model together{how}",
         wanted=f"{pool}, one for each thread of FastAPI's own pool",
@@ -220,8 +222,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
         hint="A plain `def` needs a thread of the same pool. `/health` waits for nothing: an `async def` needs none.",
         where=workspace.where_defined(health.endpoint),
     )
-    for question, call in calls.items():
-        ex1.the_models_own(app, call, question, [c for c in probe.calls if c.features == question], workspace)
+    answers.all_the_models_own(app, calls, probe, workspace)
 
 
 @pytest.mark.checkpoint(
@@ -237,7 +238,7 @@ def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
     """
     probe = Probe()
     app = service(model=probe)
-    calls = ex1.ask(app, "/predict/blocking", rng, 8)
+    calls = answers.ask(app, "/predict/blocking", rng, 8)
     app.until(lambda: probe.inside == len(calls))
     health = app.get("/health")
     app.until(lambda: health.done)
@@ -246,10 +247,10 @@ def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
     app.finish([*calls.values(), health], seconds=5)
 
     show.at(workspace.where_defined(next(iter(calls.values())).endpoint or lab.service.create_app))
-    ex1.reached(app, probe, calls)
+    answers.reached(app, probe, calls)
     first = probe.calls[0]
     show.number(f"{probe.peak} of {len(calls)} at a time", probe.peak)
-    show.picture(ex1.staircase(f"{len(calls)} requests to /predict/blocking", calls, probe))
+    show.picture(concurrency.staircase(f"{len(calls)} requests to /predict/blocking", calls, probe))
     hint = "An `async def` that calls `model.predict_blocking`, without `await` and without a thread."
     assert first.blocking, Failure(
         "/predict/blocking awaits model.predict, so it blocks nothing",
@@ -265,8 +266,7 @@ def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
     assert not healthy, Failure(
         "GET /health was answered while the model was busy", wanted="it waits behind the blocking call", hint=hint
     )
-    for question, call in calls.items():
-        ex1.the_models_own(app, call, question, [c for c in probe.calls if c.features == question], workspace)
+    answers.all_the_models_own(app, calls, probe, workspace)
 
 
 @pytest.mark.checkpoint(
@@ -282,7 +282,7 @@ def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
     """
     probe = Probe()
     app = service(model=probe, inference_seconds=0.02)
-    calls = ex1.ask(app, "/predict", rng, 50)
+    calls = answers.ask(app, "/predict", rng, 50)
 
     def progress():
         return len(probe.calls), sum(call.done for call in calls.values())
@@ -295,13 +295,13 @@ def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
             app.until(lambda before=before: progress() != before)
     probe.open()  # and the others all at once
     app.until(lambda: all(call.done for call in calls.values()))
-    ex1.own_answers(app, calls, workspace.where_defined(next(iter(calls.values())).endpoint), first="1.2")
+    answers.own_answers(app, calls, workspace.where_defined(next(iter(calls.values())).endpoint), first="1.2")
 
     model = lab.model.SimulatedModel  # and now your own model
-    ex1.must_be_awaitable(model(0.001))
+    answers.must_be_awaitable(model(0.001))
     app.app.dependency_overrides.clear()
     show.at(workspace.where_defined(lab.service.get_model))
-    ex1.own_answers(app, ex1.ask(app, "/predict", rng, 50), workspace.where_defined(model.predict))
+    answers.own_answers(app, answers.ask(app, "/predict", rng, 50), workspace.where_defined(model.predict))
     show.number(f"{len(calls)} callers, {len(calls)} own answers", len(calls))
 
 
@@ -317,8 +317,8 @@ def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
 def test_burst_seconds(workspace, lab, rng, show):
     """burst_seconds predicts a burst.
 
-    Whoever can say beforehand what a service will do notices when it does something else. The arithmetic is short: the
-    model's time, and how many go through together.
+    With a prediction made beforehand you notice when a service does something else. The arithmetic is short: the
+    model's time, and how many calls go through together.
     """
     burst_seconds = lab.predictions.burst_seconds
     show.at(workspace.where_defined(burst_seconds))
@@ -330,7 +330,7 @@ def test_burst_seconds(workspace, lab, rng, show):
     ]
     for kind, requests, seconds, threads in tables + random:
         got = burst_seconds(kind, requests, seconds, threads)
-        ex1.must_be_waves(
+        burst.must_be_waves(
             got,
             f"burst_seconds({kind!r}, {requests}, {seconds:g}, threads={threads})",
             kind,
@@ -340,7 +340,7 @@ def test_burst_seconds(workspace, lab, rng, show):
         )
     for requests in (40, 41, 80):
         got = burst_seconds("threaded", requests, 0.5)
-        ex1.must_be_waves(got, f"burst_seconds('threaded', {requests}, 0.5)", "threaded", requests, 0.5, 40)
+        burst.must_be_waves(got, f"burst_seconds('threaded', {requests}, 0.5)", "threaded", requests, 0.5, 40)
     try:
         got = burst_seconds("telepathy", 1, 0.1)
     except Exception as error:
@@ -369,7 +369,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     A blocking endpoint cannot answer more than 1/seconds, whatever the machine: that is arithmetic, not measurement.
     The awaited one answers all its connections in the time of one.
     """
-    from checks.support import ex1_server as real
+    from checks.support.ex1 import server as real
 
     seconds = round(rng.uniform(0.15, 0.2), 3)
     here = service(inference_seconds=0)  # what raises does so here first, where its line is seen
@@ -378,7 +378,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
         "GET /health does not answer", wanted="200: see 1.1"
     )
     for path in (real.AWAITED, real.BLOCKING):
-        ex1.prediction(here.post(path, {"features": [1.0]}).answer(), any_name=True)
+        answers.prediction(here.post(path, {"features": [1.0]}).answer(), any_name=True)
     server = serve(inference_seconds=seconds)
 
     rounds = []

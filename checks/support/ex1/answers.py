@@ -1,11 +1,9 @@
-"""What the checkpoints of exercise 1 share: how the service and the model are asked, and what must come back."""
+"""How the service is asked, and what must come back."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,7 +19,6 @@ from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import Failure, LearnerError, Needs, NoAnswer
 from checks.harness.fixtures import Service
 from checks.harness.processes.http_client import FEATURES
-from checks.harness.report.evidence import Timeline, timeline
 from checks.harness.source_lines import SourceLines
 
 STRICT = 'By default pydantic turns "2" and true into numbers: `Annotated[float, Field(strict=True)]` does not.'
@@ -62,9 +59,6 @@ def ask(app: InProcess, path: str, rng: Random, number: int) -> dict[tuple[float
     """Send so many requests at once: the features of each, with its request."""
     questions = [features(rng) for _ in range(number)]
     return {tuple(question): app.post(path, {"features": question}) for question in questions}
-
-
-# -- what must come back --------------------------------------------------------------------------------------------
 
 
 def prediction(answer: httpx.Response, where: str | None = None, *, any_name: bool = False) -> float:
@@ -138,6 +132,36 @@ def the_models_own(
         hint="Return the model's number as it is: not rounded, not converted, not kept from before.",
         where=where,
     )
+
+
+def all_the_models_own(
+    app: InProcess, calls: dict[tuple[float, ...], Pending], probe: Probe, lines: SourceLines
+) -> None:
+    """Each answer is the model's own, also to a question that comes once more."""
+    for question, call in calls.items():
+        the_models_own(app, call, question, [one for one in probe.calls if one.features == question], lines)
+    question, first = next(iter(calls.items()))
+    earlier = [*probe.calls]
+    again = app.post(str(first.scope["path"]), {"features": [*question]})
+    again.answer()
+    the_models_own(app, again, question, probe.calls[len(earlier) :], lines, earlier)
+
+
+def one_call_each(service: Service, question: list[float], lines: SourceLines) -> None:
+    """Two requests with one question, at the same time, are two calls of the model."""
+    probe = Probe()
+    app = service(model=probe)
+    requests = [app.post("/predict", {"features": question}) for _ in range(2)]
+    app.until(lambda: probe.inside == 2)
+    probe.open()
+    app.until(lambda: all(request.done for request in requests))
+    if len(probe.calls) < 2:
+        raise LearnerError(
+            "the model was called once for two requests with the same question",
+            lines.where_defined(requests[0].endpoint),
+            wanted="a call for each request",
+            hint="A request shares no call, no task and no answer with another one.",
+        )
 
 
 def _routes_at_all(app: InProcess, answer: httpx.Response) -> None:
@@ -256,23 +280,6 @@ def _fails(work: Callable[[], object]) -> bool:
     return True
 
 
-def must_be_waves(got: Any, call: str, kind: str, requests: int, seconds: float, threads: int) -> None:
-    """The burst goes through in full waves of the model's time each."""
-    waves = {"async": min(requests, 1), "threaded": math.ceil(requests / threads), "blocking": requests}[kind]
-    hint = {
-        "async": "Awaited calls wait side by side: a burst of any size takes one model call.",
-        "threaded": "As many as there are `threads` go together; a last wave that is not full takes as long as a full "
-        "one: `math.ceil(requests / threads)`. Without `threads` there are THREAD_POOL_SIZE.",
-        "blocking": "One at a time: the last one waits for all the others.",
-    }[kind]
-    assert is_number(got), Failure(f"{call} returned {got!r}", wanted="a number of seconds", hint="No text, no unit.")
-    assert close(got, waves * seconds), Failure(
-        f"{call} is {got:g}",
-        wanted=f"{waves * seconds:g}, {waves} wave{'s' * (waves != 1)} of {seconds:g} s",
-        hint=hint if requests else "Without requests nothing takes any time: 0.0.",
-    )
-
-
 def must_be_awaitable(model: Any) -> None:
     """The learner's own predict can be awaited, and does not raise: else 1.3 reports it."""
     try:
@@ -290,77 +297,3 @@ def must_be_awaitable(model: Any) -> None:
 
 async def _awaited(call: Awaitable[object]) -> None:
     await call
-
-
-# -- what holds them up ---------------------------------------------------------------------------------------------
-
-
-def why_not_all(probe: Probe, together: int) -> tuple[str, str]:
-    """Why not all requests to /predict got into the model together, and what mends it."""
-    first = probe.calls[0]
-    if first.blocking and first.on_loop:
-        why = "it calls predict_blocking on the event loop's own thread, where nothing else can run meanwhile"
-        return why, "In an `async def` everything that waits is awaited: `await model.predict(...)`."
-    if not first.on_loop:
-        why = "it runs on threads, " + (
-            "one at a time, as under a lock" if together == 1 else "and there are no more of them"
-        )
-        return (
-            why,
-            "A plain `def` gets a thread of a pool of 40. An `async def` that awaits `model.predict` needs none.",
-        )
-    why = "the others wait for something on their way, such as a lock"
-    return why, "Look for what only one, or a few, can hold at a time: a lock, a semaphore, a queue."
-
-
-def why_not_the_pool(probe: Probe, together: int, pool: int, busy: int) -> tuple[str, str]:
-    """Why another number of calls than the pool has threads was in the model, and what mends it."""
-    first = probe.calls[0]
-    plain = "A plain `def` that calls `model.predict_blocking`: FastAPI runs it on a thread of its pool."
-    if not first.blocking:
-        return ": the route awaits `predict`, which needs no thread", plain
-    if first.on_loop:
-        return ", on the event loop's own thread", plain
-    if not busy:
-        return ", on threads of another pool", f"{plain} `asyncio.to_thread` and an executor have threads of their own."
-    if together > pool:
-        return (
-            f", and FastAPI's pool has {busy} threads in use",
-            f"The pool keeps `settings.thread_pool_size` threads ({pool}): leave the limiter's `total_tokens` at that.",
-        )
-    return (
-        ", and the others wait for something else than a thread, such as a lock",
-        "Look for what only one, or a few, can hold at a time. The pool is the only limit that is wanted here.",
-    )
-
-
-def needs_no_thread(app: InProcess, get_model: object, lines: SourceLines) -> None:
-    """/predict with the learner's own model answers while all threads of the pool are taken."""
-    app.app.dependency_overrides.clear()
-    with app.pool_taken():
-        call = app.post("/predict", content=FEATURES)
-        app.until(lambda: call.done)
-        waited = not call.done
-    app.until(lambda: call.done)
-    if not waited or not call.done:
-        return  # whatever became of it, it was no thread that it waited for
-    plain = not asyncio.iscoroutinefunction(get_model)
-    what = "get_model is a plain `def`" if plain else "something on its way to the model needs one"
-    raise LearnerError(
-        f"/predict waited for a thread of the pool: {what}",
-        lines.where_defined(get_model) if plain else app.where_routed,
-        wanted="an answer while all 40 threads are taken",
-        hint="FastAPI runs a plain `def` dependency on the pool, too: `async def get_model(...)` needs no thread."
-        if plain
-        else "Look for `run_in_threadpool`, and for a dependency that is a plain `def`.",
-    )
-
-
-def staircase(title: str, calls: dict[tuple[float, ...], Pending], probe: Probe) -> Timeline:
-    """The requests that wait for the model and are in it, in the order in which they got there."""
-    now = time.perf_counter()
-    sent = sorted(call.sent for call in calls.values())
-    inside = sorted(probe.calls, key=lambda call: call.entered)
-    rows = [("", s, call.entered, call.left or now) for s, call in zip(sent, inside, strict=False)]
-    rows += [("", s, now, now) for s in sent[len(rows) :]]
-    return timeline(rows, title, note="where the lab held them")

@@ -22,7 +22,7 @@ from checks.harness.cell.virtual_time import TICK, virtual_time
 from checks.harness.errors import Failure
 from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
 from checks.harness.report.evidence import Show
-from checks.support.ex1 import features
+from checks.support.ex1.answers import features
 
 NEVER_ENDS = 1000.0
 """Virtual seconds after which a wait has no end."""
@@ -95,6 +95,14 @@ def blocks(simulated_model: Any, seconds: float, rng: Random) -> None:
         wanted=f"at least {seconds:.3f} s for every call",
         hint="No cache: an answer that was kept takes no time, and hides what a model call costs.",
     )
+    soon = 1 / (1.5 * seconds)
+    if 1 / min(took, again) < soon and (alone := best_of(lambda: 1 / blocked(ask)[0], soon)) < soon:
+        blame_the_machine_unless(lambda: 1 / blocked(partial(time.sleep, seconds))[0], soon)
+        raise AssertionError(
+            Failure(
+                f"{name} took {1 / alone:.3f} s", wanted=f"{seconds:.3f} s", hint="`time.sleep(self.seconds)`, once."
+            )
+        )
     assert min(burnt, burnt_again) < seconds / 20, Failure(
         f"{name} computed for {min(burnt, burnt_again):.3f} s",
         wanted="a wait that takes no CPU time",

@@ -1,0 +1,1 @@
+"""What only the checkpoints of exercise 1 use."""
