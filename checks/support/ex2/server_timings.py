@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from checks.harness.assertions.server_timing import (
     ROUNDING,
@@ -16,6 +16,7 @@ from checks.harness.assertions.server_timing import (
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
+from checks.harness.load.trace import MS
 from checks.harness.workspace import LearnerModules, Workspace
 from checks.support.ex2.middleware import HELD, line_that_passes_on
 
@@ -66,6 +67,11 @@ def one_after_the_other(app: InProcess, probe: Probe, rng: random.Random) -> lis
     return found
 
 
+def long_hold(found: Sequence[Sandwich]) -> float:
+    """Seconds of a hold that is a multiple of what requests take beside the model on this machine now."""
+    return max(HELD, 10 * max(one.client - one.took for one in found) / MS)
+
+
 def fifty_together(service: Callable[..., InProcess], rng: random.Random) -> list[Sandwich]:
     """Fifty requests that are in the model together, and leave it in random order."""
     probe = Probe()
@@ -82,15 +88,18 @@ def fifty_together(service: Callable[..., InProcess], rng: random.Random) -> lis
 
 
 def sixty_for_forty_threads(
-    service: Callable[..., InProcess], rng: random.Random
+    service: Callable[..., InProcess], rng: random.Random, hold: float
 ) -> tuple[list[Sandwich], list[Sandwich], float]:
-    """Sixty requests to /predict/threaded: all of them, those that waited for a thread, and when the wait was seen."""
+    """Sixty requests to /predict/threaded, of which twenty wait `hold` seconds for a thread.
+
+    Returns all of them, those that waited for a thread, and when the wait was seen.
+    """
     probe = Probe()
     app = service(model=probe)
     calls = [ask(app, "/predict/threaded", rng) for _ in range(60)]
     app.until(lambda: probe.inside == len(calls))  # all that can come are inside, the others wait for a thread
     settled, first = time.perf_counter(), list(probe.calls)
-    time.sleep(HELD)  # this is the model's work
+    time.sleep(hold)  # this is the model's work
     for held in first:
         probe.release(held)
     app.until(lambda: probe.inside == len(calls) - len(first))
