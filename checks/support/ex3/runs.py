@@ -156,6 +156,13 @@ def pace_hint(gap: float, seconds: float, pace: float) -> tuple[str, str]:
     ), "wait_time"
 
 
+def excuses(run: Recording, gap: float) -> bool:
+    """Whether a busy machine explains that a user's requests came at this distance, in seconds."""
+    pace = run.plan.pace_seconds
+    miss = abs(gap - pace)
+    return miss > NEAR * pace and (run.may_be_late_by(miss) or (run.starved and miss < 2 * NEAR * pace))
+
+
 def require_some_requests(run: Recording, users: int) -> None:
     """The users sent more than two requests each, so that a pace can be seen; raises in any case where they did not."""
     seen = f"{users} users sent {len(run.arrivals)} requests in {run.plan.seconds:g} s"
@@ -235,6 +242,11 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (
         _by(lambda run: bool(run.failed) or bool(gate(run))),
         "Locust's own exit code is 1 at any failure: set `environment.process_exit_code` to 0 as well.",
+        "gate",
+    ),
+    (
+        lambda run: 0 if run.plan.workers else gate(run),
+        "In a distributed run the master decides: leave out the workers (`WorkerRunner`) alone.",
         "gate",
     ),
     (lambda run: gate(run, DEFAULTS["LOAD_SLO_MS"]), "`SLO_MS` is the default: LOAD_SLO_MS comes first.", "SLO_MS"),
@@ -317,8 +329,8 @@ def all_are_in_flight(run: Recording, plateaus: Iterable[Plateau]) -> None:
         if busy >= 0.7 * plateau.users:
             continue
         idle = plateau.mean_ms / 1000 * (plateau.users / max(busy, 0.1) - 1)
-        if run.may_be_late_by(idle):
-            raise too_busy(f"Locust woke {ms(run.lateness)} late")
+        if run.starved or run.may_be_late_by(idle):
+            raise too_busy(f"Locust woke {ms(run.lateness)} late, and computing took {run.stretch:.1f} times as long")
         seen = (
             f"of {plateau.users} users {busy:.1f} were in flight ({plateau.requests_per_second:.1f} requests/s x "
             f"{plateau.mean_ms:.0f} ms)"
