@@ -211,7 +211,7 @@ class Errors:
             raise AssertionError(Failure(seen, f"{wanted} after feature_store_seconds", hint))
         try:
             got: int | Exception = call.answer().status_code
-        except (LearnerError, NotImplementedError, Inconclusive):
+        except (NotImplementedError, Inconclusive):
             raise
         except Exception as error:
             got = error
@@ -229,6 +229,10 @@ class Errors:
         ]
         show.table("what the store does, and what our caller gets", ("the store", "got", "wanted", ""), rows)
         first = wrong[0]
+        if isinstance(first.got, LearnerError):  # such as a model that was given what is no list of numbers
+            failure = first.got.failure
+            where = failure.where or self.workspace.where_raised(first.got.__traceback__)
+            raise LearnerError(f"{first.what}, and {failure.seen}", where, wanted=str(first.wanted), hint=first.hint)
         if isinstance(first.got, Exception):
             where = self.workspace.where_raised(first.got.__traceback__)
             if where is None:
@@ -242,6 +246,8 @@ class Errors:
 
 
 def _short(got: int | Exception) -> str:
+    if isinstance(got, LearnerError):
+        return "an exception"
     return type(got).__name__ if isinstance(got, Exception) else str(got)
 
 
