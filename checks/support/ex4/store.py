@@ -224,10 +224,10 @@ class Errors:
         if not wrong:
             return
         rows = [
-            (case.what.removeprefix("the store "), _short(case.got), case.wanted, "" if case not in wrong else "<-")
+            ("->" if case in wrong else "", case.what.removeprefix("the store "), _short(case.got), case.wanted)
             for case in self.cases
         ]
-        show.table("what the store does, and what our caller gets", ("the store", "got", "wanted", ""), rows)
+        show.table("what the store does, and what our caller gets", ("", "the store", "got", "wanted"), rows)
         first = wrong[0]
         if isinstance(first.got, LearnerError):  # such as a model that was given what is no list of numbers
             failure = first.got.failure
