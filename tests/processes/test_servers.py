@@ -18,7 +18,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.errors import ServerDied, ServerNotReady
 from checks.harness.processes import supervisor as guard
-from checks.harness.processes.servers import Server, server, uvicorn_command
+from checks.harness.processes.servers import Server, just_one_process, server, uvicorn_command
 from tests.waiting import SLOWER, ended, until
 
 APP = """
@@ -313,3 +313,20 @@ def test_guard_told_to_stop(tmp_path: Path, handler: str, grace: str, code: int)
         process.terminate()
 
         assert code == ended(process)
+
+
+@pytest.mark.parametrize(
+    ("output", "alone"),
+    [
+        ("INFO: Started server process [7]\n", True),
+        ("INFO: Started parent process [1]\nINFO: Started server process [7]\n", False),
+        (
+            "Starting gunicorn 23.0\nBooting worker with pid: 7\nINFO: Started server process [7]\n",
+            False,
+        ),
+        ("", False),
+    ],
+)
+def test_a_lone_process_is_told_from_workers(output: str, alone: bool) -> None:
+    """By what uvicorn prints, alone, under its own supervisor and under gunicorn."""
+    assert alone == just_one_process(output)

@@ -239,6 +239,10 @@ def free_port() -> int:
             return port
 
 
-def just_one_process(said: str) -> bool:
-    """Whether uvicorn says that it has started no workers: then they need not be waited for."""
-    return "Started server process" in said and "Started parent process" not in said
+def just_one_process(output: str) -> bool:
+    """Whether uvicorn's output shows that it has started no workers, so that none need be waited for.
+
+    Under gunicorn each worker prints the same line as a lone uvicorn, and gunicorn's own lines stand above.
+    """
+    several = ("Started parent process", "Booting worker", "Starting gunicorn")
+    return "Started server process" in output and not any(line in output for line in several)
