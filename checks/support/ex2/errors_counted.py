@@ -7,11 +7,12 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from checks.harness.assertions.metrics_page import metrics_of, statuses, total_count
 from checks.harness.cell.exchange import Exchange
-from checks.harness.cell.inprocess import Driven, InProcess
+from checks.harness.cell.inprocess import Driven, InProcess, Pending
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.workspace import LearnerModules, Workspace
@@ -215,6 +216,10 @@ def streams_overlap(app: InProcess, streams: Probe, gauge: Gauge) -> bool:
     return not early
 
 
+def _has_left(gate: Probe, inside: int, call: Pending) -> bool:
+    return gate.inside == inside and call.swallowed is not None
+
+
 def the_gauge_in_between(app: InProcess, gate: Probe, gauge: Gauge) -> None:
     """in_flight while three requests are held: whatever else ends, and after each that is cancelled or answered."""
     held = [app.get("/held") for _ in range(3)]
@@ -227,7 +232,7 @@ def the_gauge_in_between(app: InProcess, gate: Probe, gauge: Gauge) -> None:
     with counted_as(app, "2 cancelled requests and 1 answered were", {"2xx": 1}, NO_ANSWER_HINT):
         for number, call in enumerate(held[:2], 1):
             call.cancel()
-            app.until(lambda number=number, call=call: gate.inside == 3 - number and call.swallowed is not None)
+            app.until(partial(_has_left, gate, 3 - number, call))
             assert not call.swallowed, Failure(
                 "a request was cancelled, and the middleware let it end as if nothing had happened",
                 wanted="CancelledError travels on, as every exception does",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from checks.harness.assertions.server_timing import (
     ROUNDING,
@@ -82,7 +83,7 @@ def fifty_together(service: Callable[..., InProcess], rng: random.Random) -> lis
     for held in rng.sample(probe.calls, len(probe.calls)):
         call = next(call for question, call in calls if question == held.features)
         probe.release(held)
-        app.until(lambda call=call: call.done)
+        app.until(partial(getattr, call, "done"))
     probe.open()
     return sandwiches(probe, calls)
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -50,8 +50,8 @@ class Staged:
     names: list[str]
     slow: dict[str, str]
     routes: Any = None
-    spent: dict[str, defaultdict[int, Counter[str]]] = field(
-        default_factory=lambda: {path: defaultdict(Counter) for path in PATHS}
+    spent: dict[str, defaultdict[int, defaultdict[str, float]]] = field(
+        default_factory=lambda: {path: defaultdict(lambda: defaultdict(float)) for path in PATHS}
     )
 
 
@@ -110,7 +110,7 @@ def answers_have_their_own_stages(app: InProcess, path: str, staged: Staged) -> 
         _are_its_own(call, staged.names, staged.spent[path])
 
 
-def _are_its_own(call: Driven, names: Sequence[str], spent: dict[int, Counter[str]]) -> None:
+def _are_its_own(call: Driven, names: Sequence[str], spent: dict[int, defaultdict[str, float]]) -> None:
     header = call.exchange.headers.get("server-timing", "")
     said = durations(header)
     missing = [name for name in names if name not in said]
@@ -140,7 +140,7 @@ def _are_its_own(call: Driven, names: Sequence[str], spent: dict[int, Counter[st
     )
 
 
-def _in_ms(said: dict[str, float], spent: Counter[str], client: float) -> dict[str, float]:
+def _in_ms(said: dict[str, float], spent: dict[str, float], client: float) -> dict[str, float]:
     """The entries in ms, where all of them are right in seconds."""
     if all(ms - ROUNDING <= said[name] * MS <= client for name, ms in spent.items()):
         return {name: seconds * MS for name, seconds in said.items()}
