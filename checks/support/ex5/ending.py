@@ -11,7 +11,7 @@ from checks.harness.containers.deployed import Running, url
 from checks.harness.containers.graceful_stop import Farewell, TooLate, farewell
 from checks.harness.containers.spec import Container
 from checks.harness.containers.startup import until_it_answers
-from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs
+from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs, StubError
 from checks.harness.machine import load_in_words
 from checks.harness.processes.servers import just_one_process
 from checks.harness.processes.workers import all_pids
@@ -38,6 +38,8 @@ def start(deploy: Deployments, workers: int, work_seconds: float) -> Running:
         # The address is the subject of 5.2.
         service = deploy(WEB_CONCURRENCY=str(workers), LAB_INFERENCE_SECONDS=str(work_seconds), HOST="0.0.0.0")
         until_it_answers(service, anywhere=True)
+    except StubError:
+        raise
     except LearnerError as error:
         raise Needs("5.2", error.failure.seen.splitlines()[0]) from error
     service.grace = max(service.grace, SHORTEST_GRACE)
