@@ -71,8 +71,8 @@ class Pending:
 
     @property
     def done(self) -> bool:
-        """Whether it was answered, or failed."""
-        return self._future.done()
+        """Whether it was answered, or failed; then `finished` is set, which a future's callback does a little later."""
+        return self.finished is not None
 
     def cancel(self) -> None:
         """Cancel the request's task where it waits, as a server does when the caller has left."""
