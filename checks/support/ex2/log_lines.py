@@ -140,7 +140,8 @@ def ask_server(server: Server, rng: random.Random) -> Logged:
 async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[Asked], list[Asked], Any]:
     import httpx
 
-    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS, trust_env=False) as client:
+    fresh = httpx.Limits(max_keepalive_connections=0)  # a server may close an idle connection as it is used again
+    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS, trust_env=False, limits=fresh) as client:
 
         async def ask(path: str, route: str, status: int, *, given: bool = True) -> Asked:
             request_id = f"{rng.randrange(16**8):08x}" if given else None

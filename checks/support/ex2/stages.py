@@ -37,14 +37,6 @@ AWAIT_HINT = "The `await` belongs into the `with` block: before it nothing has r
 MODEL_HINT = '`with stage("model"):` around the call of the model, in all three prediction routes.'
 
 
-Spent = defaultdict[int, defaultdict[str, float]]
-"""By number of a request and name of a stage: ms."""
-
-
-def _no_ms() -> Spent:
-    return defaultdict(lambda: defaultdict(float))
-
-
 @dataclass(slots=True)
 class Staged:
     """Routes with three stages each, and what their requests spent in them.
@@ -59,8 +51,12 @@ class Staged:
     names: list[str]
     slow: dict[str, str]
     routes: Any = None
-    spent: dict[str, Spent] = field(default_factory=lambda: {path: _no_ms() for path in PATHS})
-    last: dict[str, Spent] = field(default_factory=lambda: {path: _no_ms() for path in PATHS})
+    spent: dict[str, defaultdict[int, defaultdict[str, float]]] = field(
+        default_factory=lambda: {path: defaultdict(lambda: defaultdict(float)) for path in PATHS}
+    )
+    last: dict[str, defaultdict[int, defaultdict[str, float]]] = field(
+        default_factory=lambda: {path: defaultdict(lambda: defaultdict(float)) for path in PATHS}
+    )
 
 
 def staged_routes(stage: Callable[[str], Any], rng: random.Random) -> Staged:
@@ -120,7 +116,12 @@ def answers_have_their_own_stages(app: InProcess, path: str, staged: Staged) -> 
         _are_its_own(call, staged.names, staged.spent[path], staged.last[path])
 
 
-def _are_its_own(call: Driven, names: Sequence[str], spent: Spent, last: Spent) -> None:
+def _are_its_own(
+    call: Driven,
+    names: Sequence[str],
+    spent: dict[int, defaultdict[str, float]],
+    last: dict[int, defaultdict[str, float]],
+) -> None:
     header = call.exchange.headers.get("server-timing", "")
     said = durations(header)
     missing = [name for name in names if name not in said]

@@ -105,7 +105,7 @@ def _explained(value: float, expected: float, q: int | None, samples: Sequence[f
     """What a wrong figure is instead, and the hint for that; both empty where nothing known explains it."""
     units = {"right in seconds": 0.001, "in microseconds": 1000.0}
     for what, factor in units.items():
-        if math.isclose(value, expected * factor, rel_tol=1e-3):
+        if math.isclose(value, expected * factor, rel_tol=1e-3, abs_tol=0.001):  # rounded to three digits
             return what, UNIT_HINT
     hint = f"`percentile(samples, {q})` gives it." if q else ""
     known = expected_summary(samples)
