@@ -97,7 +97,7 @@ def test_load_tests_of_later_checkpoints_run_in_the_same_seconds(workspace: Work
 
 def test_a_distributed_run_has_an_exit_code_for_each_process(load_tests: LoadTests) -> None:
     """The master's comes first; the requests are those of its worker."""
-    [run] = load_tests(Plan("two processes", Service((Answer(0.01),)), users=2, workers=1))
+    [run] = load_tests(Plan("two processes", Service((Answer(0.01),)), users=2, step_seconds=4, workers=1))
 
     assert (0, 0) == run.exit_codes
     assert (True, False) == run.decided
@@ -206,7 +206,9 @@ def test_a_master_and_two_workers_are_one_load_test(workspace: Workspace, tmp_pa
     env = locust_environment(workspace.tree) | {
         "LOAD_STEPS": "2",
         "LOAD_STEP_USERS": "4",
-        "LOAD_STEP_SECONDS": "2",
+        "LOAD_STEP_SECONDS": "4",
+        "LOAD_SLO_MS": "60000",
+        "LOAD_DEADLINE_MS": "60000",
         "LOAD_PACE_SECONDS": "0.1",
     }
     with target(Service((Answer(0.01),))) as running, ExitStack() as processes:
