@@ -1,6 +1,6 @@
 """The load generator against wrk, and its punctuality.
 
-    uv run pytest -p benchmark tests/benchmarks/bench_generator.py -s
+    uv run pytest tests/benchmarks/bench_generator.py -s
 
 wrk and the generator take turns on the same server within the same seconds; only their ratio is judged, since both
 get slower together on a busy machine. Needs wrk, and nginx for one of the comparisons.
