@@ -231,7 +231,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     hints=("`async def`, and in it `model.predict_blocking` without await or thread: here the mistake is wanted.",),
 )
 def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
-    """/predict/blocking stops the whole process.
+    """/predict/blocking stops the process.
 
     One blocking call in an `async def` stops the whole process, its health check included: a busy service then looks
     dead to its load balancer and is restarted in the middle of its work. Kept here on purpose, to be measured.

@@ -30,14 +30,16 @@ IMPORTS = {
     "invalid_request": "from lab.errors import invalid_request",
     "mean": "from statistics import mean",
     "run_in_threadpool": "from fastapi.concurrency import run_in_threadpool",
-    "sleep": "from asyncio import sleep",
     "stage": "from lab.timing import stage",
 }
 """Names that this lab's files often need, and the line that brings each."""
 
 LIBRARIES = ("anyio", "fastapi", "httpx", "pydantic", "starlette", "structlog", "uvicorn")
 
-_AWAIT = "An `async def` gives its value only to `await`: put `await` in front of the call."
+_AWAIT = (
+    "An `async def` gives a coroutine: put `await` in front of the call, where the name gets its value. A plain `def` "
+    "cannot await: there call the blocking function, `model.predict_blocking(...)`."
+)
 _RETURN = "The value is None: a function ended without `return`."
 _CONTEXTMANAGER = "A function under `@contextmanager` needs exactly one `yield`, on every way through it."
 _ROUTE = "A parameter that is no part of the request comes from a dependency: `model: Model`, or `= Depends(...)`."
@@ -112,8 +114,8 @@ KNOWN = (
     Known(
         r"can't be used in 'await' expression",
         "",
-        "Only what an `async def` returns, a task or a future is awaited: leave out the "
-        "`await`, or call the `async def`.",
+        "`await` takes a coroutine, a task or a future, such as `await asyncio.sleep(...)`. Where nothing waits, "
+        "leave out the `await`.",
     ),
     Known(
         r"__call__\(\) missing 2 required positional arguments",
@@ -129,7 +131,22 @@ KNOWN = (
     Known(
         r"'NoneType' object|: 'NoneType' and|and 'NoneType'|not 'NoneType'|not NoneType",
         "",
-        _RETURN + " Or the name was never set.",
+        _RETURN + " Or nothing was given, and the default is None: `settings = settings or Settings()`.",
+    ),
+    Known(
+        r"ResponseValidationError.*'missing'.*'response', '(\w+)'",
+        "the answer has no key of that name",
+        "The answer needs the key `\\1`: `return PredictResponse(prediction=...)` has it.",
+    ),
+    Known(
+        r"'input': <(?:built-in function|function|bound method) ([\w.]+)",
+        "a function was given where its value is wanted",
+        "`\\1` is the function itself: call it, `\\1()`.",
+    ),
+    Known(
+        r"ValidationError.*PredictResponse.*prediction",
+        "",
+        "The field is called `prediction`: `return PredictResponse(prediction=...)`.",
     ),
     Known(r"'input': None", "an answer of None: a `return` is missing", _RETURN, instead=True),
     Known(
@@ -189,6 +206,11 @@ KNOWN = (
     Known(r"maximum recursion depth", "", "A function calls itself, and nothing ends that."),
     Known(r"'await' outside (async )?function", "", "`await` stands only in an `async def`."),
     Known(r"expected an indented block", "", "A `def` without a body takes `...` or `pass`."),
+    Known(
+        r"IndentationError|TabError|unindent does not match",
+        "",
+        "Begin the line with as many spaces as the other lines of its block, and no tabs.",
+    ),
 )
 """The first that matches is taken."""
 
@@ -218,7 +240,7 @@ def hint_for(error: BaseException) -> str:
     if isinstance(error, NameError):
         return _missing_name(error.name or "")
     if isinstance(error, ModuleNotFoundError):
-        return "Is the name spelled right, and is it installed? `uv sync` installs what the lab needs."
+        return _missing_module((error.name or "").partition(".")[0])
     known, match = _known(error)
     if known and match:
         return re.sub(r"\\(\d)", lambda group: match[int(group[1])] or "", known.hint)
@@ -243,7 +265,22 @@ def _words(name: str) -> str:
     return "_".join(sorted(filter(None, re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_"))))
 
 
+def _missing_module(name: str) -> str:
+    if name in LIBRARIES:
+        return "The lab needs it: `uv sync` installs it."
+    if name == "lab":
+        return "Is the name spelled as the file in `lab/` is?"
+    return (
+        f"Is it spelled right? The lab installs no `{name}`, and no exercise needs it: Python's own modules are enough "
+        "(`statistics.fmean`, for one)."
+    )
+
+
 def _missing_name(name: str) -> str:
+    if name == "sleep":
+        return "`time.sleep` blocks its thread, `await asyncio.sleep` waits: write the one you mean, with its module."
+    if name == "app":
+        return "Outside of `create_app` there is no `app`: a route's `request: Request` has it, `request.app`."
     if name in sys.stdlib_module_names or name in LIBRARIES:
         return f"`import {name}` at the top of the file."
     if name in IMPORTS:

@@ -103,7 +103,7 @@ async def predict_enriched(body: EnrichedRequest, request: Request, model: Model
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """What a worker does before its first request and after its last: `FastAPI(..., lifespan=lifespan)`.
+    """Exercise 4: what a worker does before its first and after its last request, `FastAPI(..., lifespan=lifespan)`.
 
     The settings are at `app.state.settings`, where create_app puts them. `def` endpoints get `thread_pool_size`
     threads: the limiter of `anyio.to_thread` belongs to the event loop, which runs only now. The feature store is open

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def unrouted(answer: httpx.Response) -> str:
     """What a 404 says about the app."""
-    return ": the app has no such route (is the router included?)" if answer.status_code == 404 else ""
+    return ": the app has no such route" if answer.status_code == 404 else ""
 
 
 def content(answer: httpx.Response) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -118,8 +119,9 @@ class Probe:
             self.asked += 1
         given = features if isinstance(features, Sequence) and not isinstance(features, str | bytes) else None
         if given is None or not all(isinstance(value, int | float) for value in given):
+            shown = textwrap.shorten(str(features), 50, placeholder=" ...")
             raise LearnerError(
-                f"the model was given {str(features)[:50]!r} ({type(features).__name__})",
+                f"the model was given {shown!r} ({type(features).__name__})",
                 wanted="the list of numbers, `body.features`",
                 hint="`model.predict(body.features)`; the body's own type refuses what is not a number.",
             )

@@ -45,7 +45,9 @@ def outcome_of(error: BaseException, lines: SourceLines) -> Outcome:
                 # pytest's rewriting appends the compared values: the message already says them in words.
                 return _failed(Failure(str(cause).partition("\nassert ")[0]))
     if where := lines.where_raised(error.__traceback__):
-        return _failed(Failure(f"your code raised {describe(error)}", hint=hint_for(error)), where)
+        about_python = isinstance(error, NameError | AttributeError | TypeError | ImportError | SyntaxError)
+        raised = Failure(f"your code raised {describe(error)}", hint=hint_for(error))
+        return _failed(raised, where, explains_itself=about_python)
     if mismatch := _mismatch(error, lines):
         return _failed(mismatch, explains_itself=True)
     return Outcome("lab_error", Failure("".join(traceback.format_exception(error)).strip()))

@@ -130,7 +130,9 @@ class Card:
         for hint in shown:
             self._field("hint", hint)
         if more := len(own) + len(general) - len(shown):
-            self._field("", f"({more} more: --hints)")
+            self._field(
+                "", f"({more}{' more' if shown else ' general hint' if more == 1 else ' general hints'}: --hints)"
+            )
 
     def _celebrate(self, run: Run) -> None:
         """All green: what the last checkpoint with a picture measured, which is what the exercise was for."""

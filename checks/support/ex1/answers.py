@@ -65,7 +65,7 @@ def prediction(answer: httpx.Response, where: str | None = None, *, any_name: bo
     """The number in `{"prediction": ...}`; with `any_name` the only number in the object, whatever its name."""
     path, status, text = answer.url.path, answer.status_code, answer.text[:60]
     hint = {
-        404: "`app.include_router(router)` in `create_app` adds the routes of the module.",
+        404: f'`app.include_router(router)` adds the routes, and one of them is `@router.post("{path}")`.',
         405: f'`@router.post("{path}")`.',
         422: "The field is called `features`, and integers are numbers, too. A dependency is no part of the body.",
     }
