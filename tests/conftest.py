@@ -15,7 +15,7 @@ from checks.harness import ROOT
 from checks.harness.errors import Inconclusive, ServerNotReady
 from checks.harness.machine import load_in_words
 from tests import runs
-from tests.waiting import INCONCLUSIVE, busy
+from tests.waiting import INCONCLUSIVE, SECOND_TRY, busy
 
 AT_A_TIME = 4
 """Tests that run side by side: a run of checkpoints waits more than it works."""
@@ -105,6 +105,9 @@ def skip_if_busy(error: Exception) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was not proved: on too busy a machine, or without a Docker engine."""
     seen = terminalreporter.stats
+    passed = {report.nodeid: dict(report.user_properties) for report in seen.get("passed", [])}
+    for name in [name for name, properties in passed.items() if SECOND_TRY in properties]:
+        terminalreporter.write_line(f"{SECOND_TRY}: {name.partition('::')[2]}")
     unsure = [report for report in seen.get("skipped", []) if INCONCLUSIVE in str(report.longrepr)]
     if unsure:
         terminalreporter.write_line(f"{INCONCLUSIVE}: {len(unsure)} tests ({load_in_words()})")

@@ -23,6 +23,7 @@ from checks.harness.machine import BUSY, CORES, FairClock, crowding, load_in_wor
 T = TypeVar("T")
 
 INCONCLUSIVE = "inconclusive on a busy machine"
+SECOND_TRY = "judged twice"
 """How the reason of a skipped test begins that proves nothing here and now."""
 SLOWER = (1, 5, 25)
 """For what has to be long enough, and is tried again when it was not: times as long as on an idle machine."""

@@ -48,6 +48,9 @@ __all__ = [
     "wall_clock",
 ]
 
+pytest_plugins = ["checks.harness.options"]
+"""For a run that does not read this project's pyproject.toml."""
+
 SESSION = pytest.StashKey[Session]()
 
 

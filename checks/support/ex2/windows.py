@@ -258,11 +258,11 @@ def counts_forgotten_samples(lab: LearnerModules) -> None:
     for number, window in enumerate(windows, 1):
         for _ in range(8 * number):
             window.record(0.1)
-    own = sum(window.summary()["count"] for window in windows)  # 2.3 judges that
+    own, true = sum(window.summary()["count"] for window in windows), 8 + 16  # 2.3 judges the learner's own count
     got = figures_in(lab.timing.merged_summary(windows), "merged_summary of two full windows")["count"]
-    assert got == own, Failure(
+    assert got in (own, true), Failure(
         f"count is {got} for two windows of 5 that have counted 8 and 16 samples",
-        wanted=f"{own}, their sum: `count` is over all time",
+        wanted=f"{true}, their sum: `count` is over all time",
         hint="Add the counts of the windows: the samples that they still hold are fewer.",
     )
 

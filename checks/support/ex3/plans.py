@@ -8,7 +8,8 @@ import random
 from checks.harness.loadtest.recording import Plan
 from checks.harness.loadtest.targets import Answer, Service
 
-HEALTHY, FEW, SOME, SILENT = "a healthy service", "0.5 % failures", "2 % failures", "no answer at all"
+HEALTHY, SLOW, FEW, SOME = "a healthy service", "8 % slow answers", "0.5 % failures", "2 % failures"
+SILENT = "no answer at all"
 GOOD, REFUSED, WRONG, NEARLY, LATE = "right", "a refusal", "a wrong mean", "a mean that is 0.1 % off", "late"
 
 
@@ -40,7 +41,7 @@ def slow_for_some(seed: int) -> Plan:
     draw = random.Random(f"{seed} slow")
     slo = draw.randint(90, 105)
     service = Service((*[Answer(slo / 10000)] * 12, Answer(2.2 * slo / 1000)), seed=draw.randrange(10**6))
-    return Plan("8 % slow answers", service, 6, pace_seconds=0.05, slo_ms=slo)
+    return Plan(SLOW, service, 6, pace_seconds=0.05, slo_ms=slo)
 
 
 def few_failures(seed: int) -> Plan:
