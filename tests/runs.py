@@ -95,7 +95,8 @@ def run_pytest(
     output.touch()
     # Plugins that are imported already cannot be rewritten.
     options = ["-Wignore:Module already imported", *arguments]
-    process = WARM.Process(target=_pytest, args=(folder, options, output, docker_host))
+    environment = os.environ | {"DOCKER_HOST": docker_host}  # the server was started in that of some other test
+    process = WARM.Process(target=_pytest, args=(folder, options, output, environment))
     process.start()
     while not wait([process.sentinel], TURN):
         if clock.seconds() > limit:
@@ -105,12 +106,13 @@ def run_pytest(
     return process.exitcode or 0, output.read_text(errors="replace")
 
 
-def _pytest(folder: Path, arguments: list[str], output: Path, docker_host: str) -> None:
+def _pytest(folder: Path, arguments: list[str], output: Path, environment: dict[str, str]) -> None:
     """Run pytest in this process, which is there for nothing else."""
+    os.environ.clear()
+    os.environ.update(environment)
     with output.open("w") as written:
         os.dup2(written.fileno(), 1)
         os.dup2(written.fileno(), 2)
     os.chdir(folder)
-    os.environ["DOCKER_HOST"] = docker_host  # the server that forked this process may have been started by any test
     gc.freeze()  # pytest collects garbage at its end, and all that was imported before is none
     sys.exit(pytest.main(arguments))
