@@ -103,9 +103,9 @@ class Case:
         """Judge it, as `pytest checks/test_exN.py --workspace DIR` does."""
         self.answer.write(folder / "workspace")
         exercise = EXERCISES[self.answer.exercise]
-        spared = [checkpoint for checkpoint in exercise.checkpoints if checkpoint.id not in self.checkpoints]
-        deselected = [f"--deselect={exercise.path}::{checkpoint.function}" for checkpoint in spared]
-        return judge(folder, folder / "workspace", exercise.path, *deselected, engine=self.answer.live)
+        chosen = [checkpoint.function for checkpoint in exercise.checkpoints if checkpoint.id in self.checkpoints]
+        named = [f"{exercise.path}::{function}" for function in chosen]
+        return judge(folder, folder / "workspace", *named, engine=self.answer.live)
 
     def assert_deserved(self, run: Judged) -> None:
         """The checkpoints that the answer names fail or are locked, all others pass, in words that fit."""

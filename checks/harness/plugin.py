@@ -72,7 +72,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     for name in [name for name in os.environ if name.upper().startswith(("LAB_", "UVICORN_"))]:
         del os.environ[name]  # what a shell happens to export must not change a verdict
-    session = Session(config, workspace, scratch, path, with_card=_wants_card(config), clean_up=leave_nothing)
+    with_card = _wants_card(config)
+    if with_card and config.option.tbstyle == "auto":
+        config.option.tbstyle = "native"  # the card shows none, and pytest's own take 50 ms a failure
+    session = Session(config, workspace, scratch, path, with_card=with_card, clean_up=leave_nothing)
     config.stash[SESSION] = session
     config.pluginmanager.register(session, "lab")
 

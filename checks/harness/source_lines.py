@@ -91,9 +91,14 @@ class SourceLines:
     def where_defined(self, thing: object) -> str | None:
         """The `def` or `class` line of something of the learner's, below its decorators."""
         try:
-            lines, first = inspect.getsourcelines(thing)  # type: ignore[arg-type]  # what has no source raises
-            path = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")  # type: ignore[arg-type]
-        except (OSError, TypeError):
+            code = getattr(inspect.unwrap(thing), "__code__", None)  # type: ignore[arg-type]  # what has none raises
+            if code:  # inspect would look for its module among all that are loaded
+                path, first = Path(code.co_filename), code.co_firstlineno
+                lines = linecache.getlines(str(path))[first - 1 :]
+            else:
+                lines, first = inspect.getsourcelines(thing)  # type: ignore[arg-type]
+                path = Path(inspect.getsourcefile(thing) or "")  # type: ignore[arg-type]
+        except (OSError, TypeError, ValueError):
             return None
         starts = ("def ", "async def ", "class ")
         line = next((n for n, text in enumerate(lines) if text.lstrip().startswith(starts)), 0)

@@ -2,7 +2,9 @@
 
 import anyio._backends._asyncio
 import fastapi
+import httpcore  # httpx imports it for its first client
 import httpx
 import pydantic.v1
+import structlog
 
-__all__ = ["anyio", "fastapi", "httpx", "pydantic"]
+__all__ = ["anyio", "fastapi", "httpcore", "httpx", "pydantic", "structlog"]

@@ -123,7 +123,7 @@ class Runner:
 
     def _command(self, item: pytest.Item, folder: Path) -> list[str]:
         node = f"{item.path}::{item.nodeid.partition('::')[2]}"
-        options = [f"--seed={self.seed}", f"--isolated={folder}", "--capture=no"]
+        options = [f"--seed={self.seed}", f"--isolated={folder}", "--capture=no", f"--tb={self.config.option.tbstyle}"]
         if self.config.option.workspace:
             options.append(f"--workspace={self.config.option.workspace}")
         return [sys.executable, "-m", "pytest", "-qq", "--rootdir", str(self.config.rootpath), node, *options]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import random
@@ -107,9 +108,8 @@ class Session:
         if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
             with warnings.catch_warnings():  # a library's own deprecations are not for a learner
                 warnings.simplefilter("ignore")
-                import_module(
-                    "checks.harness.grading.preload"
-                )  # once here instead of once in every checkpoint's process
+                import_module("checks.harness.grading.preload")  # once here, and not in every checkpoint's process
+        gc.freeze()  # what is imported is no garbage: no collection touches it, here or in a checkpoint's process
         self.run = results.Run(
             workspace=self.workspace.name,
             hash=self.workspace.hash,
