@@ -31,7 +31,7 @@ import shutil
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from checks.harness import ROOT
@@ -81,7 +81,7 @@ class Answer:
         quick = not checkpoint.fixtures & REAL
         return quick or checkpoint.id in named or (self.real is True and not checkpoint.needs_engine)
 
-    @property
+    @cached_property
     def places(self) -> set[tuple[str, str]]:
         """The files that it changes, and what in them: the name of a function or class, "" where there is none."""
         changed = [change for change in self.changes if "replace" in change]
@@ -140,16 +140,22 @@ def _listed(value: str | list[str] | None) -> list[str] | None:
 
 
 @cache
+def _parsed(file: str) -> tuple[str, ast.Module]:
+    source = (SOLUTIONS / file).read_text()
+    return source, ast.parse(source)
+
+
+@cache
 def _names(file: str, text: str) -> frozenset[str]:
     """The functions and classes of the solution's file in which that text stands."""
-    source = (SOLUTIONS / file).read_text()
     if not file.endswith(".py"):
         return frozenset({""})
+    source, tree = _parsed(file)
     first = source.partition(text)[0].count("\n") + 1
     last = first + text.strip("\n").count("\n")
     found = {
         node.name
-        for node in ast.parse(source).body
+        for node in tree.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         and node.lineno <= last
         and first <= (node.end_lineno or 0)
