@@ -10,7 +10,8 @@ import os
 
 import pytest
 
-from checks.harness.assertions.answers import content, unrouted
+from checks.harness.assertions.answers import content
+from checks.harness.assertions.routed import routed
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import CONTROL
@@ -36,10 +37,9 @@ def test_health(service, workspace, lab, show):
     app = service()
     show.at(workspace.where_defined(lab.service.create_app))
     health = app.get("/health").answer()
+    routed(app, health)
     assert health.status_code == 200, Failure(
-        f"GET /health gave {health.status_code}{unrouted(health)}",
-        wanted="200",
-        hint='`@router.get("/health")` above it, and `app.include_router(router)` in `create_app`.',
+        f"GET /health gave {health.status_code}", wanted="200", where=app.where_routed
     )
     fields = content(health)
     assert fields == fields | {"status": "ok", "pid": os.getpid()}, Failure(
@@ -378,7 +378,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
         "GET /health does not answer", wanted="200: see 1.1"
     )
     for path in (real.AWAITED, real.BLOCKING):
-        answers.prediction(here.post(path, {"features": [1.0]}).answer(), any_name=True)
+        answers.prediction(here, here.post(path, {"features": [1.0]}).answer(), any_name=True)
     server = serve(inference_seconds=seconds)
 
     rounds = []

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     import httpx
 
 
-def unrouted(answer: httpx.Response) -> str:
-    """What a 404 says about the app."""
-    return ": the app has no such route" if answer.status_code == 404 else ""
-
-
 def content(answer: httpx.Response) -> dict[str, Any]:
     """The JSON object in an answer."""
     try:

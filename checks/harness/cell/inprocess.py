@@ -143,6 +143,11 @@ class InProcess:
         return self.looked_at.endpoint if self.looked_at else None
 
     @property
+    def lines(self) -> SourceLines:
+        """Names lines of the learner's."""
+        return self._lines
+
+    @property
     def where_routed(self) -> str | None:
         """The `def` line of that function."""
         return self._lines.where_defined(self.endpoint)
