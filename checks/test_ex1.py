@@ -119,10 +119,12 @@ def test_the_model_waits(workspace, lab, rng, show):
 
     seconds = rng.uniform(0.02, 0.05)
     show.at(workspace.where_defined(lab.model.SimulatedModel.predict))
-    model.awaits(lab.model.SimulatedModel, seconds, rng)
-    model.awaits_side_by_side(lab.model.SimulatedModel, seconds, rng, show, CALLERS)
+    model.awaits(lab.model.SimulatedModel, seconds, rng, workspace)
+    model.awaits_side_by_side(lab.model.SimulatedModel, seconds, rng, show, CALLERS, workspace)
     show.at(workspace.where_defined(lab.model.SimulatedModel.predict_blocking))
-    model.blocks(lab.model.SimulatedModel, rng.uniform(0.11, 0.14), rng)  # longer than the default of the settings
+    model.blocks(
+        lab.model.SimulatedModel, rng.uniform(0.11, 0.14), rng, workspace
+    )  # longer than the default of the settings
     for name in ("predict", "predict_blocking"):
         show.at(workspace.where_defined(getattr(lab.model.SimulatedModel, name)))
         model.answers_the_mean(lab.model.SimulatedModel, name, rng)
@@ -148,6 +150,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     calls = answers.ask(app, "/predict", rng, CALLERS)
     app.until(lambda: probe.questions_inside == CALLERS or app.where_slept())
     together, slept = probe.questions_inside, app.where_slept()
+    held_up = concurrency.where_held_up(workspace, CALLERS - together)
     probe.open()
     app.finish([*calls.values()], seconds=3)
 
@@ -164,7 +167,10 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     )
     why, hint = concurrency.why_not_all(probe, together)
     assert together == CALLERS, Failure(
-        f"{together} of {CALLERS} calls were in the model together: {why}", wanted=f"all {CALLERS}", hint=hint
+        f"{together} of {CALLERS} calls were in the model together: {why}",
+        wanted=f"all {CALLERS}",
+        hint=hint,
+        where=held_up,
     )
     threads = len({call.thread for call in probe.calls})
     assert threads == 1, Failure(
@@ -193,7 +199,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     app = service(model=probe)
     calls = answers.ask(app, "/predict/threaded", rng, CALLERS)
     app.until(lambda: probe.inside == CALLERS)
-    together = probe.inside
+    together, held_up = probe.inside, concurrency.where_held_up(workspace, CALLERS - probe.inside)
     health = app.get("/health")
     app.until(lambda: health.done)
     healthy, busy = health.done, app.pool_threads_in_use()
@@ -209,6 +215,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
         f"{together} of {CALLERS} calls were in the model together{how}",
         wanted=f"{pool}, one for each thread of FastAPI's own pool",
         hint=hint,
+        where=held_up,
     )
     assert probe.calls[0].blocking, Failure(
         "the threads called predict, which is to be awaited", wanted="predict_blocking on each thread", hint=hint
