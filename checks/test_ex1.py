@@ -122,9 +122,8 @@ def test_the_model_waits(workspace, lab, rng, show):
     model.awaits(lab.model.SimulatedModel, seconds, rng, workspace)
     model.awaits_side_by_side(lab.model.SimulatedModel, seconds, rng, show, CALLERS, workspace)
     show.at(workspace.where_defined(lab.model.SimulatedModel.predict_blocking))
-    model.blocks(
-        lab.model.SimulatedModel, rng.uniform(0.11, 0.14), rng, workspace
-    )  # longer than the default of the settings
+    longer = rng.uniform(0.11, 0.14)  # than the default of the settings
+    model.blocks(lab.model.SimulatedModel, longer, rng, workspace)
     for name in ("predict", "predict_blocking"):
         show.at(workspace.where_defined(getattr(lab.model.SimulatedModel, name)))
         model.answers_the_mean(lab.model.SimulatedModel, name, rng)
