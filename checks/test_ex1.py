@@ -11,6 +11,7 @@ import os
 import pytest
 
 from checks.harness.assertions.answers import content
+from checks.harness.assertions.factory import make_app
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
@@ -34,8 +35,9 @@ def test_health(service, workspace, lab, show):
     A load balancer sends traffic only to processes whose health endpoint answers; with several workers behind one port,
     the pid says which of them answered.
     """
-    app = service()
     show.at(workspace.where_defined(lab.service.create_app))
+    make_app(lab.service, workspace)  # as a server does: the settings come from the environment
+    app = service()
     health = app.get("/health").answer()
     routed(app, health)
     assert health.status_code == 200, Failure(
@@ -45,7 +47,7 @@ def test_health(service, workspace, lab, show):
     assert fields == fields | {"status": "ok", "pid": os.getpid()}, Failure(
         f"GET /health answered {health.text[:80]}",
         wanted='{"status": "ok", "pid": ...} with the id of the process that answers',
-        hint="`os.getpid()`, called for each answer: after a fork an earlier one is another process's.",
+        hint=answers.what_health_lacks(fields),
         where=app.where_routed,
     )
     assert app.app.title not in ("", "FastAPI"), Failure(

@@ -116,9 +116,7 @@ class SourceLines:
                 return self.where_line(Path(code.co_filename), code.co_firstlineno + number)
         return None
 
-    def where_written(self, function: object, text: str) -> str | None:
-        """The first line that holds `text` in the file of a function."""
-        code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]
-        lines = linecache.getlines(code.co_filename) if code else []
-        found = next((n for n, line in enumerate(lines, 1) if text in line), None)
-        return self.where_line(Path(code.co_filename), found) if code and found else None
+    def where_written(self, path: Path, text: str) -> str | None:
+        """The first line of a file that holds `text`."""
+        found = next((n for n, line in enumerate(linecache.getlines(str(path)), 1) if text in line), None)
+        return self.where_line(path, found) if found else None

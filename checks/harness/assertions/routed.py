@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
+from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,7 +78,7 @@ def unrouted(app: InProcess, answer: httpx.Response) -> Unrouted | None:
     where = app.lines.where_decorated(route.handler, path) or app.lines.where_decorated(route.handler, "@")
     where, hint = where or app.lines.where_defined(route.handler), f"{decorator}: the same method, the same path."
     if route.path != path and route.path.endswith(path):
-        where = app.lines.where_written(route.handler, "prefix=") or where
+        where = app.lines.where_written(Path(route.handler.__code__.co_filename), "prefix=") or where
         hint = f"The routes are asked for without a prefix, as {path}: leave out `prefix=`."
     return Unrouted(f"the app has {route} in its place", where, hint)
 

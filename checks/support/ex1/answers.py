@@ -162,6 +162,18 @@ def one_call_each(service: Service, question: list[float], lines: SourceLines) -
         )
 
 
+def what_health_lacks(fields: dict[str, Any]) -> str:
+    """The hint for an answer of /health that is not the one that is wanted."""
+    pid = fields.get("pid")
+    if fields.get("status") != "ok":
+        return '`"status": "ok"` belongs in it, in these words.'
+    if pid is None:
+        return '`"pid"` is missing: `return {"status": "ok", "pid": os.getpid()}`.'
+    if not isinstance(pid, int):
+        return "`os.getpid()` gives a number: put it there as it is, not as text."
+    return "`os.getpid()`, called for each answer: after a fork an earlier one is another process's."
+
+
 def _routes_at_all(app: InProcess, answer: httpx.Response) -> None:
     """Leave it to 1.1 if the app has no routes."""
     looked_at = app.looked_at

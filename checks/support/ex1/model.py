@@ -24,6 +24,7 @@ from checks.harness.cell.stacks import Stack, stacks
 from checks.harness.cell.virtual_time import TICK, virtual_time
 from checks.harness.errors import Failure
 from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
+from checks.harness.missing_await import where_called
 from checks.harness.report.evidence import Show
 from checks.harness.source_lines import SourceLines
 from checks.support.ex1.answers import features
@@ -53,7 +54,7 @@ def awaits(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
         f"one predict of SimulatedModel({seconds:.3f}) waited {once.seconds[0]:.3f} s on the event loop's clock{why}",
         wanted=f"exactly {seconds:.3f} s, awaited",
         hint=hint,
-        where=once.where(lines),
+        where=where_forgotten(simulated_model.predict, once.forgotten, lines) or once.where(lines),
     )
     model = simulated_model(seconds)
     _, again = awaited(*[(start, partial(model.predict, question)) for start in (0, 2 * seconds)]).seconds
@@ -62,6 +63,15 @@ def awaits(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
         wanted=f"{seconds:.3f} s for every call",
         hint="No cache: an answer that was kept takes no time, and hides what a model call costs.",
     )
+
+
+def where_forgotten(method: Any, coroutine: str, lines: SourceLines) -> str | None:
+    """The line of a method that makes this coroutine, such as `sleep`, and does not await it."""
+    code = getattr(method, "__code__", None)
+    if code is None or not coroutine:
+        return None
+    line = where_called(code, {coroutine.rpartition(".")[2]})
+    return lines.where(code, line) if line else None
 
 
 def awaits_side_by_side(
