@@ -12,7 +12,7 @@ import pytest
 
 from checks.harness import ROOT
 from tests.conftest import Judge
-from tests.runs import Judged, judge
+from tests.runs import WAYS, Judged, judge
 
 SERVICE, MODEL = "lab/service.py", "lab/model.py"
 AWAITED = """\
@@ -21,7 +21,6 @@ AWAITED = """\
     return PredictResponse(prediction=answer)
 """
 HEALTH = '    return {"status": "ok", "pid": os.getpid()}\n'
-WAYS = ["fork", "spawn"]
 SOLUTIONS = ROOT / "solutions"
 
 
@@ -161,7 +160,7 @@ def test_code_that_lets_nothing_else_run_ends_at_its_deadline(tmp_path: Path) ->
     assert "lab/service.py:4" in run.checkpoints["1.1"]["where"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["fork", "spawn"])
 def test_a_flood_of_output_is_kept_short(way: str, solution: Path, judge: Judge) -> None:
     """Megabytes on stdout neither hold a checkpoint up nor end up in its results."""
     spoil(solution, SERVICE, HEALTH, '    print("x" * 50_000_000, flush=True)\n    return {"status": "drowned"}\n')

@@ -15,7 +15,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.source_lines import GIVEN
-from tests.runs import run_pytest
+from tests.runs import WAYS, run_pytest
 
 pytest_plugins = ["pytester"]
 
@@ -171,7 +171,7 @@ def verdicts(path: Path) -> dict[str, str]:
     return {c["id"]: c["verdict"] for exercise in results(path)["exercises"] for c in exercise["checkpoints"]}
 
 
-@pytest.mark.parametrize("way", ["fork", "spawn", "none"])
+@pytest.mark.parametrize("way", [*WAYS, "none"])
 def test_all_six_verdicts(lab: Lab, pytester: pytest.Pytester, way: str) -> None:
     """Each verdict reaches the results, whichever way the checkpoints are kept apart; only a pass earns points."""
     ran = lab(f"--isolation={way}")
@@ -405,7 +405,7 @@ def test_exported_settings_do_not_reach_a_verdict(
     assert ran.ret == pytest.ExitCode.OK
 
 
-@pytest.mark.parametrize("way", ["fork", "spawn"])
+@pytest.mark.parametrize("way", WAYS)
 def test_an_inconclusive_load_test_is_run_anew(lab: Lab, pytester: pytest.Pytester, way: str) -> None:
     """What was measured on too busy a machine is not shared; another checkpoint's good run is."""
     (pytester.path / "checks" / "test_ex9.py").write_text(LOAD_TESTS)
@@ -439,7 +439,7 @@ def test_control_characters_reach_no_terminal_and_no_report(lab: Lab, pytester: 
         assert r"\x1b[2J" in written
 
 
-@pytest.mark.parametrize("way", ["fork", "spawn"])
+@pytest.mark.parametrize("way", WAYS)
 def test_what_is_no_result_is_no_result(lab: Lab, pytester: pytest.Pytester, way: str) -> None:
     """A process that sends an unknown field, or a result of another shape, fails its checkpoint and no other."""
     broken = VERDICTS.replace(

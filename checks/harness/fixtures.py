@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 THEIRS = "lab.service:create_app"
 CONTROL = "checks.harness.apps.reference:create_app"
 """A service of the lab's own, which fails only on too busy a machine."""
-TALKER = "checks.harness.apps.logging_app:create_app"
+TALKER = "checks.harness.cell.logging_app:create_app"
 """The learner's app, with added routes whose handlers write log lines."""
 KINDS = "checks.harness.apps.reference:create_bare"
 """A service of the lab's own that blocks, awaits or computes."""
-OVERLOADED = "checks.harness.apps.slots:create_app"
+OVERLOADED = "checks.harness.cell.slots:create_app"
 """Theirs, around a model of known capacity."""
-OVERLOADED_CONTROL = "checks.harness.apps.slots:create_control"
+OVERLOADED_CONTROL = "checks.harness.cell.slots:create_control"
 """The lab's own service around the same model."""
 
 LIFTED = {"max_in_flight": 10_000, "max_queue": 10_000, "queue_seconds": 60}
