@@ -19,7 +19,8 @@ engine runs for none of them: answers with `live = true` fail it, and are judged
 tests/test_containers.py.
 
 With `--exhaustive` every answer is judged by its whole exercise. Without it a part of them is judged, each by the
-checkpoints that it is about: see `DEFAULT`.
+checkpoints that it is about: see `DEFAULT`. Those with `quick = true` come first: their checkpoint starts servers, or
+Locust, and they fail it sooner than others do.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Answer:
     hints: list[str] | None = None
     real: bool | list[str] = False
     live: bool = False
+    quick: bool = False
 
     def write(self, workspace: Path) -> None:
         """Put the solution there, with this answer's changes."""
@@ -178,7 +180,8 @@ def whole(answer: Answer) -> Case:
 def _default(answers: dict[str, Answer]) -> dict[str, Case]:
     """For each checkpoint the two cheapest wrong answers that fail it, and the cheapest right one that is about it."""
     cases = {name: Case(answer, about(answer, answers.values())) for name, answer in answers.items()}
-    cheapest = sorted(cases, key=lambda name: cases[name].cost)  # stable: of the same cost, the first in the file
+    # Stable: of the same cost, the first in the file.
+    cheapest = sorted(cases, key=lambda name: (cases[name].cost, not cases[name].answer.quick))
     chosen: set[str] = set()
     for checkpoint in [checkpoint.id for exercise in EXERCISES.values() for checkpoint in exercise.checkpoints]:
         fitting = [name for name in cheapest if checkpoint in cases[name].checkpoints]

@@ -13,6 +13,7 @@ import pytest
 from checks.harness import ROOT
 from tests.conftest import Judge
 from tests.runs import WAYS, Judged, judge
+from tests.waiting import upper_bound
 
 SERVICE, MODEL = "lab/service.py", "lab/model.py"
 AWAITED = """\
@@ -150,7 +151,8 @@ def test_an_endless_import_is_waited_for_once(tmp_path: Path) -> None:
     assert len(failed) > 3
     assert all(words in c["message"] for c in failed)
     assert "lab/service.py:5" in failed[0]["where"]
-    assert imports.read_text() == "once "
+    with upper_bound():  # a checkpoint that ran on too busy a machine to tell is run again
+        assert imports.read_text() == "once "
 
 
 def test_code_that_lets_nothing_else_run_ends_at_its_deadline(tmp_path: Path) -> None:
