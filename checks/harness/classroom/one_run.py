@@ -15,6 +15,7 @@ import psutil
 from checks.harness import ROOT
 from checks.harness.classroom.inside import Order, Report
 from checks.harness.classroom.markers import path_of
+from checks.harness.containers.build_context import GIVEN
 from checks.harness.walls.wall import Wall
 
 MOST_MEMORY_MB = 4096
@@ -24,7 +25,7 @@ GRACE = 20.0
 """Seconds beyond its time after which a run that says nothing is killed from outside."""
 
 _LOOK_SECONDS = 0.25
-_GIVEN = ("checks", "lab", "loadtests", "conftest.py", "pyproject.toml")
+_READ = ("checks", "lab", "loadtests", "conftest.py", *GIVEN)
 """What of the lab a run reads: no solutions, no tests."""
 
 
@@ -48,7 +49,7 @@ def run_pytest(
         *([f"--seed={seed}"] if seed is not None else []),
     ]
     order = Order(arguments, seconds, str(wall.scratch(folder)), wall.counts_processes)
-    readable = [*(ROOT / name for name in _GIVEN), tree]
+    readable = [*(ROOT / name for name in _READ), tree]
     process = subprocess.Popen(
         wall.around(order.command(), readable, folder, number),
         cwd=ROOT,
