@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from checks.harness import ROOT
+from checks.harness.grading.runner import TRIES
 from tests.conftest import Judge
 from tests.runs import WAYS, Judged, judge
-from tests.waiting import upper_bound
 
 SERVICE, MODEL = "lab/service.py", "lab/model.py"
 AWAITED = """\
@@ -151,8 +151,7 @@ def test_an_endless_import_is_waited_for_once(tmp_path: Path) -> None:
     assert len(failed) > 3
     assert all(words in c["message"] for c in failed)
     assert "lab/service.py:5" in failed[0]["where"]
-    with upper_bound():  # a checkpoint that ran on too busy a machine to tell is run again
-        assert imports.read_text() == "once "
+    assert imports.read_text().count("once") <= TRIES  # of the first one: more where the machine is too busy to tell
 
 
 def test_code_that_lets_nothing_else_run_ends_at_its_deadline(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from checks.harness.errors import Failure
 from checks.harness.progress import say
 from checks.harness.report import results
 from checks.harness.report.__main__ import show
-from checks.harness.report.card import WIDTH, console
+from checks.harness.report.card import WIDTH, console, shortened
 from checks.harness.report.ctrf import ctrf
 from checks.harness.report.evidence import (
     Bucket,
@@ -112,6 +112,23 @@ def test_the_card_fits_its_columns_in_any_encoding(run: Run, encoding: str, widt
     assert any(line.endswith("..." if encoding == "ascii" else "…") for line in lines), "the long line of code"
     for part in ("Exercise 1 - a title", "2 of 4 points", "seen", "why", "where", "hint", "again", "p95", "numbers"):
         assert any(part in line for line in lines), part
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("create_app() returned None", 26, "create_app() returned None"),
+        ("ValidationError: 1 validation error for PredictResponse", 26, "ValidationError: 1…"),
+        ("1 of 60 calls were in the model together: the others wait", 26, "1 of 60 calls were in the…"),
+        ("one predict of SimulatedModel(0.031) waited 0.061 s on the event loop's clock", 26, "…waited 0.061 s…"),
+        ("predict_blocking of SimulatedModel(0.113) computed for 0.055 s", 26, "…computed for 0.055 s"),
+        ("burst_seconds('threaded', 41, 0.1, threads=40) is 0.1", 26, "…0.1, threads=40) is 0.1"),
+        ("AVeryLongNameWithoutSpaces", 10, "AVeryLong…"),
+    ],
+)
+def test_a_row_is_cut_between_words_and_keeps_its_number(text: str, width: int, shown: str) -> None:
+    """Half a word or half a number says something else."""
+    assert shortened(text, width) == shown
 
 
 def test_the_first_failure_is_told_in_full(run: Run) -> None:

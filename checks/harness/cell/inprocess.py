@@ -22,6 +22,7 @@ from checks.harness.cell.stacks import stacks
 from checks.harness.cell.standstill import TIMER_HORIZON, Standstill, Watch, WatchedLoop
 from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered
 from checks.harness.machine import FairClock, load_in_words
+from checks.harness.missing_await import where_not_awaited
 from checks.harness.plain_words import describe, hint_for
 from checks.harness.source_lines import SourceLines
 
@@ -141,6 +142,11 @@ class InProcess:
     def endpoint(self) -> object:
         """The learner's function that the request looked at last was routed to."""
         return self.looked_at.endpoint if self.looked_at else None
+
+    @property
+    def lines(self) -> SourceLines:
+        """Names lines of the learner's."""
+        return self._lines
 
     @property
     def where_routed(self) -> str | None:
@@ -358,7 +364,8 @@ class InProcess:
             if where:
                 self._raised.append(error)
                 raise
-            where = self._lines.where_defined(pending and pending.endpoint)
+            handler = pending and pending.endpoint
+            where = where_not_awaited(error, self._lines, handler) or self._lines.where_defined(handler)
             raise LearnerError(said, where, wanted=wanted, hint=hint) from error
 
     def drive(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> Driven:

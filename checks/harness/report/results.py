@@ -130,8 +130,8 @@ class Run:
 
 
 def _mistake(checkpoint: Checkpoint) -> tuple[str | None, str]:
-    """What is equal for two failures by the same mistake: line and words; numbers in them are random."""
-    return checkpoint.where, re.sub(r"\d+(\.\d+)?", "0", checkpoint.seen)
+    """What is equal for two failures by the same mistake: line and words; numbers and addresses in them are random."""
+    return checkpoint.where, re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "0", checkpoint.seen)
 
 
 _RUN = TypeAdapter(Run)
