@@ -50,7 +50,17 @@ def lesson(text: str) -> list[Section]:
     """The sections of a lesson; the first one has the lesson's own title."""
     markdown = MarkdownIt("commonmark", {"html": False, "highlight": _code}).enable("table")
     parts = re.split(r"^##? (.+)\n", text, flags=re.MULTILINE)[1:]
-    return [Section(title, markdown.render(body)) for title, body in zip(parts[::2], parts[1::2], strict=True)]
+    return [Section(title, _html(markdown, body)) for title, body in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def _html(markdown: MarkdownIt, text: str) -> str:
+    """Text as HTML; a column that is set right has a class, for the page's policy forbids styles in its markup."""
+    tokens = markdown.parse(text)
+    for token in tokens:
+        if "style" in token.attrs:
+            del token.attrs["style"]
+            token.attrSet("class", "right")
+    return str(markdown.renderer.render(tokens, markdown.options, {}))
 
 
 def excerpt(files: Path, name: str, number: int) -> Excerpt:

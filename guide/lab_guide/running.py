@@ -44,6 +44,8 @@ class PytestRun:
             start_new_session=True,  # Ctrl-C in the guide's terminal is not for it
             creationflags=_FLAGS,
         )
+        if self.stopped:  # while it was being started
+            await self.stop()
         printed = b""
         assert self._process.stdout is not None
         while chunk := await self._process.stdout.read(KEPT_BYTES):

@@ -147,6 +147,7 @@ async def test_lessons_are_rendered(page: httpx.AsyncClient, number: int) -> Non
     work = next(s["html"] for s in sections if s["title"] == "The work")
     assert "<table>" in work
     assert "<script" not in str(sections)
+    assert " style=" not in str(sections), "the page's policy forbids it"
     assert 404 == (await page.get("/lesson/6")).status_code
 
 
