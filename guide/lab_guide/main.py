@@ -10,13 +10,14 @@ import typer
 from lab_guide.commands.doctor import doctor
 from lab_guide.commands.reset import reset
 from lab_guide.commands.status import status
+from lab_guide.commands.watch import watch
 
 app = typer.Typer(
     name="lab",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (status, doctor, reset):
+for command in (watch, status, doctor, reset):
     app.command()(command)
 
 

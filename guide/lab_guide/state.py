@@ -80,6 +80,13 @@ class Guide:
         self.chosen = checkpoint
         self.tell("chosen", {"checkpoint": checkpoint})
 
+    def next_open(self) -> str:
+        """The next checkpoint that has not passed: behind the chosen one at first, then from the start."""
+        ids = [name for e in self.exercises for name in e.ids]
+        at = ids.index(self.chosen)
+        passed = {name for name, result in self.results.items() if result["verdict"] == "passed"}
+        return next((name for name in [*ids[at + 1 :], *ids[:at]] if name not in passed), self.chosen)
+
     async def run(self, *selections: Selection) -> None:
         """Run these one after the other, instead of what runs now."""
         self._wanted = list(selections)
