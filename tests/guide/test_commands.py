@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import runs
+from tests.guide.opened import LAB
 from tests.waiting import finished
 
-LAB = str(Path(sysconfig.get_path("scripts"), "lab"))
 HEAVY = ("fastapi", "starlette", "uvicorn", "watchfiles", "docker", "httptools", "pytest", "locust", "markdown_it")
 
 

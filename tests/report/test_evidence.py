@@ -9,6 +9,7 @@ import pytest
 
 from checks.harness.load.percentiles import percentile
 from checks.harness.report.evidence import Bucket, Span, Timeline, histogram, timeline
+from checks.harness.report.pictures import draw
 
 
 def test_timeline_rows_are_ms_after_the_earliest() -> None:
@@ -21,18 +22,28 @@ def test_timeline_rows_are_ms_after_the_earliest() -> None:
     )
 
 
-@pytest.mark.parametrize("count", [0, 1, 12, 13, 39, 1000])
+@pytest.mark.parametrize("count", [0, 1, 64, 65, 130, 1000])
 def test_timeline_keeps_an_even_spread(count: int) -> None:
-    """Of more than 12 rows 12 are kept, evenly spread with the first and the last; the others are counted."""
+    """Of more than 64 rows 64 are kept, evenly spread with the first and the last; the others are counted."""
     picture = timeline([(str(i), float(i), None, i + 1.0) for i in range(count)], "many")
     kept = [int(row.label) for row in picture.rows]
     gaps = {after - before for before, after in itertools.pairwise(kept)}
 
-    assert min(count, 12) == len(set(kept)), "no row twice"
+    assert min(count, 64) == len(set(kept)), "no row twice"
     assert count - len(kept) == picture.left_out
     assert max(gaps, default=0) - min(gaps, default=0) <= 1, "evenly spread"
     if count:
         assert [0, count - 1] == [kept[0], kept[-1]], "first and last are there"
+
+
+def test_the_card_shows_twelve_rows() -> None:
+    """What the card draws of a timeline fits a screen; it counts what it leaves out."""
+    rows = timeline([(f"#{i}", float(i), None, i + 1.0) for i in range(100)], "many")
+
+    drawn = [line.plain for line in draw(rows, width=80, ascii_only=True)]
+
+    assert 12 == sum("|" in line for line in drawn)
+    assert any("and 88 more between them" in line for line in drawn)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -14,7 +14,10 @@ from checks.harness.errors import printable
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import MS
 
-TIMELINE_ROWS = 12
+T = TypeVar("T")
+
+TIMELINE_ROWS = 64
+"""Rows that the results keep of a timeline; the card shows fewer."""
 HISTOGRAM_BUCKETS = 12
 LOG_SPACED_ABOVE = 20
 
@@ -139,11 +142,10 @@ def timeline(rows: Sequence[tuple[str, float, float | None, float]], title: str,
     """A row per request: waiting from `sent` to `work`, working from `work` to `end`.
 
     `rows` are (label, sent, work started, finished) in seconds of one clock; a work start of None draws the whole row
-    as working. Times come out in ms after the earliest `sent`. Of more than 12 rows an even spread is kept, the first
-    and the last among them; `left_out` counts the others. `note` says what a reader must know of the times.
+    as working. Times come out in ms after the earliest `sent`. Of more than 64 rows an even spread is kept; `left_out`
+    counts the others. `note` says what a reader must know of the times.
     """
-    last = TIMELINE_ROWS - 1
-    kept = rows if len(rows) <= TIMELINE_ROWS else [rows[i * (len(rows) - 1) // last] for i in range(TIMELINE_ROWS)]
+    kept = spread(rows, TIMELINE_ROWS)
     origin = min((sent for _, sent, _, _ in rows), default=0.0)
 
     def ms(moment: float) -> float:
@@ -151,6 +153,11 @@ def timeline(rows: Sequence[tuple[str, float, float | None, float]], title: str,
 
     spans = [Span(label, ms(sent), ms(sent if work is None else work), ms(end)) for label, sent, work, end in kept]
     return Timeline(title, spans, left_out=len(rows) - len(kept), note=note)
+
+
+def spread(rows: Sequence[T], most: int) -> Sequence[T]:
+    """At most so many rows, evenly spread, the first and the last among them."""
+    return rows if len(rows) <= most else [rows[i * (len(rows) - 1) // (most - 1)] for i in range(most)]
 
 
 def histogram(latencies: Iterable[float], title: str) -> Histogram:

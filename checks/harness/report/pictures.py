@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from checks.harness.report.evidence import Evidence, Histogram, HockeyStick, Number, Table, Timeline
+from checks.harness.report.evidence import Evidence, Histogram, HockeyStick, Number, Table, Timeline, spread
 
 LABEL = 8
+ROWS = 12
+"""Rows that the card shows of a timeline."""
 BAR_MARGIN, CURVE_MARGIN = 32, 32
 """Columns beside the bar of a row, and beside the two bars of a hockey stick."""
 
@@ -29,7 +31,7 @@ def draw(evidence: Evidence, *, width: int, ascii_only: bool) -> list[Text]:
 def _timeline(evidence: Timeline, columns: int, ascii_only: bool) -> list[Text]:
     """Waiting and working of each request on one time axis."""
     waiting, working, edge = (".", "#", "|") if ascii_only else ("░", "█", "│")
-    rows = evidence.rows
+    rows = spread(evidence.rows, ROWS)
     end = max((row.end for row in rows), default=0.0) or 1.0
     label = LABEL if any(row.label for row in rows) else 0
     lines = [Text(evidence.title, style="bold")]
@@ -42,8 +44,8 @@ def _timeline(evidence: Timeline, columns: int, ascii_only: bool) -> list[Text]:
         bar.append(working * (stop - work), style="cyan")
         bar.pad_right(columns - len(bar))
         lines.append(Text(f"{row.label:>{label}} {edge}").append_text(bar).append(f"{edge} {row.end:.0f} ms"))
-    if evidence.left_out:
-        lines.append(Text(f"{'':>{label}} and {evidence.left_out} more between them", style="dim"))
+    if left_out := evidence.left_out + len(evidence.rows) - len(rows):
+        lines.append(Text(f"{'':>{label}} and {left_out} more between them", style="dim"))
     note = f" ({evidence.note})" if evidence.note else ""
     lines.append(Text(f"{'':>{label}} {waiting} waiting  {working} in the model{note}", style="dim"))
     return lines

@@ -1,0 +1,128 @@
+"""The routes of the page. No route takes a path or a command: what is asked for is looked up in lists."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import FileResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+
+from checks.harness.errors import LearnerError
+from lab_guide import history, lessons, rendering
+from lab_guide.commands.reset import put_back
+from lab_guide.security import Guard
+from lab_guide.state import Guide, Selection
+from lab_guide.stubs import CannotReset
+
+PAGE = Path(__file__).with_name("page")
+RETRY_MS = 1000
+"""How long a page waits before it connects again."""
+
+
+def version() -> str:
+    """What stands for the page's own files: a page of another version loads itself again."""
+    files = sorted(path for path in PAGE.rglob("*.*") if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+class Wanted(BaseModel):
+    """What to run: an exercise, or some checkpoints of it."""
+
+    exercise: int
+    only: list[str] = []
+
+
+class Chosen(BaseModel):
+    """A checkpoint."""
+
+    checkpoint: str
+
+
+def create_app(guide: Guide, port: int, token: str) -> FastAPI:
+    """The page's server. It watches and runs from its start to its end."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(guide.live())
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_middleware(Guard, port=port, token=token)
+    shown = {path.relative_to(PAGE).as_posix(): path for path in PAGE.rglob("*.*")}
+    exercises = {e.number: e for e in guide.exercises}
+
+    @app.get("/")
+    async def index() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    @app.get("/page/{name:path}")
+    async def file(name: str) -> FileResponse:
+        if name not in shown:
+            raise HTTPException(404)
+        return FileResponse(shown[name])
+
+    @app.get("/events", response_class=EventSourceResponse)
+    async def events() -> AsyncIterable[ServerSentEvent]:
+        async for name, data in guide.events():
+            yield ServerSentEvent(event=name, data=data, retry=RETRY_MS)
+
+    @app.get("/lesson/{number}")
+    async def lesson(number: int) -> list[rendering.Section]:
+        if number not in exercises:
+            raise HTTPException(404)
+        return rendering.lesson(lessons.path(guide.place.root, number).read_text(encoding="utf-8"))
+
+    @app.get("/source")
+    async def source(file: str, line: int) -> rendering.Excerpt:
+        try:
+            return rendering.excerpt(guide.place.files, file, line)
+        except (ValueError, LearnerError) as error:
+            raise HTTPException(404, str(error)) from error
+
+    @app.get("/runs/{name}")
+    async def run_of(name: str) -> dict[str, Any]:
+        found = history.kept(guide.place.folder, name)
+        if found is None:
+            raise HTTPException(404)
+        return found
+
+    @app.post("/run", status_code=202)
+    async def run(wanted: Wanted) -> dict[str, Any]:
+        exercise = exercises.get(wanted.exercise)
+        if exercise is None or not set(wanted.only) <= set(exercise.ids):
+            raise HTTPException(422, "there is no such checkpoint")
+        selection = Selection(wanted.exercise, tuple(wanted.only))
+        await guide.run(selection)
+        return asdict(selection)
+
+    @app.post("/stop", status_code=202)
+    async def stop() -> None:
+        await guide.stop()
+
+    @app.post("/choose", status_code=202)
+    async def choose(chosen: Chosen) -> None:
+        if not any(chosen.checkpoint in e.ids for e in exercises.values()):
+            raise HTTPException(422, "there is no such checkpoint")
+        guide.choose(chosen.checkpoint)
+
+    @app.post("/reset")
+    async def reset(chosen: Chosen) -> list[str]:
+        if guide.place.files != guide.place.root:
+            raise HTTPException(409, "stubs are put back in the lab's own folder only")
+        try:
+            return await asyncio.to_thread(put_back, guide.place.root, chosen.checkpoint)
+        except CannotReset as error:
+            raise HTTPException(409, str(error)) from error
+
+    return app

@@ -1,0 +1,75 @@
+"""The runs that were: a copy of each in `.lab/runs/`, and of each checkpoint the newest result."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from checks.harness.report.results import read
+
+KEPT = 200
+"""Runs that are kept."""
+
+_NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{12}-\d+")
+
+Results = dict[str, Any]
+"""A run as its JSON has it."""
+
+
+def load(path: Path) -> Results | None:
+    """A run's results, checked; None where there are none that can be read."""
+    try:
+        read(path)
+        told: Results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return told
+
+
+def stamp(path: Path) -> int:
+    """What changes when a file is written again; 0 for none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def keep(folder: Path, run: Results) -> str:
+    """Copy a run, or what there is of it so far, and forget the oldest; give the name of the copy."""
+    started = datetime.fromisoformat(run["started"])
+    name = f"{started:%Y%m%dT%H%M%S}-{run['hash']}-{run['exercises'][0]['number']}"
+    runs = folder / "runs"
+    runs.mkdir(exist_ok=True)
+    (runs / f"{name}.json").write_text(json.dumps(run), encoding="utf-8")
+    for old in sorted(runs.glob("*.json"))[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return name
+
+
+def names(folder: Path) -> list[str]:
+    """The kept runs from the oldest to the newest."""
+    return sorted(path.stem for path in (folder / "runs").glob("*.json") if _NAME.fullmatch(path.stem))
+
+
+def kept(folder: Path, name: str) -> Results | None:
+    """A kept run by its name."""
+    return load(folder / "runs" / f"{name}.json") if name in names(folder) else None
+
+
+def judged(run: Results) -> dict[str, Results]:
+    """The checkpoints of a run that have a verdict, each with the hash and the time of the run."""
+    stamp = {"hash": run["hash"], "started": run["started"]}
+    checkpoints = [c for exercise in run["exercises"] for c in exercise["checkpoints"]]
+    return {c["id"]: c | stamp for c in checkpoints if c["verdict"] != "not_run"}
+
+
+def newest(folder: Path, last: Results | None) -> dict[str, Results]:
+    """Of each checkpoint the newest result there is, `last` included."""
+    runs = [run for name in names(folder) if (run := kept(folder, name))]
+    found: dict[str, Results] = {}
+    for run in [*runs, *([last] if last else [])]:
+        found |= judged(run)
+    return found

@@ -1,0 +1,113 @@
+// The page's state, the events that change it, and the keys.
+import { card } from "./card.js";
+import { $, el, patch, ticks } from "./dom.js";
+import { lesson } from "./lesson.js";
+import { map, score } from "./map.js";
+import { listen, send } from "./server.js";
+import { WORD, verdict } from "./verdicts.js";
+
+const store = { connected: false, hints: 0, changed: false, run: null, said: "" };
+const exercise = () => store.exercises.find((e) => e.ids.includes(store.chosen));
+const ids = () => store.exercises.flatMap((e) => e.ids);
+
+const actions = {
+  choose(id) { choose(id); send("/choose", { checkpoint: id }).catch(failed); },
+  all() { send("/run", { exercise: exercise().number }).catch(failed); },
+  alone() { send("/run", { exercise: exercise().number, only: [store.chosen] }).catch(failed); },
+  stop() { send("/stop").catch(failed); },
+  hint() { store.hints += 1; render(); },
+  next() { // the next one that has not passed, behind the chosen one at first
+    const from = ids().indexOf(store.chosen);
+    return [...ids().slice(from + 1), ...ids().slice(0, from)].find((id) => verdict(store, id) !== "passed");
+  },
+  reset() {
+    if (!confirm(`Put the stub of ${store.chosen} back? Your version is kept in .lab/kept.`)) return;
+    send("/reset", { checkpoint: store.chosen }).then((said) => note(said.join("\n"))).catch(failed);
+  },
+};
+
+const note = (text) => { store.said = text; render(); };
+const failed = (error) => note(error.message);
+
+function choose(id) {
+  if (id !== store.chosen) Object.assign(store, { chosen: id, hints: 0, said: "" });
+  render();
+}
+
+function render() {
+  if (!store.exercises) return;
+  const { results, chosen, running, changed, hash, run } = store;
+  patch($("score"), results, () => score(store));
+  patch($("map"), [results, chosen, running, changed, hash, run], () => map(store, actions.choose));
+  patch($("status"), [store.connected, running, store.ended, changed, run?.seconds, exercise().number], status);
+  patch($("notes"), [store.connected, store.ended, store.note, store.said], notes);
+  patch($("content"), [results[chosen], verdict(store, chosen), chosen, changed, hash, store.hints, actions.next(), exercise().steps.map((s) => s.passes.map((id) => verdict(store, id)))], () => card(store, actions));
+  lesson(exercise(), chosen).catch(() => {});
+}
+
+function status() {
+  const [dot, words] = !store.connected ? ["off", "Not connected"]
+    : store.running ? ["run", `Running ${store.running.only.join(", ") || `exercise ${store.running.exercise}`}`]
+      : ["", store.changed ? "Saved" : "Watching your files"];
+  const clock = store.last && new Date(store.last.started).toLocaleTimeString("en-GB");
+  return [el("span", {}, el("span", { class: `dot ${dot}` }), words),
+    clock && el("span", {}, `judged ${clock}, ${store.last.seconds.toFixed(1)} s`), el("span", { class: "grow" }),
+    store.running && el("button", { class: "btn", "data-k": "stop", onclick: actions.stop }, "Stop"),
+    el("button", { class: "btn", "data-k": "all", onclick: actions.all, disabled: !store.connected }, `Run exercise ${exercise().number} `, el("kbd", {}, "r"))];
+}
+
+function notes() {
+  const code = store.ended?.exit_code;
+  return [
+    !store.connected && el("p", { class: "note bad" }, ticks("Not connected: `uv run lab` starts the page's server again. What you see stays as it was.")),
+    store.note && el("p", { class: "note" }, store.note),
+    store.said && el("p", { class: "note" }, ticks(store.said)),
+    store.ended?.output && el("div", { class: "note bad" }, el("p", {}, `pytest ended with exit code ${code} and left no results:`), el("pre", { tabindex: "0" }, store.ended.output)),
+  ];
+}
+
+listen({
+  state(told) {
+    if (store.version && store.version !== told.version) return location.reload(); // another version of the page
+    const chosen = store.chosen ?? told.chosen;
+    for (const e of told.exercises) e.ids = e.checkpoints.map((c) => c.id);
+    Object.assign(store, told, { chosen, connected: true, changed: false, run: null });
+    render();
+  },
+  chosen(told) { choose(told.checkpoint); },
+  saved() { Object.assign(store, { changed: true, ended: null, said: "" }); render(); },
+  running(told) { Object.assign(store, { running: told, run: null, ended: null }); render(); },
+  run(told) {
+    const judged = told.exercises.flatMap((e) => e.checkpoints).filter((c) => c.verdict !== "not_run");
+    const results = { ...store.results };
+    for (const c of judged) results[c.id] = { ...c, hash: told.hash, started: told.started };
+    Object.assign(store, { results, run: told, last: told, hash: told.hash, changed: false });
+    render();
+  },
+  ended(told) {
+    Object.assign(store, { ended: told, running: null, run: null, runs: told.runs });
+    const mine = exercise().checkpoints.reduce((sum, c) => sum + (store.results[c.id]?.points ?? 0), 0);
+    $("live").textContent = told.stopped ? "Stopped" : `Judged: ${mine} points in exercise ${exercise().number}. ${store.chosen} ${WORD[verdict(store, store.chosen)]}`;
+    render();
+  },
+}, () => { store.connected = false; render(); });
+
+// -- keys, theme ------------------------------------------------------------------------------------------------------
+
+const go = (by) => { const id = ids()[ids().indexOf(store.chosen) + by]; if (id) actions.choose(id); };
+const KEYS = { r: actions.all, c: actions.alone, j: () => go(1), k: () => go(-1), n: () => { const id = actions.next(); if (id) actions.choose(id); }, h: () => $("hint")?.click(), o: () => $("editor")?.click(), "?": () => $("keys").showModal() };
+
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, textarea, dialog");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !store.exercises) return;
+  if (KEYS[event.key] && (event.key === "?" || $("single-keys").checked)) { event.preventDefault(); KEYS[event.key](); }
+});
+$("single-keys").checked = localStorage.keys !== "off";
+$("single-keys").addEventListener("change", (event) => { localStorage.keys = event.target.checked ? "on" : "off"; });
+$("keys-button").addEventListener("click", () => $("keys").showModal());
+const theme = (name) => { if (name) document.documentElement.dataset.theme = localStorage.theme = name; };
+theme(localStorage.theme);
+$("theme").addEventListener("click", () => {
+  const dark = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  theme(dark === "dark" ? "light" : "dark");
+});

@@ -1,0 +1,180 @@
+"""The guide's state, what changes it, and the streams that are told: one learner, one run, any number of tabs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lab_guide import history, watching
+from lab_guide.catalogue import catalogue, touched
+from lab_guide.place import Place
+from lab_guide.running import PytestRun
+
+BEHIND = 200
+"""Events that a tab may be behind. One that is further behind is let go, and gets the whole state when it is back."""
+
+Event = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a run judges: an exercise, or only some of its checkpoints."""
+
+    exercise: int
+    only: tuple[str, ...] = ()
+
+
+class Guide:
+    """What all tabs show."""
+
+    def __init__(self, place: Place, version: str = "") -> None:
+        self.place = place
+        self.exercises = catalogue(place.root)
+        self.version = version
+        self.last = history.load(place.results)
+        self.results = history.newest(place.folder, self.last)
+        self.chosen = self._first_open()
+        self.running: Selection | None = None
+        self.ended: dict[str, Any] | None = None
+        self._run: PytestRun | None = None
+        self._wanted: list[Selection] = []
+        self._wake = asyncio.Event()
+        self._streams: set[asyncio.Queue[Event | None]] = set()
+        self._closed = False
+
+    # -- what the page asks ---------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything a page needs that has just been opened."""
+        return {
+            "exercises": [asdict(e) for e in self.exercises],
+            "results": self.results,
+            "hash": self.last["hash"] if self.last else "",
+            "chosen": self.chosen,
+            "running": self.running and asdict(self.running),
+            "ended": self.ended,
+            "runs": history.names(self.place.folder),
+            "files": str(self.place.files),
+            "command": " ".join(["uv run pytest", *self.place.command(0)[1:]]),
+            "note": self.place.note,
+            "last": self.last and {"started": self.last["started"], "seconds": self.last["seconds"]},
+            "version": self.version,
+        }
+
+    async def events(self) -> AsyncIterator[Event]:
+        """The state, then every event, until the guide closes."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(BEHIND)
+        self._streams.add(queue)
+        try:
+            yield "state", self.state()
+            while not self._closed and (event := await queue.get()):
+                yield event
+        finally:
+            self._streams.discard(queue)
+
+    def choose(self, checkpoint: str) -> None:
+        """Look at another checkpoint: a save runs it first."""
+        self.chosen = checkpoint
+        self.tell("chosen", {"checkpoint": checkpoint})
+
+    def next_open(self) -> str:
+        """The next checkpoint that has not passed: behind the chosen one at first, then from the start."""
+        ids = [name for e in self.exercises for name in e.ids]
+        at = ids.index(self.chosen)
+        passed = {name for name, result in self.results.items() if result["verdict"] == "passed"}
+        return next((name for name in [*ids[at + 1 :], *ids[:at]] if name not in passed), self.chosen)
+
+    async def run(self, *selections: Selection) -> None:
+        """Run these one after the other, instead of what runs now."""
+        self._wanted = list(selections)
+        self._wake.set()
+        if self._run:
+            await self._run.stop()
+
+    async def stop(self) -> None:
+        """End what runs."""
+        await self.run()
+
+    def close(self) -> None:
+        """End all streams: an open one would keep the server from ending."""
+        self._closed = True
+        for queue in self._streams:
+            with contextlib.suppress(asyncio.QueueFull):
+                queue.put_nowait(None)
+
+    def tell(self, name: str, data: dict[str, Any]) -> None:
+        """Send an event to all tabs."""
+        for queue in [*self._streams]:
+            try:
+                queue.put_nowait((name, data))
+            except asyncio.QueueFull:
+                self._streams.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+
+    # -- what goes on by itself --------------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """Watch and run until cancelled; then nothing runs any more."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch_saves())
+                tasks.create_task(self._watch_results())
+                tasks.create_task(self._runs())
+        finally:
+            if self._run:
+                await self._run.stop()
+
+    async def _watch_saves(self) -> None:
+        async for files in watching.saves(self.place.files):
+            self.tell("saved", {"files": sorted(files)})
+            await self.run(*self.selections(files))
+
+    def selections(self, files: set[str]) -> list[Selection]:
+        """What a save of these files runs: the chosen checkpoint, then its exercise if that takes seconds only."""
+        number = touched(self.exercises, files, int(self.chosen.partition(".")[0]))
+        exercise = next(e for e in self.exercises if e.number == number)
+        first = self.chosen if self.chosen in exercise.ids else self._first_open(number)
+        return [Selection(number, (first,)), *([Selection(number)] if exercise.quick else [])]
+
+    async def _watch_results(self) -> None:
+        async for _ in watching.written(self.place.results):
+            self._take()
+
+    async def _runs(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._wanted:
+                await self._judge(self._wanted.pop(0))
+
+    async def _judge(self, selection: Selection) -> None:
+        self.running, self.ended = selection, None
+        self._run = PytestRun(self.place.root, self.place.command(selection.exercise, selection.only))
+        self.tell("running", asdict(selection))
+        before = history.stamp(self.place.results)
+        code, printed = await self._run.finish()
+        self._take()
+        none = history.stamp(self.place.results) in (0, before)
+        stopped = self._run.stopped
+        self._run, self.running = None, None
+        self.ended = {"exit_code": code, "stopped": stopped, "output": printed if none and not stopped else ""}
+        self.tell("ended", self.ended | {"runs": history.names(self.place.folder)})
+
+    def _take(self) -> None:
+        """Read what a run has written, here or in a terminal, and tell what is new."""
+        run = history.load(self.place.results)
+        if run is not None and run != self.last:
+            self.last = run
+            self.results |= history.judged(run)
+            history.keep(self.place.folder, run)
+            self.tell("run", run)
+
+    def _first_open(self, exercise: int | None = None) -> str:
+        """The first checkpoint that has not passed; the first of all where all have."""
+        ids = [name for e in self.exercises for name in e.ids if exercise in (None, e.number)]
+        passed = {name for name, result in self.results.items() if result["verdict"] == "passed"}
+        return next((name for name in ids if name not in passed), ids[0])

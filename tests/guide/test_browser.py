@@ -1,0 +1,253 @@
+"""The page in a real browser: what a learner sees and does. Skipped where there is no Chromium or no Playwright.
+
+`uv run --group browser pytest tests/guide/test_browser.py`. `GUIDE_SCREENSHOTS=docs` leaves the README's pictures there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checks.harness import ROOT
+from checks.harness.report.evidence import HockeyStick, Point, histogram, timeline
+from checks.harness.report.results import Checkpoint, Exercise, Run, write
+from tests.guide.opened import lab
+from tests.waiting import SECONDS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+AXE = Path(__file__).with_name("vendor") / "axe.min.js"
+PATIENCE = SECONDS * 1000
+"""Milliseconds that a run of an exercise may take."""
+
+BLOCKING = "answer = model.predict_blocking(body.features)"
+AWAITED = "answer = await model.predict(body.features)"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser of this machine."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip("the page was not tried in a browser: no Chromium or Chrome on the PATH")
+    api = pytest.importorskip("playwright.sync_api", reason="the page was not tried in a browser: no Playwright")
+    with api.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def solved(work: Path) -> Path:
+    """A workspace in which everything is solved."""
+    shutil.copytree(ROOT / "solutions", work, dirs_exist_ok=True)
+    return work
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """A tab that must not complain, nor ask any other machine for anything."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if "//127.0.0.1:" not in request.url[:20] else None)
+    yield page
+    context.close()
+    # A server that is gone is no fault of the page, and the icon stands in the page itself.
+    assert [] == [text for text in said if not text.startswith(("Failed to load resource: net::ERR_", "data:"))]
+
+
+def save(file: Path, before: str, after: str) -> None:
+    """Replace the first of these in a file, as an editor does at a save."""
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after, 1))
+
+
+def choose(page: Page, checkpoint: str) -> None:
+    """Open the map at an exercise, and go to one of its checkpoints."""
+    page.click(f'#map [data-k="e{checkpoint[0]}"]')
+    page.click(f'#map [data-k="{checkpoint}"]')
+    page.wait_for_selector(f"#card-title:has-text('{checkpoint} ')")
+
+
+def shot(page: Page, name: str) -> None:
+    """A picture for the README, where one is wanted."""
+    if folder := os.environ.get("GUIDE_SCREENSHOTS"):
+        page.screenshot(path=ROOT / folder / f"{name}.png")
+
+
+def faults(page: Page) -> list[str]:
+    """What axe-core finds that keeps people out."""
+    page.evaluate(AXE.read_text())  # an inserted script would be against the page's policy
+    found: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+    return [f"{one['id']}: {node['html'][:100]}" for one in serious for node in one["nodes"]]
+
+
+def test_a_fresh_start(tab: Page, work: Path) -> None:
+    """The map has all exercises, the first step is in hand, the lesson is beside it; nobody is kept out."""
+    with lab(work) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        tab.wait_for_selector("#lesson tr.here")
+
+        assert "127.0.0.1" in tab.url
+        assert "token" not in tab.url
+        assert "0of 100 points" == tab.inner_text("#score .score").replace("\n", "").replace(" of", "of")
+        assert 5 == tab.locator("#map > ul > li").count()
+        assert "1.1" in tab.inner_text("#card-title")
+        for theme in ("light", "dark"):
+            tab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+            assert [] == faults(tab), theme
+        for width in (360, 800, 2560):
+            tab.set_viewport_size({"width": width, "height": 900})
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width, width
+
+
+def test_a_blocking_call_and_its_repair(tab: Page, solved: Path) -> None:
+    """A save with a blocking call fails 1.4 with its line and, asked for, its hint; the repaired file passes."""
+    with lab(solved) as (_, address):
+        tab.goto(address)
+        choose(tab, "1.4")
+        save(solved / "lab/service.py", AWAITED, BLOCKING)
+        tab.wait_for_selector(".card .chip.failed")
+        tab.wait_for_selector(".src .here")
+
+        assert "predict_blocking" in tab.inner_text(".src .here")
+        assert "1 of 60" in tab.inner_text(".card .big")
+        assert 0 == tab.locator(".card .hint").count()
+        tab.keyboard.press("h")
+        assert "await model.predict" in tab.inner_text(".card .hint")
+        assert [] == faults(tab)
+        shot(tab, "page-failing")
+        save(solved / "lab/service.py", BLOCKING, AWAITED)
+        tab.wait_for_selector(".card .chip.passed")
+        tab.wait_for_selector("#status:has-text('Watching')")
+        assert "1.4" in tab.inner_text("#card-title")
+        assert [] == faults(tab)
+
+
+def test_what_a_learner_prints_is_text(tab: Page, solved: Path) -> None:
+    """Markup in a message or in a file is shown as it is, and runs nowhere."""
+    with lab(solved) as (_, address):
+        tab.goto(address)
+        choose(tab, "1.8")
+        evil = "<img src=x onerror=document.title='owned'><b id=owned>"
+        (solved / "lab/predictions.py").write_text(f'def burst_seconds(*_):\n    raise KeyError("{evil}")\n')
+        tab.wait_for_selector(".card .chip.failed")
+        tab.wait_for_selector(".src .here")
+
+        assert "<img src=x" in tab.inner_text(".card")
+        assert 0 == tab.locator("#owned").count()
+        assert "Inference latency lab" == tab.title()
+
+
+def test_two_tabs_and_a_server_that_comes_back(tab: Page, work: Path) -> None:
+    """Both tabs show one run; without a server they say so and keep what they show, and find it when it is back."""
+    with lab(work) as (process, address):
+        tab.goto(address)
+        choose(tab, "1.8")
+        other = tab.context.new_page()
+        other.goto(address)
+        other.wait_for_selector("#card-title:has-text('1.8')")
+        tab.keyboard.press("c")
+        for page in (tab, other):
+            page.wait_for_selector(".card .chip.not_started")
+        other.close()
+        process.terminate()
+        tab.wait_for_selector(".note.bad:has-text('Not connected')")
+
+        assert tab.locator(".card .chip.not_started").is_visible()
+    with lab(work) as (_, again):
+        assert address == again
+        tab.wait_for_selector(".note.bad", state="hidden")
+        tab.wait_for_selector("#status:has-text('Watching')")
+
+
+PICTURES = (
+    timeline([(f"#{n}", n / 100, n / 90, n / 80 + 0.1) for n in range(60)], "sixty requests", "a note"),
+    histogram([0.01 + 0.001 * (n % 17) for n in range(500)], "five hundred requests"),
+    HockeyStick("users", [Point(n, 40.0 * min(n, 8), 20.0 + n**2) for n in (1, 2, 4, 8, 16)], 100.0, 320.0, 8, 8),
+)
+
+
+def test_pictures_can_be_asked(tab: Page, work: Path) -> None:
+    """Each picture is a sentence, a drawing whose keys read out one part, and a table; ten thousand rows are drawn."""
+    passed = Checkpoint("3.9", "a title", 2, verdict="passed", points=2, evidence=[*PICTURES])
+    run = Run("it", "0" * 12, 1, "2026-01-01T10:00:00+00:00", {}, [Exercise(3, "Load", "", [passed])])
+    write(run, work / ".lab/last-run.json")
+    with lab(work) as (_, address):
+        tab.goto(address)
+        choose(tab, "3.9")
+        tab.wait_for_selector(".fig canvas")
+
+        assert 2 == tab.locator("svg.picture").count()
+        assert 3 == tab.locator(".fig details table").count()
+        assert "60 requests" in tab.inner_text(".fig .read >> nth=0")
+        tab.focus("svg.picture >> nth=0")
+        tab.keyboard.press("ArrowDown")
+        tab.keyboard.press("ArrowDown")
+        assert tab.inner_text(".fig .read >> nth=0").startswith("#1: waited")
+        tab.focus("svg.picture >> nth=1")
+        tab.keyboard.press("ArrowRight")
+        assert "of 500 requests took" in tab.inner_text(".fig .read >> nth=1")
+        assert "It breaks at 8 users" in tab.inner_text(".fig >> nth=2")
+        assert [] == faults(tab)
+        milliseconds = tab.evaluate(MANY)
+        print(f"10,000 rows: {milliseconds:.0f} ms")
+        assert 2 == tab.locator("#many svg path").count()
+
+
+MANY = """async () => {
+    const { picture } = await import('/page/pictures.js');
+    const rows = Array.from({ length: 10000 }, (_, n) => ({ label: '', wait: n, work: n + 5, end: n + 9 }));
+    const began = performance.now();
+    const holder = document.createElement('div');
+    holder.id = 'many';
+    holder.append(picture({ kind: 'timeline', title: 'many', rows, unit: 'ms', left_out: 0 }).querySelector('svg'));
+    document.getElementById('content').append(holder);
+    holder.getBoundingClientRect();
+    return performance.now() - began;
+}"""
+"""Draws ten thousand requests; gives the milliseconds."""
+
+
+def test_by_keyboard_alone(tab: Page, work: Path) -> None:
+    """Keys go from checkpoint to checkpoint, do not fire while they are switched off, and focus survives events."""
+    with lab(work) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        tab.keyboard.press("j")
+        tab.wait_for_selector("#card-title:has-text('1.2')")
+        tab.focus('#map [data-k="1.3"]')
+        tab.keyboard.press("c")
+        tab.wait_for_selector(".card .chip.not_started")
+        tab.wait_for_selector("#status:has-text('Watching')")
+
+        assert "1.3" == tab.evaluate("document.activeElement.dataset.k")
+        tab.keyboard.press("?")
+        tab.wait_for_selector("dialog[open]")
+        tab.uncheck("#single-keys")
+        tab.keyboard.press("Escape")
+        tab.keyboard.press("j")
+        assert "1.2" in tab.inner_text("#card-title")
