@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lab_guide.commands.doctor import doctor
+from lab_guide.commands.report import report
 from lab_guide.commands.reset import reset
 from lab_guide.commands.status import status
 from lab_guide.commands.watch import watch
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (watch, status, doctor, reset):
+for command in (watch, status, report, doctor, reset):
     app.command()(command)
 
 
