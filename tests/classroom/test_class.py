@@ -74,20 +74,9 @@ def lay(folder: Path) -> None:
         (lab / "service.py").write_text(cheat["code"] + (lab / "service.py").read_text())
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The class."""
-    folder = tmp_path_factory.mktemp("class")
-    lay(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def out(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its grades: the command is killed once five are there, run again, and then a third time."""
-    out = tmp_path_factory.mktemp("grades")
+def begin_and_kill(folder: Path, out: Path) -> None:
+    """Grade the class in a process of its own, which is killed once five grades are there."""
     program = f"""
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from checks.harness.classroom import jobs
@@ -101,7 +90,21 @@ with ThreadPoolExecutor(2) as executor:
         process.send_signal(signal.SIGKILL)
     until(lambda: not runs_in(out), "the end of what was running when it was killed")
     assert not (out / "grades.csv").exists()
-    return out
+
+
+def graded(folder: Path, out: Path, plan: Plan = PLAN) -> tuple[list[Grade], Quiet]:
+    """Grade the class, or what is left of it, in this process."""
+    quiet = Quiet()
+    with ThreadPoolExecutor(2) as executor:
+        grades = jobs.grade_class(find(folder), plan, out, executor, quiet)
+    gradebook.write(grades, plan, out)
+    return grades, quiet
+
+
+def table(out: Path) -> dict[str, dict[str, str]]:
+    """`grades.csv` by name."""
+    with (out / "grades.csv").open(newline="") as file:
+        return {row["submission"]: row for row in csv.DictReader(file)}
 
 
 def runs_in(out: Path) -> list[str]:
@@ -117,36 +120,34 @@ def runs_in(out: Path) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def resumed(folder: Path, out: Path) -> tuple[list[Grade], Quiet]:
-    """The rest, by a second run in this process."""
-    quiet = Quiet()
-    with ThreadPoolExecutor(2) as executor:
-        grades = jobs.grade_class(find(folder), PLAN, out, executor, quiet)
-    gradebook.write(grades, PLAN, out)
-    return grades, quiet
+@pytest.mark.cost(60)
+def test_a_class_is_graded_killed_and_resumed(tmp_path: Path) -> None:
+    """One class and one test, for a class takes half a minute: what each part asserts is said where it stands."""
+    folder, out = tmp_path / "class", tmp_path / "grades"
+    lay(folder)
+    begin_and_kill(folder, out)
+    grades, quiet = graded(folder, out)
+    rows = table(out)
+
+    only_the_rest_was_graded(grades, quiet)
+    every_grade_is_what_its_folder_deserves(rows)
+    a_bad_submission_is_one_clear_line(rows)
+    every_submission_has_its_reports(rows, out)
+    the_teacher_sees_the_class(out)
+    nothing_runs_and_nothing_lies_about(rows, out)
+    a_third_run_has_nothing_to_judge(folder, out)
+    two_cannot_grade_into_one_folder(folder, out)
 
 
-@pytest.fixture(scope="module")
-def rows(resumed: tuple[list[Grade], Quiet], out: Path) -> dict[str, dict[str, str]]:
-    """`grades.csv` by name."""
-    with (out / "grades.csv").open(newline="") as file:
-        return {row["submission"]: row for row in csv.DictReader(file)}
-
-
-@pytest.mark.cost(30)
-def test_what_was_graded_before_the_kill_is_not_graded_again(resumed: tuple[list[Grade], Quiet]) -> None:
-    """The second run grades the rest; those that are refused have no hash, and are looked at again."""
-    quiet = resumed[1]
-    judged = set(quiet.kept) | set(quiet.fresh)
-
+def only_the_rest_was_graded(grades: list[Grade], quiet: Quiet) -> None:
+    """Those that are refused have no hash, and are looked at again."""
     assert quiet.kept
     assert "no-lab" in quiet.fresh
     assert not set(quiet.kept) & set(quiet.fresh)
-    assert judged == {grade.submission.name for grade in resumed[0]}
+    assert {*quiet.kept, *quiet.fresh} == {grade.submission.name for grade in grades}
 
 
-def test_every_grade_is_what_its_folder_deserves(rows: dict[str, dict[str, str]]) -> None:
+def every_grade_is_what_its_folder_deserves(rows: dict[str, dict[str, str]]) -> None:
     """Right ones have all points, a stub none, wrong ones lack those of their mistake, and no cheat gains a point."""
     points = {name: int(row["points"]) for name, row in rows.items() if row["problem"] or not row["unsettled"]}
     deserved = {"right": 20, "right-copied": 20, "stub": 0, "wrong-health": 19, "no-lab": 0, "no-zip": 0}
@@ -160,7 +161,7 @@ def test_every_grade_is_what_its_folder_deserves(rows: dict[str, dict[str, str]]
     assert rows["right"]["hash"] == rows["right-copied"]["hash"] != rows["stub"]["hash"]
 
 
-def test_a_bad_submission_is_one_clear_line(rows: dict[str, dict[str, str]]) -> None:
+def a_bad_submission_is_one_clear_line(rows: dict[str, dict[str, str]]) -> None:
     """Refused, or without a verdict: said in the CSV, and every checkpoint is listed as unsettled."""
     assert rows["no-lab"]["problem"] == "it holds no folder `lab`"
     assert "it is a zip that cannot be read" in rows["no-zip"]["problem"]
@@ -172,7 +173,7 @@ def test_a_bad_submission_is_one_clear_line(rows: dict[str, dict[str, str]]) -> 
         assert rows[name]["problem"] == ""
 
 
-def test_every_submission_has_its_reports(rows: dict[str, dict[str, str]], out: Path) -> None:
+def every_submission_has_its_reports(rows: dict[str, dict[str, str]], out: Path) -> None:
     """JSON, JUnit, CTRF, Gradescope, the card and a page: all of them say the same points."""
     for name, row in rows.items():
         points = int(row["points"])
@@ -193,7 +194,7 @@ def test_every_submission_has_its_reports(rows: dict[str, dict[str, str]], out: 
         assert "http" not in page.replace("http-equiv", "")
 
 
-def test_the_teacher_sees_the_class(resumed: tuple[list[Grade], Quiet], out: Path) -> None:
+def the_teacher_sees_the_class(out: Path) -> None:
     """Who has how many points, what failed with which words, who is alike, what is to be looked at."""
     page = (out / "summary.html").read_text()
 
@@ -203,25 +204,22 @@ def test_the_teacher_sees_the_class(resumed: tuple[list[Grade], Quiet], out: Pat
     assert "kills-the-judge" in page.partition("To be looked at")[2].partition("by how many failed")[0]
 
 
-def test_nothing_runs_and_nothing_lies_about(rows: dict[str, dict[str, str]], out: Path) -> None:
+def nothing_runs_and_nothing_lies_about(rows: dict[str, dict[str, str]], out: Path) -> None:
     """No process, no daemon of a cheat, no folder of work; only the grades."""
     assert runs_in(out) == []
     assert sorted(path.name for path in out.iterdir()) == sorted([*rows, "grades.csv", "summary.html"])
 
 
-def test_a_third_run_has_nothing_to_judge(resumed: tuple[list[Grade], Quiet], folder: Path, out: Path) -> None:
+def a_third_run_has_nothing_to_judge(folder: Path, out: Path) -> None:
     """All of the grades are kept, and are the same."""
-    quiet = Quiet()
     before = (out / "grades.csv").read_bytes()
-    with ThreadPoolExecutor(2) as executor:
-        grades = jobs.grade_class(find(folder), PLAN, out, executor, quiet)
-    gradebook.write(grades, PLAN, out)
+    _, quiet = graded(folder, out)
 
     assert sorted(quiet.fresh) == ["no-lab", "no-zip"]
     assert (out / "grades.csv").read_bytes() == before
 
 
-def test_two_cannot_grade_into_one_folder(resumed: tuple[list[Grade], Quiet], folder: Path, out: Path) -> None:
+def two_cannot_grade_into_one_folder(folder: Path, out: Path) -> None:
     """The second is told so at once."""
     with (
         jobs._alone(out),
@@ -232,14 +230,13 @@ def test_two_cannot_grade_into_one_folder(resumed: tuple[list[Grade], Quiet], fo
 
 
 @pytest.mark.cost(10)
-def test_without_a_wall_nothing_is_left_either(folder: Path, tmp_path: Path) -> None:
+def test_without_a_wall_nothing_is_left_either(tmp_path: Path) -> None:
     """The plain cell ends what was started in it, finds no more points, and says that it is plain."""
     names = [cheat["name"] for cheat in CHEATS]
-    chosen = [one for one in find(folder) if one.name in names]
-    plan = Plan((1,), "plain", seconds=300)
-    with ThreadPoolExecutor(2) as executor:
-        grades = jobs.grade_class(chosen, plan, tmp_path / "grades", executor, Quiet())
-    gradebook.write(grades, plan, tmp_path / "grades")
+    lay(tmp_path / "all")
+    for name in names:
+        shutil.copytree(tmp_path / "all" / name, tmp_path / "class" / name)
+    grades, _ = graded(tmp_path / "class", tmp_path / "grades", Plan((1,), "plain", seconds=300))
 
     assert [(grade.submission.name, grade.points, grade.cell) for grade in grades] == [(n, 0, "plain") for n in names]
     assert runs_in(tmp_path) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -131,12 +132,12 @@ def _alone(out: Path) -> Iterator[None]:
         return
     import fcntl
 
-    with (out / ".lock").open("w") as file:
+    folder = os.open(out, os.O_RDONLY)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise Busy(f"another process is grading into {out}") from error
-        try:
-            yield
-        finally:
-            (out / ".lock").unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(folder)

@@ -24,7 +24,7 @@ MOST_SAID = 64_000_000
 GRACE = 20.0
 """Seconds beyond its time after which a run that says nothing is killed from outside."""
 
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 1.0
 _READ = ("checks", "lab", "loadtests", "conftest.py", *GIVEN)
 """What of the lab a run reads: no solutions, no tests."""
 
@@ -103,7 +103,7 @@ def _watch(process: subprocess.Popen[bytes], seconds: float) -> str:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_LOOK_SECONDS)
+            process.wait(_LOOK_SECONDS)  # subprocess itself looks up to twenty times a second
             return ""
         if (used := _memory_mb(process.pid)) > MOST_MEMORY_MB:
             return f"it took {used:,} MB of memory, and a run may take {MOST_MEMORY_MB:,}"
