@@ -103,7 +103,7 @@ def skip_if_busy(error: Exception) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was not proved: on too busy a machine, or without a Docker engine."""
+    """Say what was not proved: on too busy a machine, without a Docker engine, or without a browser."""
     seen = terminalreporter.stats
     passed = {report.nodeid: dict(report.user_properties) for report in seen.get("passed", [])}
     for name in [name for name, properties in passed.items() if SECOND_TRY in properties]:
@@ -121,3 +121,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"  {report.outcome}: {report.nodeid.partition('::')[2]}")
     if spared:
         terminalreporter.write_line(f"no Docker engine answers: {len(spared)} tests with real containers were skipped")
+    if blind := [report for report in seen.get("skipped", []) if "not tried in a browser" in str(report.longrepr)]:
+        terminalreporter.write_line(f"no Chromium, or no Playwright: {len(blind)} tests of the page were skipped")

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
 from checks.harness.errors import LearnerError
+from checks.harness.report import results
 from lab_guide import history, lessons, rendering
 from lab_guide.commands.reset import put_back
+from lab_guide.export import html
 from lab_guide.security import Guard
 from lab_guide.state import Guide, Selection
 from lab_guide.stubs import CannotReset
@@ -96,6 +98,14 @@ def create_app(guide: Guide, port: int, token: str) -> FastAPI:
         if found is None:
             raise HTTPException(404)
         return found
+
+    @app.get("/export")
+    async def export() -> HTMLResponse:
+        try:
+            run = results.read(guide.place.results)
+        except (OSError, ValueError) as error:
+            raise HTTPException(404, "nothing has been judged yet") from error
+        return HTMLResponse(html(run), headers={"Content-Disposition": 'attachment; filename="lab.html"'})
 
     @app.post("/run", status_code=202)
     async def run(wanted: Wanted) -> dict[str, Any]:

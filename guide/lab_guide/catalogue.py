@@ -57,6 +57,7 @@ def _exercise(root: Path, file: Path) -> Exercise:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     number = int(re.sub(r"\D", "", file.stem))
     title = _docstring(tree)[0].partition(" - ")[2]
+    title = title[:1].upper() + title[1:]
     lesson = path(root, number).read_text(encoding="utf-8")
     return Exercise(number, title, list(_checkpoints(tree)), steps(lesson))
 

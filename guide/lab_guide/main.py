@@ -9,6 +9,7 @@ import typer
 
 from lab_guide.commands.doctor import doctor
 from lab_guide.commands.grade import grade
+from lab_guide.commands.report import report
 from lab_guide.commands.reset import reset
 from lab_guide.commands.status import status
 from lab_guide.commands.watch import watch
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (watch, status, doctor, reset, grade):
+for command in (watch, status, report, doctor, reset, grade):
     app.command()(command)
 
 

@@ -34,6 +34,7 @@ class Guide:
         self.place = place
         self.exercises = catalogue(place.root)
         self.version = version
+        self.note = place.note
         self.last = history.load(place.results)
         self.results = history.newest(place.folder, self.last)
         self.chosen = self._first_open()
@@ -59,7 +60,7 @@ class Guide:
             "runs": history.names(self.place.folder),
             "files": str(self.place.files),
             "command": " ".join(["uv run pytest", *self.place.command(0)[1:]]),
-            "note": self.place.note,
+            "note": self.note,
             "last": self.last and {"started": self.last["started"], "seconds": self.last["seconds"]},
             "version": self.version,
         }
@@ -118,12 +119,16 @@ class Guide:
     # -- what goes on by itself --------------------------------------------------------------------------------------
 
     async def live(self) -> None:
-        """Watch and run until cancelled; then nothing runs any more."""
+        """Watch and run until cancelled; then nothing runs any more. What makes that impossible is told to all tabs."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch_saves())
                 tasks.create_task(self._watch_results())
                 tasks.create_task(self._runs())
+        except* Exception as group:
+            said = "; ".join(f"{type(error).__name__}: {error}" for error in group.exceptions)
+            self.note = f"Nothing is watched or run any more ({said}). Start `uv run lab` again."
+            self.tell("note", {"note": self.note})
         finally:
             if self._run:
                 await self._run.stop()

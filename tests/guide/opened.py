@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sysconfig
 from collections.abc import Generator, Iterator
@@ -18,9 +19,9 @@ LAB = str(Path(sysconfig.get_path("scripts"), "lab"))
 
 
 @contextmanager
-def lab(work: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def lab(work: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`lab --no-browser` on a workspace, and the address that it prints."""
-    command = [LAB, "--no-browser", "--workspace", str(work)]
+    command = [LAB, "--no-browser", "--workspace", str(work), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout is not None
@@ -30,6 +31,12 @@ def lab(work: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def free_port() -> str:
+    """A port that is free at this moment, and is none that the page takes by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return str(found.getsockname()[1])
 
 
 @contextmanager

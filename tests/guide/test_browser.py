@@ -1,6 +1,6 @@
 """The page in a real browser: what a learner sees and does. Skipped where there is no Chromium or no Playwright.
 
-`uv run --group browser pytest tests/guide/test_browser.py`. `GUIDE_SCREENSHOTS=docs` leaves the README's pictures there.
+`uv run --group browser pytest tests/guide/test_browser.py`; with `GUIDE_SCREENSHOTS=docs` it leaves a picture there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.report.evidence import HockeyStick, Point, histogram, timeline
 from checks.harness.report.results import Checkpoint, Exercise, Run, write
-from tests.guide.opened import lab
+from tests.guide.opened import free_port, lab
 from tests.waiting import SECONDS
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def test_what_a_learner_prints_is_text(tab: Page, solved: Path) -> None:
 
 def test_two_tabs_and_a_server_that_comes_back(tab: Page, work: Path) -> None:
     """Both tabs show one run; without a server they say so and keep what they show, and find it when it is back."""
-    with lab(work) as (process, address):
+    port = free_port()  # other tests beside this one would take the usual one meanwhile
+    with lab(work, "--port", port) as (process, address):
         tab.goto(address)
         choose(tab, "1.8")
         other = tab.context.new_page()
@@ -178,7 +179,7 @@ def test_two_tabs_and_a_server_that_comes_back(tab: Page, work: Path) -> None:
         tab.wait_for_selector(".note.bad:has-text('Not connected')")
 
         assert tab.locator(".card .chip.not_started").is_visible()
-    with lab(work) as (_, again):
+    with lab(work, "--port", port) as (_, again):
         assert address == again
         tab.wait_for_selector(".note.bad", state="hidden")
         tab.wait_for_selector("#status:has-text('Watching')")

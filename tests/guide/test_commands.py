@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from checks.harness.report.results import Checkpoint, Exercise, Run
+from lab_guide.export import html
 from tests import runs
 from tests.guide.opened import LAB
 from tests.waiting import finished
@@ -61,6 +64,33 @@ def test_status_imports_nothing_heavy(judged: Path) -> None:
     done = finished([sys.executable, "-c", code, "status", "--results", str(judged)])
 
     assert done.stdout.endswith("heavy: []\n"), done.stdout + done.stderr
+
+
+def test_report_is_one_file(judged: Path, tmp_path: Path) -> None:
+    """It has the verdicts and the words of the card, loads nothing, and names no folder of this machine."""
+    done = lab("report", "--html", tmp_path / "report.html", "--results", judged)
+    written = (tmp_path / "report.html").read_text()
+
+    assert 0 == done.returncode, done.stderr
+    assert "0 of 2 points" in written
+    assert "burst_seconds" in written
+    assert "not started" in written
+    assert not re.search(r"<(script|link|img|iframe)|src=|url\(", written)
+    assert "/tmp/" not in written
+
+
+def test_report_escapes_what_a_learner_printed(tmp_path: Path) -> None:
+    """Markup in a message stays text; a workspace is not named."""
+    evil = "<script>alert(1)</script>"
+    failed = Checkpoint("1.8", "a title", 2, verdict="failed", seen=evil, output=evil)
+    exercise = Exercise(1, "An exercise", "", [failed])
+    run = Run("workspace /home/ada/work", evil, 1, evil, {}, [exercise], options=" --workspace /home/ada/work")
+
+    page = html(run)
+
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "ada" not in page
 
 
 def test_doctor_has_a_line_for_everything() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 
 from checks.harness import ROOT
-from tests.guide.test_commands import LAB, lab
+from tests.guide.opened import LAB
+from tests.guide.test_commands import lab
 from tests.waiting import ended, until
 
 

@@ -9,7 +9,7 @@ export async function lesson(exercise, id) {
   const pane = $("lesson");
   if (shown !== exercise.number) {
     shown = exercise.number;
-    const sections = await ask(`/lesson/${exercise.number}`);
+    const sections = await ask(`/lesson/${exercise.number}`).catch((error) => { shown = 0; throw error; });
     if (shown !== exercise.number) return;
     pane.replaceChildren(top(exercise, sections), ...sections.flatMap(section));
     pane.scrollTop = 0;
@@ -38,6 +38,11 @@ function section(s, n) {
       const copy = el("button", { class: "btn", onclick: () => navigator.clipboard.writeText(pre.textContent.replace(/^\$ /gm, "").trim()).then(() => { copy.textContent = "Copied"; }) }, "Copy");
       frame.append(copy);
     }
+  }
+  for (const table of body.querySelectorAll("table")) {
+    const frame = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table: ${table.rows[0].textContent}` });
+    table.replaceWith(frame);
+    frame.append(table);
   }
   for (const link of body.querySelectorAll("a")) {
     link.target = "_blank";

@@ -53,6 +53,7 @@ function status() {
   return [el("span", {}, el("span", { class: `dot ${dot}` }), words),
     clock && el("span", {}, `judged ${clock}, ${store.last.seconds.toFixed(1)} s`), el("span", { class: "grow" }),
     store.running && el("button", { class: "btn", "data-k": "stop", onclick: actions.stop }, "Stop"),
+    store.last && el("a", { class: "btn quiet", "data-k": "export", href: "/export", download: "lab.html" }, "Export"),
     el("button", { class: "btn", "data-k": "all", onclick: actions.all, disabled: !store.connected }, `Run exercise ${exercise().number} `, el("kbd", {}, "r"))];
 }
 
@@ -60,7 +61,7 @@ function notes() {
   const code = store.ended?.exit_code;
   return [
     !store.connected && el("p", { class: "note bad" }, ticks("Not connected: `uv run lab` starts the page's server again. What you see stays as it was.")),
-    store.note && el("p", { class: "note" }, store.note),
+    store.note && el("p", { class: "note" }, ticks(store.note)),
     store.said && el("p", { class: "note" }, ticks(store.said)),
     store.ended?.output && el("div", { class: "note bad" }, el("p", {}, `pytest ended with exit code ${code} and left no results:`), el("pre", { tabindex: "0" }, store.ended.output)),
   ];
@@ -75,6 +76,7 @@ listen({
     render();
   },
   chosen(told) { choose(told.checkpoint); },
+  note(told) { store.note = told.note; render(); },
   saved() { Object.assign(store, { changed: true, ended: null, said: "" }); render(); },
   running(told) { Object.assign(store, { running: told, run: null, ended: null }); render(); },
   run(told) {
