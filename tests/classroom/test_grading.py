@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from checks.harness import ROOT
-from checks.harness.classroom import gradebook, jobs, records
+from checks.harness.classroom import gradebook, grading, jobs, records
 from checks.harness.classroom.grading import Grade, Plan, _nothing, _told, to_run_again
 from checks.harness.classroom.inside import Report
 from checks.harness.classroom.likeness import alike, own_code
@@ -87,6 +87,20 @@ def test_what_ran_before_the_time_was_over_counts() -> None:
     assert grade.points == 1
     assert "its time was over after 60 s" in problem
     assert grade.unsettled == [f"1.{number}" for number in range(2, 10)]
+
+
+def test_a_fault_of_the_lab_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens to one submission, it is listed, and the class goes on."""
+
+    def breaks(_: Path) -> str:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(grading, "own_code", breaks)
+    found = grading.grade(Submission("ada", ROOT / "solutions", "folder"), PLAN, tmp_path / "work", 1)
+
+    assert found.problem == "a fault of the lab: RuntimeError: two lines"
+    assert len(found.unsettled) == 9
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,8 @@ def _judged(submission: Submission, plan: Plan, folder: Path, number: int, only:
         run, problem = _told(report, plan)
     except (Refused, NoReport) as error:
         run, problem = _nothing(plan), str(error)
+    except Exception as error:  # one submission never costs another
+        run, problem = _nothing(plan), f"a fault of the lab: {type(error).__name__}: {error}".replace("\n", " ")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     run = replace(run, workspace=submission.name, hash=digest, started=started, options="")
