@@ -158,6 +158,12 @@ def test_links_names_and_sizes_are_looked_at(good: Path, tmp_path: Path) -> None
         file.truncate(2 * 2**30)
     only("lab/large.bin makes it larger than 20 MB")
     (lab / "large.bin").unlink()
+    inner = lab
+    for _ in range(1200):
+        inner = inner / "a"
+        os.mkdir(inner)
+    only("it cannot be read")
+    subprocess.run(["rm", "-r", lab / "a"], check=True)
     for number in range(2001):
         (lab / f"f{number}").touch()
     only("is one of more than 2000 files")
@@ -197,6 +203,7 @@ def test_zips_are_not_believed(good: Path, tmp_path: Path) -> None:
     assert holding("../../evil.py", b"") == "the path ../../evil.py leaves the zip"
     assert holding("/etc/evil.py", b"") == "the path /etc/evil.py leaves the zip"
     assert holding("..\\evil.py", b"") == "the path ..\\evil.py leaves the zip"
+    assert holding("lab/" + "a/" * 2000 + "b.py", b"") == "it holds folders in folders, more than 50 deep"
     assert "is a link: a zip may hold none" in holding("lab/link.py", b"/etc/passwd", stat.S_IFLNK << 16)
     assert not (tmp_path / "evil.py").exists()
     assert not (tmp_path / "prepared" / "evil.py").exists()

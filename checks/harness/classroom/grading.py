@@ -15,6 +15,7 @@ from checks.harness.classroom.markers import Marker, headline, markers
 from checks.harness.classroom.one_run import NoReport, run_pytest
 from checks.harness.classroom.submissions import Refused, Submission, prepare
 from checks.harness.errors import all_printable, printable
+from checks.harness.report.evidence import Timeline
 from checks.harness.report.results import Checkpoint, Exercise, Run, parse
 from checks.harness.walls.cells import choose
 
@@ -92,6 +93,12 @@ def again(first: Grade, plan: Plan, folder: Path, number: int) -> Grade:
     return replace(first, run=replace(first.run, exercises=exercises), retried=True)
 
 
+def without_verdict(grade: Grade, plan: Plan, why: str) -> Grade:
+    """The same submission, of which nothing that its run said is kept."""
+    run = replace(_nothing(plan), workspace=grade.run.workspace, hash=grade.run.hash, started=grade.run.started)
+    return replace(grade, run=run, problem=why)
+
+
 def to_run_again(run: Run, exercises: Sequence[int]) -> list[str]:
     """The ids of those that were inconclusive, and of those that were locked for nothing else."""
     verdicts = {c.id: c.verdict for c in run.checkpoints}
@@ -121,6 +128,8 @@ def _judged(submission: Submission, plan: Plan, folder: Path, number: int, only:
         run, problem = _told(report, plan)
     except (Refused, NoReport) as error:
         run, problem = _nothing(plan), str(error)
+    except Exception as error:  # one submission never costs another
+        run, problem = _nothing(plan), f"a fault of the lab: {type(error).__name__}: {error}".replace("\n", " ")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     run = replace(run, workspace=submission.name, hash=digest, started=started, options="")
@@ -158,7 +167,14 @@ def _checkpoint(marker: Marker, said: Checkpoint | None) -> Checkpoint:
     if said is None:
         return Checkpoint(marker.id, marker.title, marker.points)
     points = marker.points if said.verdict == "passed" else 0
-    return replace(said, title=marker.title, max_points=marker.points, points=points)
+    drawable = [one for one in said.evidence if not isinstance(one, Timeline) or _drawable(one)]
+    return replace(said, title=marker.title, max_points=marker.points, points=points, evidence=drawable)
+
+
+def _drawable(timeline: Timeline) -> bool:
+    """Whether everything in it begins before its end: else a row would be drawn as wide as a run says it is."""
+    end = max((row.end for row in timeline.rows), default=0.0)
+    return all(row.wait <= end and row.work <= end for row in timeline.rows)
 
 
 def _nothing(plan: Plan) -> Run:

@@ -22,7 +22,7 @@ from checks.harness import ROOT
 from checks.harness.grading.isolation import adopt_orphans, end_descendants
 from checks.harness.walls.wall import Limits
 
-MOST_RESULTS = 20_000_000
+MOST_RESULTS = 5_000_000
 """Bytes of results that are read: those of all checkpoints have less than a million."""
 MOST_PRINTED = 20_000
 

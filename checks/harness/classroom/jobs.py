@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from checks.harness import ROOT
-from checks.harness.classroom import records
-from checks.harness.classroom.grading import Grade, Plan, again, grade, hash_of, to_run_again
+from checks.harness.classroom import grading, records
+from checks.harness.classroom.grading import Grade, Plan, again, hash_of, to_run_again, without_verdict
 from checks.harness.classroom.submissions import Submission
 from checks.harness.grading.isolation import adopt_orphans, end_descendants
 
@@ -65,8 +65,9 @@ def grade_class(
                 for number, one in enumerate(submissions)
             }
             for future in as_completed(futures):
-                grades[futures[future]], kept = future.result()
-                listener.graded(_kept(grades[futures[future]], plan, out, version), kept=kept)
+                grade, kept = future.result()
+                grades[futures[future]] = grade if kept else _kept(grade, plan, out, version)
+                listener.graded(grades[futures[future]], kept=kept)
             unsure = [n for n, one in grades.items() if not one.retried and to_run_again(one.run, plan.exercises)]
             listener.retry(len(unsure))
             for number in sorted(unsure):
@@ -86,11 +87,16 @@ def _found_or_graded(
     digest = hash_of(submission, folder)
     if digest and (found := records.load(out, submission, plan, digest, version)):
         return found, True
-    return grade(submission, plan, folder, number), False
+    return grading.grade(submission, plan, folder, number), False
 
 
 def _kept(grade: Grade, plan: Plan, out: Path, version: str) -> Grade:
-    records.save(out, grade, plan, version)
+    """Write the grade; where what the run said cannot be told in every report, it has no verdict."""
+    try:
+        records.save(out, grade, plan, version)
+    except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError):
+        grade = without_verdict(grade, plan, "no verdict: its run wrote results that cannot be shown")
+        records.save(out, grade, plan, version)
     return grade
 
 

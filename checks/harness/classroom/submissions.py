@@ -118,8 +118,10 @@ def prepare(submission: Submission, into: Path) -> tuple[Path, str]:
         raise Refused(printable(str(error).replace(f"{into / 'unpacked'} ", "it ")).replace("\n", " ")) from error
     except BadArchive as error:
         raise Refused(printable(str(error)).replace("\n", " ")) from error
-    except OSError as error:
-        raise Refused(printable(f"it cannot be read: {error.strerror or error}")) from error
+    except Refused:
+        raise
+    except Exception as error:  # folders too deep to be walked, an encoding, whatever strangers come upon
+        raise Refused(printable(f"it cannot be read: {getattr(error, 'strerror', None) or error}")) from error
     finally:
         shutil.rmtree(into / "unpacked", ignore_errors=True)
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from checks.harness.source_lines import LEARNERS
 from checks.harness.workspace import MOST_BYTES, MOST_FILES
 
-MOST_ENTRIES = 100_000
+MOST_ENTRIES, MOST_DEEP = 100_000, 50
 MOST_ARCHIVE = 500_000_000
 """Bytes of an archive: one with a venv and a history in it is smaller."""
 GIT_SECONDS = 60
@@ -92,6 +92,8 @@ def _git(*arguments: str) -> str:
 def _refuse_ways_out(name: str) -> None:
     if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name.split("/")[0]:
         raise BadArchive(f"the path {name} leaves the zip")
+    if name.count("/") > MOST_DEEP:
+        raise BadArchive(f"it holds folders in folders, more than {MOST_DEEP} deep")
 
 
 def _top(entries: list[zipfile.ZipInfo]) -> str:
