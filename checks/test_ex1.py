@@ -150,10 +150,11 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     app = service(model=probe)
     calls = answers.ask(app, "/predict", rng, CALLERS)
     app.until(lambda: probe.questions_inside == CALLERS or app.where_slept())
-    together, slept = probe.questions_inside, app.where_slept()
-    held_up = concurrency.where_held_up(workspace, CALLERS - together)
+    questions, inside, slept = probe.questions_inside, probe.inside, app.where_slept()
+    held_up = concurrency.where_held_up(workspace, CALLERS - questions)
     probe.open()
     app.finish([*calls.values()], seconds=3)
+    together = concurrency.requests_inside(questions, inside, len(probe.calls), CALLERS)
 
     answers.reached(app, probe, calls, service)
     show.number(f"{together} of {CALLERS} in the model together", together)

@@ -20,7 +20,8 @@ engine runs for none of them: answers with `live = true` fail it, and are judged
 tests/test_containers.py.
 
 With `--exhaustive` every answer is judged by its whole exercise. Without it a part of them is judged, each by the
-checkpoints that it is about: see `DEFAULT`.
+checkpoints that it is about: see `DEFAULT`. Those with `quick = true` come first: their checkpoint starts servers, or
+Locust, and they fail it sooner than others do.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import shutil
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from checks.harness import ROOT
@@ -59,6 +60,7 @@ class Answer:
     wheres: list[str] | None = None
     real: bool | list[str] = False
     live: bool = False
+    quick: bool = False
 
     def write(self, workspace: Path) -> None:
         """Put the solution there, with this answer's changes."""
@@ -81,7 +83,7 @@ class Answer:
         quick = not checkpoint.fixtures & REAL
         return quick or checkpoint.id in named or (self.real is True and not checkpoint.needs_engine)
 
-    @property
+    @cached_property
     def places(self) -> set[tuple[str, str]]:
         """The files that it changes, and what in them: the name of a function or class, "" where there is none."""
         changed = [change for change in self.changes if "replace" in change]
@@ -142,16 +144,22 @@ def _listed(value: str | list[str] | None) -> list[str] | None:
 
 
 @cache
+def _parsed(file: str) -> tuple[str, ast.Module]:
+    source = (SOLUTIONS / file).read_text()
+    return source, ast.parse(source)
+
+
+@cache
 def _names(file: str, text: str) -> frozenset[str]:
     """The functions and classes of the solution's file in which that text stands."""
-    source = (SOLUTIONS / file).read_text()
     if not file.endswith(".py"):
         return frozenset({""})
+    source, tree = _parsed(file)
     first = source.partition(text)[0].count("\n") + 1
     last = first + text.strip("\n").count("\n")
     found = {
         node.name
-        for node in ast.parse(source).body
+        for node in tree.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         and node.lineno <= last
         and first <= (node.end_lineno or 0)
@@ -182,7 +190,8 @@ def whole(answer: Answer) -> Case:
 def _default(answers: dict[str, Answer]) -> dict[str, Case]:
     """For each checkpoint the two cheapest wrong answers that fail it, and the cheapest right one that is about it."""
     cases = {name: Case(answer, about(answer, answers.values())) for name, answer in answers.items()}
-    cheapest = sorted(cases, key=lambda name: cases[name].cost)  # stable: of the same cost, the first in the file
+    # Stable: of the same cost, the first in the file.
+    cheapest = sorted(cases, key=lambda name: (cases[name].cost, not cases[name].answer.quick))
     chosen: set[str] = set()
     for checkpoint in [checkpoint.id for exercise in EXERCISES.values() for checkpoint in exercise.checkpoints]:
         fitting = [name for name in cheapest if checkpoint in cases[name].checkpoints]

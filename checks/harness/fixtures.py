@@ -17,7 +17,7 @@ from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
 from checks.harness.assertions.factory import make_app
 from checks.harness.assertions.start import why_it_is_not_ready
-from checks.harness.cell.inprocess import InProcess
+from checks.harness.cell.inprocess import START_SECONDS, InProcess
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.wall_clock import WallClock
 from checks.harness.containers.deploy import Deployments
@@ -67,7 +67,7 @@ def lab(workspace: Workspace) -> LearnerModules:
 
 
 @pytest.fixture
-def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[Service]:
+def service(request: pytest.FixtureRequest, workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[Service]:
     """`service(model=..., **settings)` starts the learner's app in process; `model` replaces its own model.
 
     `routes` is a router that the app serves as well. Admission control is `LIFTED` unless set.
@@ -95,9 +95,10 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
         return running
 
     yield start
+    patience = START_SECONDS if request.node.stash[OUTCOME].verdict == "passed" else 1.0  # its verdict stands
     for running in started:
         show.at(workspace.where_defined(running.endpoint))
-        running.stop()
+        running.stop(patience)
 
 
 def _say_whose_model_runs(workspace: Workspace) -> None:

@@ -171,23 +171,23 @@ class InProcess:
             self._life.result()
         self._slept_before = len(SLEEPS.stacks)
 
-    def stop(self) -> None:
-        """Run the app's lifespan to its end, and stop the loop."""
+    def stop(self, seconds: float = START_SECONDS) -> None:
+        """Run the app's lifespan to its end, which an idle machine would do in so many seconds, and stop the loop."""
         if self._thread.is_alive() and not self._stuck:  # else its process is about to end anyway
             self._loop.call_soon_threadsafe(self._stopping.set)
             try:
-                self._wait_for_the_end()
+                self._wait_for_the_end(seconds)
             finally:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join(1)
                 if not self._thread.is_alive():
                     self._loop.close()
 
-    def _wait_for_the_end(self) -> None:
+    def _wait_for_the_end(self, seconds: float) -> None:
         clock = FairClock()
         while not self._life.done():
             wait([self._life], START_TURN)
-            if clock.seconds() > START_SECONDS:
+            if clock.seconds() > seconds:
                 raise NoAnswer("the end of the app (its lifespan)", Standstill("late").words, self.where_waiting())
         self._life.result()
 

@@ -18,6 +18,16 @@ PROBE = Probe.__module__
 """A stack with this module in it is a call inside the model."""
 
 
+def requests_inside(questions: int, inside: int, asked: int, callers: int) -> int:
+    """How many of the callers' requests were in the model together.
+
+    A service may ask the model twice for each request, and it may ask another caller's question, which is 1.7's
+    subject. So neither the different questions nor the calls inside are the number: the larger one is, with the calls
+    divided by those of one request.
+    """
+    return max(questions, min(inside // max(1, asked // callers), callers))
+
+
 def why_not_all(probe: Probe, together: int) -> tuple[str, str]:
     """Why not all requests to /predict got into the model together, and what mends it."""
     first = probe.calls[0]
