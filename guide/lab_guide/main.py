@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from lab_guide.commands.doctor import doctor
+from lab_guide.commands.grade import grade
 from lab_guide.commands.reset import reset
 from lab_guide.commands.status import status
 
@@ -15,5 +16,5 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (status, doctor, reset):
+for command in (status, doctor, reset, grade):
     app.command()(command)

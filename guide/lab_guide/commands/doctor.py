@@ -33,9 +33,9 @@ def doctor() -> None:
     to = Console(highlight=False, soft_wrap=True)
     marks = {"fine": "[green]+[/]", "missing": "[yellow]-[/]"}
     for finding in findings():
-        to.print(f" {marks[finding.state]} {finding.about:<9} {escape(finding.found)}")
+        to.print(f" {marks[finding.state]} {finding.about:<10} {escape(finding.found)}")
         if finding.do:
-            to.print(f"             [dim]{escape(finding.do)}[/]")
+            to.print(f"              [dim]{escape(finding.do)}[/]")
 
 
 def findings() -> Iterator[Finding]:
@@ -45,6 +45,7 @@ def findings() -> Iterator[Finding]:
     yield _engine()
     yield _compose()
     yield _cores()
+    yield from _cells()
     for port, use in PORTS.items():
         yield _port(port, use)
     yield _browser()
@@ -87,6 +88,13 @@ def _cores() -> Finding:
         do = "close what computes: checkpoints that measure time may be inconclusive, and are never failed for that"
         return Finding("cores", "missing", f"busy: {load_in_words()}", do)
     return Finding("cores", "fine", load_in_words())
+
+
+def _cells() -> Iterator[Finding]:
+    from checks.harness.walls.cells import cells
+
+    for cell in cells():
+        yield Finding(f"{cell.name} cell", "fine" if cell.available else "missing", cell.says)
 
 
 def _port(port: int, use: str) -> Finding:

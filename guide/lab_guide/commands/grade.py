@@ -1,0 +1,46 @@
+"""`lab grade`: a class, graded with one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MINUTES = 20.0
+"""What one submission may take with all its exercises; the solutions take about two."""
+
+
+def grade(
+    submissions: Annotated[Path, typer.Argument(help="a folder of folders and zips, or a CSV of git bundles")],
+    out: Annotated[Path, typer.Option(help="where the grades go; a run that was cut short goes on there")],
+    jobs: Annotated[int, typer.Option(min=1, help="how many at a time")] = 2,
+    exercise: Annotated[list[int] | None, typer.Option(help="only this one; may be given again")] = None,
+    cell: Annotated[str, typer.Option(help="bwrap, or plain: without a wall")] = "bwrap",
+    minutes: Annotated[float, typer.Option(help="what one submission may take")] = MINUTES,
+    seed: Annotated[int | None, typer.Option(help="the same random inputs for everybody")] = None,
+) -> None:
+    """Grade every submission of a class, each in a cell of its own: grades.csv, summary.html, reports for each."""
+    from rich.console import Console
+
+    from checks.harness.classroom import command
+    from checks.harness.classroom.grading import Plan
+    from checks.harness.classroom.jobs import Busy
+    from checks.harness.classroom.markers import EXERCISES
+    from checks.harness.classroom.submissions import NoClass
+    from checks.harness.walls.cells import NAMES
+    from checks.harness.walls.wall import NoCell
+
+    chosen = tuple(sorted(set(exercise or EXERCISES)))
+    if unknown := set(chosen) - set(EXERCISES):
+        raise typer.BadParameter(f"there is no exercise {min(unknown)}", param_hint="--exercise")
+    if cell not in NAMES:
+        raise typer.BadParameter(f"one of {', '.join(NAMES)}", param_hint="--cell")
+    try:
+        command.grade(submissions, out, Plan(chosen, cell, minutes * 60, seed), jobs, Console())
+    except (NoClass, NoCell, Busy) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what is graded is kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
