@@ -218,7 +218,7 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     errors_counted.the_gauge_in_between(app, gate, gauge)
     ends_with_the_last_byte = errors_counted.streams_overlap(app, held_streams, gauge)
     if ends_with_the_last_byte:  # 2.7 judges that
-        errors_counted.crash_within_the_answer(app)
+        errors_counted.crash_within_the_answer(app, lab)
     show.number(f"{answers} answers and {crashes} crashes counted", answers + crashes)
 
 
@@ -354,7 +354,7 @@ def test_on_a_real_server(serve, service, in_process, workspace, lab, rng, show)
     )
     waiting_counts = middleware.records_waiting(lab, in_process, service)
     real_server.figures_lie_between(own, trace, seconds, lab, show, waiting_counts=waiting_counts)
-    real_server.costs_little(lab.timing.TimingMiddleware, show)
+    real_server.costs_little(lab, show)
 
 
 @pytest.mark.checkpoint("2.12", points=2, hints=(stages.CONTEXT_HINT, stages.SHARE_HINT))

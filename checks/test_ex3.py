@@ -156,7 +156,7 @@ def test_users_keep_their_pace(load_test, workspace, show):
         hint, part = runs.pace_hint(quartiles[1], seconds, pace)
         often = "" if abs(quartiles[1] - pace) > NEAR * pace else ", in one case of four"
         assert abs(gap - pace) <= NEAR * pace, Failure(
-            f"where an answer takes {ms(seconds)}, a user sent a request every {ms(gap)}{often}",
+            f"a user sent a request every {ms(gap)}{often}, where an answer takes {ms(seconds)}",
             f"every {ms(pace)}, as LOAD_PACE_SECONDS={pace:g} says, however long the answer takes",
             hint,
             where_part(workspace, part),

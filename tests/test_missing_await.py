@@ -51,6 +51,12 @@ async def passed_on(features):
     return helper(answer)
 
 
+async def renamed(features):
+    ask = predict
+    answer = ask(features)
+    return answer + 1.0
+
+
 async def right(features):
     return [][0]
 
@@ -59,7 +65,13 @@ async def handler(features):
     answer = predict(features)
     return {"prediction": answer}
 """
-LINES = {"named": "answer = predict(", "computed": "answer = predict(", "passed_on": "answer = predict(", "inline": ""}
+LINES = {
+    "named": "answer = predict(",
+    "computed": "answer = predict(",
+    "passed_on": "answer = predict(",
+    "renamed": "answer = ask(",
+    "inline": "",
+}
 
 
 @pytest.fixture

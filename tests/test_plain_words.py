@@ -64,8 +64,9 @@ RAISED = {
     "import os; os.environ['NOWHERE_AT_ALL']": ("KeyError: 'NOWHERE_AT_ALL'", "takes a default"),
     "answer = {}; answer['pid']": ("KeyError: 'pid'", '"pid": os.getpid()'),
     "None.answer": ("'NoneType' object", "without `return`"),
+    "from asyncio import wait_four": ("cannot import name 'wait_four'", "There is `wait_for`"),
     "import nonsense": ("No module named 'nonsense'", "spelled right"),
-    "from asyncio import snooze": ("cannot import name 'snooze'", "Is `snooze` spelled"),
+    "from asyncio import snooze": ("cannot import name 'snooze'", "Is `snooze` spelled as it is in its file"),
 }
 
 
@@ -89,7 +90,7 @@ def test_an_exception_is_described_and_mended(code: str) -> None:
         ("found = {'predictions': 1}; found['prediction']", "no key 'prediction'. There is `predictions`: is that the"),
         ("found = {'a': 1, 'b': 2}; found['zzz']", "`found` has no key 'zzz'. There is `a`, `b`."),
         ("found = {}; found['zzz']", "`found` has no key 'zzz'. It is empty."),
-        ("{}['zzz']", ""),
+        ("{}['zzz']", "What is looked in has no key 'zzz'"),
     ],
 )
 def test_a_key_that_is_missing_is_told_with_those_that_are_there(code: str, hint: str, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_key_that_is_missing_is_told_with_those_that_are_there(code: str, hint
     with pytest.raises(KeyError) as raised:
         exec(compile(code, path, "exec"), {})
 
-    assert hint_for(raised.value) == hint if not hint else hint in hint_for(raised.value)
+    assert hint in hint_for(raised.value)
 
 
 def test_an_exception_without_a_remedy_has_no_hint() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import pkgutil
 import re
 import sys
 import traceback
@@ -53,7 +54,10 @@ def hint_for(error: BaseException) -> str:
         case NameError():
             return _missing_name(error.name or "")
         case ModuleNotFoundError():
-            return _missing_module((error.name or "").partition(".")[0])
+            return _missing_module(error.name or "")
+        case ImportError() if error.name and (found := re.search(r"cannot import name '(\w+)'", str(error))):
+            near = most_like(found[1], dir(sys.modules.get(error.name)))
+            return f"There is `{near}`: is that the one?" if near else f"Is `{found[1]}` spelled as it is in its file?"
         case KeyError(args=[str(key)]):
             return _missing_key(key, error)
         case AttributeError() if error.obj is not None:
@@ -75,10 +79,12 @@ def _words(name: str) -> str:
 
 
 def _missing_module(name: str) -> str:
-    if name in LIBRARIES:
+    if name.partition(".")[0] in LIBRARIES:
         return "The lab needs it: `uv sync` installs it."
-    if name == "lab":
-        return "Is the name spelled as the file in `lab/` is?"
+    if name.partition(".")[0] == "lab":
+        files = [one.name for one in pkgutil.iter_modules(getattr(sys.modules.get("lab"), "__path__", []))]
+        near = most_like(name.partition(".")[2], files)
+        return f"There is `lab.{near}`: is that the one?" if near else "Is the name spelled as the file in `lab/` is?"
     return (
         f"Is it spelled right? The lab installs no `{name}`, and no exercise needs it: Python's own modules are enough "
         "(`statistics.fmean`, for one)."
@@ -108,7 +114,7 @@ def _missing_key(key: str, error: KeyError) -> str:
             held = frame.f_locals.get(name, frame.f_globals.get(name))
             if type(held) is dict and key not in held:
                 return f"`{name}` has no key {key!r}. {_instead(key, [one for one in held if isinstance(one, str)])}"
-    return ""
+    return f"What is looked in has no key {key!r}: print it, and compare the spelling."
 
 
 def _missing_attribute(name: str, thing: object) -> str:

@@ -26,8 +26,8 @@ def where_not_awaited(error: BaseException, lines: SourceLines, handler: object 
     named = {name.rpartition(".")[2] for name in re.findall(r"<coroutine object ([\w.<>]+) at", str(error))}
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
         if lines.where(frame.f_code, line):
-            held = {value.__name__ for value in frame.f_locals.values() if inspect.iscoroutine(value)}
-            if found := where_called(frame.f_code, named | held, line):
+            held = {name: value.__name__ for name, value in frame.f_locals.items() if inspect.iscoroutine(value)}
+            if found := where_called(frame.f_code, named | {*held.values()}, line, {*held}):
                 return lines.where(frame.f_code, found)
     code = getattr(handler and inspect.unwrap(handler), "__code__", None)  # type: ignore[arg-type]
     if code is None:
@@ -36,15 +36,20 @@ def where_not_awaited(error: BaseException, lines: SourceLines, handler: object 
     return lines.where(code, found) if found else None
 
 
-def where_called(code: CodeType, names: Collection[str], last: int = sys.maxsize) -> int | None:
-    """The line, up to `last`, where a function calls one of these names and does not await it."""
+def where_called(
+    code: CodeType, names: Collection[str], last: int = sys.maxsize, kept_as: Collection[str] = ()
+) -> int | None:
+    """The line, up to `last`, where a function calls one of these names and does not await it.
+
+    Also a call of whatever name that is kept under a name in `kept_as`.
+    """
     try:
         tree = ast.parse("".join(linecache.getlines(code.co_filename)))
     except SyntaxError:
         return None
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     function = next((one for one in functions if _first_line(one) == code.co_firstlineno), None)
-    called = [line for line in _not_awaited(function, names) if line <= last] if function else []
+    called = [line for line in _not_awaited(function, names, kept_as) if line <= last] if function else []
     return max(called, default=None)
 
 
@@ -53,10 +58,12 @@ def _first_line(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return min([function.lineno, *(one.lineno for one in function.decorator_list)])
 
 
-def _not_awaited(function: ast.AST, names: Collection[str]) -> Iterator[int]:
+def _not_awaited(function: ast.AST, names: Collection[str], kept_as: Collection[str]) -> Iterator[int]:
     awaited = {id(node.value) for node in ast.walk(function) if isinstance(node, ast.Await)}
     for node in ast.walk(function):
         match node:
             case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)) if name in names:
                 if id(node) not in awaited:
                     yield node.lineno
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call()) if name in kept_as:
+                yield node.lineno

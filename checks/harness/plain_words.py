@@ -176,7 +176,6 @@ KNOWN = (
         "What asyncio made belongs to the loop that used it first: make it in the lifespan, not at import.",
     ),
     Known(r"partially initialized module", "", "Two files import each other: move what both need into a third one."),
-    Known(r"cannot import name '(\w+)'", "", "Is `\\1` spelled as it is where it is defined?"),
     Known(
         r"got multiple values for argument '(\w+)'", "", "`\\1` is given twice, by place and by name: leave one out."
     ),

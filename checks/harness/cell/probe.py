@@ -123,7 +123,9 @@ class Probe:
             raise LearnerError(
                 f"the model was given {shown!r} ({type(features).__name__})",
                 wanted="the list of numbers, `body.features`",
-                hint="`model.predict(body.features)`; the body's own type refuses what is not a number.",
+                hint="It is a coroutine: put `await` in front of the call that gave it."
+                if asyncio.iscoroutine(features)
+                else "`model.predict(body.features)`; the body's own type refuses what is not a number.",
             )
         call = Call(
             features=tuple(given),

@@ -37,6 +37,7 @@ def outcome_of(error: BaseException, lines: SourceLines, checkpoint: str = "") -
             case NotChecked():
                 return Outcome("locked", cause.failure, explains_itself=True)
             case LearnerError():
+                where = where_not_awaited(cause, lines) or where
                 return _failed(cause.failure, where, explains_itself=cause.explains_itself)
             case Failed():
                 return _failed(Failure(str(cause.msg)))

@@ -10,16 +10,28 @@ from checks.harness.errors import StubError
 from checks.harness.loadtest.locust_run import LOCUSTFILE
 from checks.harness.workspace import Workspace
 
+USED_BY = {
+    "PACE_SECONDS": "wait_time",
+    "STEPS": "tick",
+    "STEP_USERS": "tick",
+    "STEP_SECONDS": "tick",
+    "SLO_MS": "gate",
+}
+"""Which part uses a constant of the locustfile."""
+
 Definition = ast.ClassDef | ast.FunctionDef
 
 
 def where_part(workspace: Workspace, part: str) -> str | None:
     """The learner's line of the "task", of "wait_time", of "tick" or of the "gate", or else of the user class.
 
-    Any other `part` is the name of a constant.
+    Any other `part` is the name of a constant; one that reads the environment is right, and what uses it is not.
     """
     path = workspace.tree / LOCUSTFILE
-    found = _nodes(path, part) or _nodes(path, "user")
+    found = _nodes(path, part)
+    if part in USED_BY and any("environ" in ast.unparse(node) or "getenv" in ast.unparse(node) for node in found):
+        found = _nodes(path, USED_BY[part])
+    found = found or _nodes(path, "user")
     return workspace.where_line(path, found[0].lineno) if found else None  # type: ignore[attr-defined]
 
 

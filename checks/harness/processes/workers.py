@@ -139,4 +139,7 @@ def _not_answered(asked: str, connections: int, answer: Answer) -> LearnerError:
             "4.5 counts requests.",
         )
     said = f"{answer.status}: {answer.text[:60]}" if answer.status else f"no answer ({answer.error!r})"
-    return LearnerError(f"{asked} gave {said}", wanted="200")
+    hint = (
+        "The service itself raised: exercise 1 (1.1) shows the exception with its line." if answer.status == 500 else ""
+    )
+    return LearnerError(f"{asked} gave {said}", wanted="200", hint=hint)

@@ -22,6 +22,11 @@ LAB_ERROR_LINES = 12
 RAISED = "your code raised "
 """What a row leaves out of a failure: the exception's name stands for itself."""
 EXCEPTION = re.compile(r"\w+(Error|Exception|Exit|Interrupt|Warning)\b")
+MEASURED = re.compile(
+    r"(?<!\S)\d[\d.]* (?:ms|s|times|of \d+|requests(?:/s)?|calls(?:/s)?|callers|threads|users|series)(?!\w)"
+    r"|(?<!\S)\d+\.\d+(?![\w.,)])|(?<=gave )\d{3}\b"
+)
+"""A number that was measured, with its unit; not that of a line, or a kind of Python."""
 BUSY = 3.0
 """Load per core from which the card says that the machine is busy."""
 
@@ -51,14 +56,14 @@ def console(file: TextIO, color: str = "auto") -> Console:
 def shortened(text: str, width: int, ellipsis: str = "…") -> str:
     """The text in at most so many columns: whole words, and an ellipsis for what is left out.
 
-    Where its first number would be left out, that is kept with the words before it instead: it is what decided. Of an
-    exception it is the name.
+    Where the first number that was measured would be left out, that is kept with the words before it instead: it is
+    what decided. Of an exception it is the name.
     """
     if len(text) <= width:
         return text
     room = width - len(ellipsis)
     start = text[: room + 1].rpartition(" ")[0].rstrip(" ,;:") or text[:room]
-    number = re.search(r"(?<!\S)\d[\d.]*(?![\d.,)])( [a-z%/]+\b)?", text)
+    number = MEASURED.search(text)
     if number is None or EXCEPTION.match(text) or number.end() <= len(start):
         return start + ellipsis
     after = "" if number.end() == len(text) else ellipsis

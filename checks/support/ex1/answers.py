@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 import httpx
+from fastapi.exceptions import RequestValidationError
 
 from checks.harness.assertions.answers import close, content, is_number, short
 from checks.harness.assertions.routed import routed
@@ -211,6 +212,8 @@ def refuse(app: InProcess, body: str, probe: Probe, type_line: str | None) -> No
         raise
     if answer.status_code == 400:
         hint = f"422 is FastAPI's status for a body of the wrong form; {own} gives it."
+        handler = app.app.exception_handlers.get(RequestValidationError)
+        type_line = app.lines.where_defined(handler) or app.where_routed or type_line
     else:
         hint = BAD_BODIES[body]
     assert answer.status_code == 422, Failure(

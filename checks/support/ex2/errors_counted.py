@@ -16,7 +16,7 @@ from checks.harness.cell.inprocess import Driven, InProcess, Pending
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import TWICE_HINT, Crash, crashed, where_classes_are_made
+from checks.support.ex2.middleware import BASE_HINT, TWICE_HINT, Crash, crashed, on_base_http, where_classes_are_made
 
 CLASS_HINT = 'The class is the status divided by 100: `f"{status // 100}xx"`.'
 EVERY_STATUS_HINT = "Record every answer, whatever its status: 404, 422 and 503 are answers, too."
@@ -181,9 +181,10 @@ def crashes(app: InProcess, rng: random.Random) -> int:
     return count
 
 
-def crash_within_the_answer(app: InProcess) -> None:
+def crash_within_the_answer(app: InProcess, lab: LearnerModules) -> None:
     """An answer that breaks off after its first piece is a 5xx."""
-    with counted_as(app, "an answer 200 that broke off with a crash was", {"5xx": 1}, BROKEN_OFF_HINT):
+    hint = BASE_HINT if on_base_http(lab) else BROKEN_OFF_HINT
+    with counted_as(app, "an answer 200 that broke off with a crash was", {"5xx": 1}, hint):
         crashed(app.get("/crash/within"))
 
 

@@ -425,7 +425,7 @@ def context_is_left_as_it_was(app: InProcess, places: Places) -> None:
         structlog.contextvars.bind_contextvars(caller="of the checkpoint")
         left = []
         for after, path in ENDINGS.items():
-            with suppress(Crash, ExceptionGroup, asyncio.CancelledError):
+            with suppress(Exception, asyncio.CancelledError):  # what comes out of it, 2.6 judges
                 await Exchange("GET", path).run(app.app)
             left.append((after, {**structlog.contextvars.get_contextvars()}))
         return left

@@ -27,6 +27,11 @@ PASS_ON_HINT = (
     "In `__call__`: `await self.app(scope, receive, send)`, perhaps with a `send` of your own, and in that one "
     "`await send(message)` for each message, whatever its type."
 )
+BASE_HINT = (
+    "There is a BaseHTTPMiddleware. It runs the app below in a second task, hands each message through a queue, and "
+    "ends the answer with a message of its own: what passes it takes longer, and ends differently. Write it as pure "
+    "ASGI: a class with `__call__(scope, receive, send)`."
+)
 NOT_WIRED_HINT = "`app.add_middleware(TimingMiddleware, metrics=app.state.metrics)` in create_app."
 TWICE_HINT = "Is the TimingMiddleware added twice, or are metrics recorded in two places? Each request is one `record`."
 
@@ -128,6 +133,21 @@ def records_waiting(
     gate.open()
     other.answer()
     return bool(recorded > HELD / 4)
+
+
+def on_base_http(lab: LearnerModules, *, beside: bool = True) -> bool:
+    """Whether TimingMiddleware is a BaseHTTPMiddleware of Starlette's, or keeps one; with `beside` also the service."""
+    from starlette.middleware.base import BaseHTTPMiddleware
+
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    with suppress(Exception):
+        made = lab.timing.TimingMiddleware(app)
+        if any(isinstance(one, BaseHTTPMiddleware) for one in (made, *getattr(made, "__dict__", {}).values())):
+            return True
+        added = beside and [one.cls for one in lab.service.create_app().user_middleware]
+        return any(isinstance(one, type) and issubclass(one, BaseHTTPMiddleware) for one in added or ())
+    return False
 
 
 def times_counted(app: InProcess, requests: int) -> int:

@@ -25,7 +25,7 @@ from checks.harness.machine import FairClock, load_in_words
 from checks.harness.processes.servers import Server
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import HELD, times_counted
+from checks.support.ex2.middleware import BASE_HINT, HELD, on_base_http, times_counted
 from checks.support.ex2.windows import forgets, one_second
 
 REQUESTS, CONNECTIONS = 400, 16
@@ -161,12 +161,13 @@ def figures_lie_between(
             f"the service says {name} = {own[name]:.6g}, the client saw {client[name]:.6g}, and the model alone took "
             f"{model[name]:.6g}",
             wanted="model <= service <= client, as it is for every single request",
-            hint=UNIT_HINT if mixed else BETWEEN_HINT,
+            hint=UNIT_HINT if mixed else BASE_HINT if own[name] > client[name] and on_base_http(lab) else BETWEEN_HINT,
         )
 
 
-def costs_little(timing: Any, show: Show) -> None:
+def costs_little(lab: LearnerModules, show: Show) -> None:
     """A request costs at most three times what it costs without the middleware, and no more after many requests."""
+    timing = lab.timing.TimingMiddleware
     ratio, base, nothing = middleware_costs(timing, timing_on_base_http_middleware, lambda app: app)
     show.table(
         "CPU time of a request in process, as a multiple of the bare FastAPI route's",
@@ -180,7 +181,7 @@ def costs_little(timing: Any, show: Show) -> None:
         f"with your TimingMiddleware a request costs {ratio:.1f} times what it costs without ({base:.1f} with one "
         "built on BaseHTTPMiddleware)",
         wanted="at most 3 times, and about 1.2 is possible",
-        hint=CHEAP_HINT,
+        hint=BASE_HINT if on_base_http(lab, beside=False) else CHEAP_HINT,
     )
     growth = cost_of_a_full_window(timing)
     if growth > GROWTH:

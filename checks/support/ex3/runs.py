@@ -142,6 +142,11 @@ def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
 # 3.3
 
 
+def _fixed(name: str) -> str:
+    """What mends a value that stays the default, whatever the environment says."""
+    return f"That is the default of `{name}`. Use `{name}` itself, and let it read LOAD_{name} from the environment."
+
+
 def pace_hint(gap: float, seconds: float, pace: float) -> tuple[str, str]:
     """What mends a gap between two requests of a user, and the part of the locustfile that it is about."""
     if abs(gap - pace - seconds) < NEAR * pace / 2:
@@ -150,7 +155,7 @@ def pace_hint(gap: float, seconds: float, pace: float) -> tuple[str, str]:
             "the answer's time off."
         ), "wait_time"
     if abs(gap - DEFAULTS["LOAD_PACE_SECONDS"]) < 0.1:
-        return "That is the default: the environment's LOAD_PACE_SECONDS comes first.", "PACE_SECONDS"
+        return _fixed("PACE_SECONDS"), "PACE_SECONDS"
     return (
         "The wait is the pace less the time since this user's own last start. A start time on the class or in a global "
         "is the last start of any user: keep it on `self`, or use `constant_pacing(PACE_SECONDS)(self)`."
@@ -198,7 +203,7 @@ def shape_hint(run: Recording) -> tuple[str, str]:
     }
     for name, other in fixed.items():
         if all(users in planned_between(other, at - 0.1, at + 0.1) for at, users in answers):
-            return f"`{name}` is the default: the environment's LOAD_{name} comes first.", name
+            return _fixed(name), name
     for tenths in range(1, 100):
         early = tenths / 10
         if all(users in planned_between(plan, at + early - 0.1, at + early + 0.1) for at, users in answers):
@@ -247,10 +252,11 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     ),
     (
         lambda run: 0 if run.plan.workers else gate(run),
-        "In a distributed run the master decides: leave out the workers (`WorkerRunner`) alone.",
+        "In a distributed run the master decides, as a single process does. Only where `environment.runner` is a "
+        "`WorkerRunner` the gate does nothing.",
         "gate",
     ),
-    (lambda run: gate(run, DEFAULTS["LOAD_SLO_MS"]), "`SLO_MS` is the default: LOAD_SLO_MS comes first.", "SLO_MS"),
+    (lambda run: gate(run, DEFAULTS["LOAD_SLO_MS"]), _fixed("SLO_MS"), "SLO_MS"),
     (
         _by(lambda run: not run.requests or run.mean_ms > run.plan.slo_ms or run.failure_ratio > 0.01),
         "That is the mean, or another percentile: `stats.total.get_response_time_percentile(0.95)` is the p95.",

@@ -77,7 +77,8 @@ def as_many_as_asked(server: Server, alone: Server, clock: FairClock) -> None:
         blame_the_machine_if_busy(clock, f"whether {WORKERS} workers start")
     reloads = "Started reloader process" in server.output()
     assert found == WORKERS, Failure(
-        f"with WEB_CONCURRENCY={WORKERS} {found} answered{', and it watches files for a reload' * reloads}",
+        f"{found} process{'es' * (found != 1)} answered with WEB_CONCURRENCY={WORKERS}"
+        f"{', and it watches files for a reload' * reloads}",
         f"{WORKERS} different pids",
         "Leave out `reload=True`: uvicorn then starts one process, whatever `workers` says."
         if reloads

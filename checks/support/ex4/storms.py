@@ -8,7 +8,7 @@ from collections.abc import Callable
 from checks.harness.assertions.overload import IN_TIME, Load, calm_down, one_more, overload
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.cell.probe import Probe
-from checks.harness.errors import Failure
+from checks.harness.errors import Failure, LearnerError
 from checks.harness.fixtures import OVERLOADED, OVERLOADED_CONTROL, Serve
 from checks.harness.grading.noise import best_of, blame_the_machine_if_busy, blame_the_machine_unless
 from checks.harness.machine import fair_clock
@@ -113,5 +113,13 @@ def one_of_each(service: Callable[..., InProcess], rng: random.Random) -> None:
     probe.open()
     app.go_on_until(lambda: all_done(calls.values()))
     raise_what_crashed(calls)
+    if slept := app.where_slept():
+        raise LearnerError(
+            "one request was served, one waited, one was refused, and time.sleep stopped the event loop meanwhile",
+            slept,
+            wanted="a refusal costs the event loop next to nothing: under overload most answers are refusals",
+            hint="No `time.sleep`, and nothing else that blocks, on the way to a refusal. "
+            "`await asyncio.sleep(...)` would let the others run.",
+        )
     status = next(iter(calls.values())).answer().status_code
     assert status == 200, Failure(f"/predict gave {status}", "200")
