@@ -11,16 +11,18 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 from typing import Protocol
+
+import psutil
 
 from checks.harness import ROOT
 from checks.harness.classroom import grading, records
 from checks.harness.classroom.grading import Grade, Plan, again, hash_of, to_run_again, without_verdict
 from checks.harness.classroom.submissions import Submission
-from checks.harness.grading.isolation import adopt_orphans, end_descendants
+from checks.harness.grading.isolation import adopt_orphans, descendants, end_descendants
 
 WORK = ".work"
 """The folder among the grades where submissions lie while they are judged."""
@@ -55,7 +57,8 @@ def grade_class(
         Busy: another process grades into `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with _alone(out), _work_folder(out) as work:
+    others = descendants()
+    with _alone(out), _work_folder(out, others) as work:
         version = _version()
         listener.begin(len(submissions))
         grades: dict[int, Grade] = {}
@@ -75,7 +78,7 @@ def grade_class(
                 grades[number] = _kept(second.result(), plan, out, version)
                 listener.retried(grades[number])
         except BaseException:
-            _end(executor)
+            _end(executor, others)
             raise
         return [grades[number] for number in range(len(submissions))]
 
@@ -110,7 +113,7 @@ def _version() -> str:
 
 
 @contextlib.contextmanager
-def _work_folder(out: Path) -> Iterator[Path]:
+def _work_folder(out: Path, others: Set[psutil.Process]) -> Iterator[Path]:
     """An empty folder; at the end it is gone, and so is all that was started meanwhile."""
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)  # a run that was killed left it
@@ -119,14 +122,15 @@ def _work_folder(out: Path) -> Iterator[Path]:
     try:
         yield work
     finally:
-        end_descendants()
+        end_descendants(others)
+        adopt_orphans(adopt=False)
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _end(executor: Executor) -> None:
+def _end(executor: Executor, others: Set[psutil.Process]) -> None:
     """End what runs, and start nothing more: it is graded by the next run."""
     executor.shutdown(wait=False, cancel_futures=True)
-    end_descendants()
+    end_descendants(others)
     executor.shutdown(wait=True)
 
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,16 +176,21 @@ def spawned(
     return Ending(sent, kept.decode(errors="replace"), process.returncode, time.monotonic() - started, _read(stacks))
 
 
-def adopt_orphans() -> None:
+def adopt_orphans(*, adopt: bool = True) -> None:
     """On Linux: become the parent of every descendant whose own parent ends, so that `end_descendants` finds it."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
 
 
-def end_descendants() -> None:
-    """Kill whatever this process, or what it started, has left running, sessions of their own or not."""
+def descendants() -> set[psutil.Process]:
+    """Whatever this process, or what it started, has running."""
+    return {*psutil.Process().children(recursive=True)}
+
+
+def end_descendants(spared: Set[psutil.Process] = frozenset()) -> None:
+    """Kill all descendants but these, sessions of their own or not."""
     for _ in range(ORPHAN_ROUNDS):  # one that is being killed may just have started another
-        found = psutil.Process().children(recursive=True)
+        found = descendants() - spared
         for child in found:
             with contextlib.suppress(psutil.Error):
                 child.kill()
