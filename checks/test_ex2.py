@@ -38,6 +38,7 @@ from checks.support.ex2 import (
     "2.1",
     points=3,
     deadline=30,
+    in_cell=True,
     hints=(percentile_cases.RANK_HINT, percentile_cases.FLOATS_HINT),
 )
 def test_percentile(workspace, lab, rng, show):
@@ -57,7 +58,7 @@ def test_percentile(workspace, lab, rng, show):
     show.number(f"{len(cases)} percentiles, each a sample", len(cases))
 
 
-@pytest.mark.checkpoint("2.2", points=2, deadline=20, hints=(windows.UNIT_HINT,))
+@pytest.mark.checkpoint("2.2", points=2, deadline=20, in_cell=True, hints=(windows.UNIT_HINT,))
 def test_summary(workspace, lab, rng, show):
     """A summary has every figure in ms.
 
@@ -303,7 +304,7 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     show.number(f"{len(logged.asked)} requests, {len(logged.of_requests)} lines", len(logged.of_requests))
 
 
-@pytest.mark.checkpoint("2.10", points=1, deadline=20, hints=(windows.POOL_HINT,))
+@pytest.mark.checkpoint("2.10", points=1, deadline=20, in_cell=True, hints=(windows.POOL_HINT,))
 def test_windows_are_merged(workspace, lab, rng, show):
     """Workers are merged by their samples.
 

@@ -26,7 +26,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 LIMIT = 8 << 20
 """Bytes of a frame at most, its length aside."""
@@ -38,10 +38,17 @@ _CHUNK = 1 << 16
 _SMALL = 2**63
 _HEX = re.compile(r"-?0x[0-9a-f]+")
 _PLAIN = frozenset({float, int, str, bool, type(None)})
-_RECORD, _HANDLE = "r", "h"
 
-Other = Callable[[object], "tuple[str, Any]"]
-"""What stands for a value that is no plain data: `record(...)` or `handle(...)`, whose content is encoded in turn."""
+
+class StandsFor(NamedTuple):
+    """What goes over the wire in the place of a value: see `record` and `handle`. Its content is encoded in turn."""
+
+    tag: str
+    content: Any
+
+
+Other = Callable[[object], object]
+"""What goes in the place of a value that is no plain data: a `StandsFor`, or other data."""
 Found = Callable[[str, Any], object]
 """The value that a tag, "r" or "h", and its decoded content stand for; raises `Broken` where there is none."""
 
@@ -102,14 +109,14 @@ class Wire:
         return bytes(data)
 
 
-def record(name: str, fields: dict[str, Any]) -> tuple[str, Any]:
-    """What stands for a given record: its class, and its fields as they are."""
-    return _RECORD, [name, fields]
+def record(name: str, fields: dict[str, Any]) -> StandsFor:
+    """Stands for a given record: its class, and its fields as they are."""
+    return StandsFor("r", [name, fields])
 
 
-def handle(content: dict[str, Any]) -> tuple[str, Any]:
-    """What stands for a thing that stays on its side."""
-    return _HANDLE, content
+def handle(content: dict[str, Any]) -> StandsFor:
+    """Stands for a thing that stays on its side."""
+    return StandsFor("h", content)
 
 
 def encode(value: object, other: Other, deep: int = 0) -> Any:
@@ -134,8 +141,10 @@ def encode(value: object, other: Other, deep: int = 0) -> Any:
             return {key: encode(one, other, deep + 1) for key, one in value.items()}
         pairs = value.items()
         return _tagged("d", [[encode(key, other, deep + 1), encode(one, other, deep + 1)] for key, one in pairs])
-    tag, content = other(value)
-    return _tagged(tag, encode(content, other, deep + 1))
+    instead = other(value)
+    if isinstance(instead, StandsFor):
+        return _tagged(instead.tag, encode(instead.content, other, deep + 1))
+    return encode(instead, other, deep + 1)
 
 
 def decode(data: object, found: Found, deep: int = 0) -> Any:
@@ -147,7 +156,7 @@ def decode(data: object, found: Found, deep: int = 0) -> Any:
     if deep >= DEEP:
         raise Broken(f"more than {DEEP} lists in one another")
     if isinstance(data, list):
-        return data if _plain(data) else [decode(one, found, deep + 1) for one in data]
+        return data[:] if _plain(data) else [decode(one, found, deep + 1) for one in data]
     if "$" not in data:
         return {key: decode(one, found, deep + 1) for key, one in data.items()}
     if data.keys() != {"$", "v"}:

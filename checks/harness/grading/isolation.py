@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from checks.harness.machine import FairClock
+from checks.harness.processes.process_group import end_tree
 
 OUTPUT_KEPT = 64 * 1024
 """Bytes of output that are kept, the last ones: a flood must not fill memory or a disk."""
@@ -133,7 +134,7 @@ def forked(
             if result not in reader.open or _complete(reader.data[result]):
                 break
     finally:
-        _end_tree(pid)
+        end_tree(pid)
         _, status = os.waitpid(pid, 0)
         reader.drain()
         os.close(lifeline)
@@ -165,7 +166,7 @@ def spawned(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
     finally:
-        _end_tree(process.pid)
+        end_tree(process.pid)
         process.wait()
         reader.join(1)
         assert process.stdin is not None
@@ -182,10 +183,13 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_descendants() -> None:
-    """Kill whatever this process, or what it started, has left running, sessions of their own or not."""
+def end_descendants(spared: int | None = None) -> None:
+    """Kill whatever this process, or what it started, has left running, sessions of their own or not.
+
+    The process `spared` goes on; what it has started is killed with the rest.
+    """
     for _ in range(ORPHAN_ROUNDS):  # one that is being killed may just have started another
-        found = psutil.Process().children(recursive=True)
+        found = [child for child in psutil.Process().children(recursive=True) if child.pid != spared]
         for child in found:
             with contextlib.suppress(psutil.Error):
                 child.kill()
@@ -290,23 +294,6 @@ def _keep(kept: bytearray, chunk: bytes, echo: bool) -> None:
     if echo:
         sys.__stdout__.write(chunk.decode(errors="replace"))  # type: ignore[union-attr]
         sys.__stdout__.flush()  # type: ignore[union-attr]
-
-
-def _end_tree(pid: int) -> None:
-    """Kill a process, its group and its descendants; those in other sessions are found only while it still runs."""
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-    if not hasattr(os, "killpg"):
-        with contextlib.suppress(psutil.Error):
-            psutil.Process(pid).kill()
-        return
-    try:
-        os.killpg(pid, signal.SIGKILL)  # a group exists as long as one process is in it
-    except ProcessLookupError:  # all of it has ended; or it does not lead a group yet
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def _complete(data: bytearray) -> bool:
