@@ -51,7 +51,7 @@ def test_percentile(workspace, lab, rng, show):
     percentile = lab.timing.percentile
     show.at(workspace.where_defined(percentile))
     cases = percentile_cases.cases(rng)
-    answers = [percentile_cases.answered(percentile, case, workspace) for case in cases]
+    answers = percentile_cases.answered(percentile, cases, workspace)
     percentile_cases.follows_nearest_rank(cases, answers)
     for samples, q in (([], 50), ([1.0], -1), ([1.0], 101)):
         percentile_cases.refuses(percentile, samples, q)
@@ -71,8 +71,7 @@ def test_summary(workspace, lab, rng, show):
     with calling("the summary of an empty window", workspace):
         windows.is_empty_summary(window.summary())
     samples = [rng.lognormvariate(-3, 1) for _ in range(rng.randrange(102, 200, 2))]  # a tail, as latencies have
-    for seconds in samples:
-        window.record(seconds)
+    windows.record_all(window, samples)
     got = figures_in(window.summary(), f"the summary of {len(samples)} samples")
     wanted = windows.expected_summary(samples)
     windows.table_of_figures(show, got, wanted)

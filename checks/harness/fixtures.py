@@ -24,9 +24,9 @@ from checks.harness.containers.engine import this_run
 from checks.harness.containers.image_build import Builder
 from checks.harness.containers.spec import Files
 from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerError, ServerNotReady
-from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, ZYGOTE, declared, in_cell, later, needs
+from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, declared, in_cell, later, needs
 from checks.harness.judge.cell import Cell
-from checks.harness.judge.start import Zygote, started
+from checks.harness.judge.start import ZYGOTE, started
 from checks.harness.loadtest.locate import is_written, require_written
 from checks.harness.loadtest.locust_run import LoadTests
 from checks.harness.loadtest.recording import Plan, Recording
@@ -70,7 +70,7 @@ def lab(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> I
     if not in_cell(request.node):
         yield LearnerModules(workspace.load)
         return
-    zygote: Zygote | None = request.config.stash.get(ZYGOTE, None)
+    zygote = request.config.stash.get(ZYGOTE, None)
     process = (zygote.cell() if zygote else None) or started()
     cell = Cell(process, workspace, shared / f"stacks-{process.pid}")
     workspace.line_in_cell = cell.where_it_is

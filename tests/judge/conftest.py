@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 
 from checks.harness import ROOT
@@ -15,6 +16,14 @@ from checks.harness.judge.start import Started, Zygote, started
 from checks.harness.workspace import Workspace, open_workspace
 
 WAYS = ["forked", "new interpreter"]
+
+
+def runs(pid: int) -> bool:
+    """Whether that process has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Learner:
@@ -37,6 +46,7 @@ class Learner:
         assert process
         self.process = process
         self.cell = Cell(process, self.workspace, self.folder / "stacks")
+        self.ends.callback(process.exit_code)
         self.ends.callback(self.cell.end)
         return self.cell.load("thing")
 

@@ -12,19 +12,9 @@ import pytest
 
 from checks.harness.errors import CellEnded, LearnerError
 from checks.harness.grading.verdicts import outcome_of
-from checks.harness.judge.handles import Handle, records
-from checks.harness.judge.start import Zygote
-from tests.judge.conftest import WAYS, Learner
+from checks.harness.judge.handles import Handle, each, records
+from tests.judge.conftest import WAYS, Learner, runs
 from tests.waiting import until
-
-
-def runs(pid: int) -> bool:
-    """Whether that process has not ended."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
 
 SHOP = '''
 """A module."""
@@ -125,6 +115,30 @@ def test_an_answer_too_large_for_a_message_is_no_data(learner: Learner, code: st
 
     assert "more than 8 MiB" == repr(thing.large())
     assert 1 == thing.small()
+
+
+def test_many_calls_go_in_a_few_messages(learner: Learner) -> None:
+    """In their order, each with what became of its own arguments; a plain function is called the same way."""
+    thing = learner.wrote("def grow(values, by):\n    values.append(by)\n    return len(values) * by\n")
+    calls: list[tuple[list[int], int]] = [([0] * (n % 3), n) for n in range(500)]
+    got = [*each(thing.grow, calls)]
+
+    assert [(n % 3 + 1) * n for n in range(500)] == got
+    assert [[0] * (n % 3) + [n] for n in range(500)] == [values for values, _ in calls]
+    assert [3, 1] == [*each(max, [(1, 3), (1, 0)])]
+
+
+def test_a_call_among_many_raises_in_its_turn(learner: Learner) -> None:
+    """What came before has its results, and what comes after is not called."""
+    thing = learner.wrote(
+        "asked = []\ndef invert(n):\n    asked.append(n)\n    return 1 / n\ndef calls():\n    return asked\n"
+    )
+    results = each(thing.invert, [(n,) for n in (1, 2, 4, 5, 8, 0, 3)])
+
+    assert [1.0, 0.5, 0.25, 0.2, 0.125] == [next(results) for _ in range(5)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert [1, 2, 4, 5, 8, 0] == thing.calls()
 
 
 ERRORS = """
@@ -326,22 +340,3 @@ def test_nothing_of_a_cell_is_left(learner: Learner) -> None:
 
     until(lambda: not alive(), "the end of both")
     assert not runs(learner.process.pid)
-
-
-def test_where_the_zygote_has_ended_there_is_no_cell_of_its() -> None:
-    """The caller then starts an interpreter of its own."""
-    made = Zygote()
-    os.kill(made.pid, 9)
-    until(lambda: made.cell() is None, "a refusal")
-    made.end()
-
-
-def test_the_zygote_ends_with_its_cells(learner: Learner) -> None:
-    """A run that is over leaves nothing behind, whatever runs in its cells."""
-    made = Zygote()
-    process = made.cell()
-    assert process
-    made.end()
-
-    until(lambda: not runs(process.pid), "the end of the cell")
-    assert not runs(made.pid)

@@ -38,24 +38,27 @@ def frame(message):
     return len(data).to_bytes(4, "big") + data
 '''
 
-RIGHT = {"value": 1.0, "after": {}}
+RIGHT = {"values": [1.0], "after": [{}]}
 HOSTILE = {
     "2 GB announced": "(2**31).to_bytes(4, 'big') + b'{'",
     "4 million lists in one another": "frame(b'[' * 4_000_000 + b']' * 4_000_000)",
-    "NaN without a tag": """frame(b'{"to": 3, "value": NaN, "after": {}}')""",
+    "NaN without a tag": """frame(b'{"to": 3, "values": [NaN], "after": [{}]}')""",
     "no JSON": "frame(b'passed')",
     "no object": "frame([1])",
     "an answer to no question": f"frame({ {'to': 99, **RIGHT} })",
     "an answer to a truth": f"frame({ {'to': True, **RIGHT} })",
     "no answer in it": "frame({'to': 3})",
-    "an unknown tag": "frame({'to': 3, 'value': {'$': 'passed', 'v': 1}, 'after': {}})",
-    "a record that there is not": "frame({'to': 3, 'value': {'$': 'r', 'v': ['Failure', {}]}, 'after': {}})",
-    "a record with other fields": "frame({'to': 3, 'value': {'$': 'r', 'v': ['Step', {'x': 1}]}, 'after': {}})",
-    "a handle of another kind": "frame({'to': 3, 'value': {'$': 'h', 'v': {'number': '1'}}, 'after': {}})",
-    "an argument that there is not": "frame({'to': 3, 'value': 1.0, 'after': {'7': []}})",
-    "an argument of another type": "frame({'to': 3, 'value': 1.0, 'after': {'0': 3}})",
+    "an unknown tag": "frame({'to': 3, 'values': [{'$': 'passed', 'v': 1}], 'after': [{}]})",
+    "a record that there is not": "frame({'to': 3, 'values': [{'$': 'r', 'v': ['Failure', {}]}], 'after': [{}]})",
+    "a record with other fields": "frame({'to': 3, 'values': [{'$': 'r', 'v': ['Step', {'x': 1}]}], 'after': [{}]})",
+    "a handle of another kind": "frame({'to': 3, 'values': [{'$': 'h', 'v': {'number': '1'}}], 'after': [{}]})",
+    "an argument that there is not": "frame({'to': 3, 'values': [1.0], 'after': [{'7': []}]})",
+    "an argument of another type": "frame({'to': 3, 'values': [1.0], 'after': [{'0': 3}]})",
+    "an answer too many": f"frame({ {'to': 3, 'values': [1.0, 1.0], 'after': [{}, {}]} })",
+    "an answer too few": "frame({'to': 3, 'values': [], 'after': []})",
+    "an answer and an exception": f"frame({ {'to': 3, 'raised': {}, **RIGHT} })",
     "half an exception": "frame({'to': 3, 'raised': {'type': 'Passed'}})",
-    "300 MB of answers": "b''.join([frame({'to': 3, 'value': 'x' * 1_000_000, 'after': {}})] * 30) * 10",
+    "300 MB of answers": "b''.join([frame({'to': 3, 'values': ['x' * 1_000_000], 'after': [{}]})] * 30) * 10",
 }
 
 
@@ -81,7 +84,7 @@ def test_what_is_no_answer_ends_the_cell(learner: Learner, hostile: str) -> None
 
 def test_a_forged_answer_is_an_answer_and_nothing_more(learner: Learner) -> None:
     """To guess what is asked next, and what the answer is, is to do the work. The one too many fails."""
-    forged = "frame({'to': 3, 'value': 4.0, 'after': {}})"
+    forged = "frame({'to': 3, 'values': [4.0], 'after': [{}]})"
     thing = learner.wrote(f"{WRITE}\ndef double(value):\n    write({forged})\n    return 0.0\n")
 
     assert 4.0 == thing.double(2.0)

@@ -1,6 +1,6 @@
 """The inside of a cell: the learner's code, in an interpreter of its own. It does what the judge asks, one by one.
 
-Each message has a number and says what to `do`; its reply has the same number, and one of `value`, `missing` and
+Each message has a number and says what to `do`; its reply has the same number, and `value` or `values`, `missing` or
 `raised`. Whatever this file says is the learner's word: their code can change everything in here.
 """
 
@@ -66,8 +66,10 @@ class Inside:
             to = message["number"]
             try:
                 self._wire.send({"to": to, **reply})
-            except Broken:  # too large an answer for a message, and so for any checkpoint
-                self._wire.send({"to": to, "value": self._encoded(_TooLarge()), "after": {}})
+            except Broken:  # too large for a message, and so for any checkpoint
+                large = self._encoded(_TooLarge())
+                number = len(reply.get("values", ()))
+                self._wire.send({"to": to, "value": large, "values": [large] * number, "after": [{}] * number})
 
     def _do(self, message: dict[str, Any]) -> dict[str, Any]:
         match message["do"]:
@@ -78,7 +80,7 @@ class Inside:
             case "get":
                 return self._get(self._things[message["of"]], message["name"])
             case "call":
-                return self._call(message["of"], message["args"], message["named"])
+                return self._call(self._things[message["of"]], message["calls"], message["named"])
             case "say":
                 return {"value": repr(self._things[message["of"]])[:MOST_TEXT]}
             case _:
@@ -108,14 +110,20 @@ class Inside:
                 raise
             return {"missing": self._encoded(_missing(thing, str(error)))}
 
-    def _call(self, of: int, sent: list[Any], named: dict[str, Any]) -> dict[str, Any]:
-        args, keywords = decode(sent, self._found), decode(named, self._found)
-        got = self._things[of](*args, **keywords)  # type: ignore[operator]
-        after = {}
-        for place, (before, arg) in enumerate(zip(sent, args, strict=True)):
-            if type(arg) in _MUTABLE and (now := self._encoded(arg)) != before:
-                after[str(place)] = now
-        return {"value": self._encoded(got), "after": after}
+    def _call(self, thing: Any, calls: list[list[Any]], named: dict[str, Any]) -> dict[str, Any]:
+        """Call a thing once for each list of arguments, until a call raises; what each did to its lists and dicts."""
+        values: list[Any] = []
+        after: list[dict[str, Any]] = []
+        for sent in calls:
+            args, keywords = decode(sent, self._found), decode(named, self._found)
+            try:
+                got = thing(*args, **keywords)
+            except BaseException as error:
+                return {"values": values, "after": after, "raised": self._told(error)}
+            changed = [(place, self._encoded(arg)) for place, arg in enumerate(args) if type(arg) in _MUTABLE]
+            after.append({str(place): now for place, now in changed if now != sent[place]})
+            values.append(self._encoded(got))
+        return {"values": values, "after": after}
 
     # -- what goes over the wire
 

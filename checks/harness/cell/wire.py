@@ -37,7 +37,7 @@ DEEP = 40
 _CHUNK = 1 << 16
 _SMALL = 2**63
 _HEX = re.compile(r"-?0x[0-9a-f]+")
-_PLAIN = frozenset({float, int, str, bool, type(None)})
+_NUMBERS, _WORDS = frozenset({float, int}), frozenset({str, bool, type(None)})
 
 
 class StandsFor(NamedTuple):
@@ -187,11 +187,15 @@ def _untagged(tag: object, value: Any, found: Found, deep: int) -> object:
 
 
 def _plain(values: list[Any]) -> bool:
-    """Whether a list is its own JSON: all plain, no number too large or infinite. Most lists are, and long ones."""
+    """Whether a list is surely its own JSON: numbers, none too large or infinite, or words. Long lists mostly are."""
     kinds = set(map(type, values))
-    if not kinds <= _PLAIN:
+    if not kinds <= _NUMBERS:
+        return kinds <= _WORDS
+    try:
+        finite = all(map(math.isfinite, values))
+    except OverflowError:  # an int that no float can hold
         return False
-    return all(-_SMALL <= one < _SMALL for one in values if type(one) in (int, float)) if kinds & {int, float} else True
+    return finite and (int not in kinds or (min(values) >= -_SMALL and max(values) < _SMALL))
 
 
 def _tagged(tag: str, value: object) -> dict[str, object]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from checks.harness.judge.start import Zygote
 from checks.harness.report.evidence import Show
 from checks.harness.report.results import Checkpoint, Exercise, Outcome
 
@@ -21,9 +20,6 @@ CHECKPOINT = pytest.StashKey[Checkpoint]()
 SHOWN = pytest.StashKey[Show]()
 OUTCOME = pytest.StashKey[Outcome]()
 """What is known of a checkpoint that runs in this process: from the first phase that decided it."""
-
-ZYGOTE = pytest.StashKey[Zygote]()
-"""Of a run: the process that starts its cells."""
 
 MARKER = "checkpoint(id, points, needs=[], hints=(), deadline=60, in_cell=False): a checkpoint of the lab"
 

@@ -56,11 +56,6 @@ class Ending:
 Send = Callable[[bytes], None]
 
 
-def can_fork() -> bool:
-    """Whether a fork is to be had and safe: macOS has one, but its system libraries do not survive it."""
-    return hasattr(os, "fork") and sys.platform != "darwin"
-
-
 class Watchdog:
     """Runs in the isolated process: calls `late` at the deadline, and dumps stacks if even that cannot run.
 

@@ -20,8 +20,9 @@ from pydantic import TypeAdapter
 from checks.harness.cell.stacks import stacks
 from checks.harness.errors import Failure, LearnerError, printable
 from checks.harness.grading import isolation
-from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, ZYGOTE, deadline
+from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, deadline
 from checks.harness.judge.cell import how_it_ended
+from checks.harness.judge.start import ZYGOTE, can_fork
 from checks.harness.report.results import Outcome, Verdict
 from checks.harness.source_lines import SourceLines
 from checks.harness.workspace import Workspace
@@ -79,7 +80,7 @@ class Runner:
         self.scratch = scratch
         self.seed = seed
         way = config.option.isolation
-        self.forks: bool = way == "fork" or (way == "auto" and isolation.can_fork())
+        self.forks: bool = way == "fork" or (way == "auto" and can_fork())
         """Whether the process of a checkpoint is forked from this one."""
 
     def run(self, item: pytest.Item, tick: Callable[[], None]) -> tuple[Outcome, list[pytest.TestReport]]:

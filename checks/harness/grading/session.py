@@ -31,7 +31,7 @@ from checks.harness.grading import checkpoints, isolation
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN
 from checks.harness.grading.runner import Runner, unsent, with_verdict
 from checks.harness.grading.verdicts import outcome_of
-from checks.harness.judge.start import Zygote
+from checks.harness.judge.start import begin
 from checks.harness.machine import CORES, load
 from checks.harness.report import results
 from checks.harness.report.card import Card, console
@@ -107,7 +107,7 @@ class Session:
         if self.config.option.isolation != "none":
             isolation.adopt_orphans()
         if self.runner.forks and any(map(checkpoints.in_cell, items)):
-            self.config.stash[checkpoints.ZYGOTE] = Zygote()  # first: its imports take as long as those below
+            begin(self.config)  # first: its imports take as long as those below
         if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
             with warnings.catch_warnings():  # a library's own deprecations are not for a learner
                 warnings.simplefilter("ignore")
@@ -213,8 +213,6 @@ class Session:
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
         """The rest of the card, and pytest's own last line."""
-        if zygote := self.config.stash.get(checkpoints.ZYGOTE, None):
-            zygote.end()
         if self.card:
             self.line.clear()
             said = self.pytest_says.getvalue()

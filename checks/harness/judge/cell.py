@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from checks.harness.workspace import Workspace
 
 FORGED = "your code wrote something else in the place of an answer"
 
+_MOST_TOGETHER = 128
 _STACKS_SECONDS, _LOOK = 1.0, 0.02
 
 
@@ -56,16 +58,36 @@ class Cell:
                     return CellModule(full, str(path), module, defined)
             raise self._forged()
 
-    def call(self, number: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Call a thing; lists and dicts among `args` are afterwards what the call has made of them."""
-        sent = [encode(arg, _theirs) for arg in args]
-        reply = self._ask("call", of=number, args=sent, named={key: encode(arg, _theirs) for key, arg in named.items()})
+    def call(self, number: int, calls: Sequence[tuple[Any, ...]], named: dict[str, Any]) -> Iterator[Any]:
+        """Call a thing once for each tuple of arguments: what it returns, or raises.
+
+        Lists and dicts among the arguments are then what the call has made of them. The first calls have messages of
+        their own, later ones share them: after a wrong answer not many more calls have been made.
+        """
+        keywords = {key: encode(arg, _theirs) for key, arg in named.items()}
+        done, together = 0, 1
+        while done < len(calls):
+            chunk = calls[done : done + together]
+            sent = [[encode(arg, _theirs) for arg in args] for args in chunk]
+            yield from self._results(self._ask("call", of=number, calls=sent, named=keywords), chunk)
+            done, together = done + together, min(2 * together, _MOST_TOGETHER)
+
+    def _results(self, reply: dict[str, Any], chunk: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         match reply:
-            case {"value": value, "after": dict(after)}:
-                for place, now in after.items():
-                    self._change(args, place, self._decoded(now))
-                return self._decoded(value)
-        raise self._forged()
+            case {"values": list(values), "after": list(after)} if len(values) == len(after):
+                pass
+            case _:
+                raise self._forged()
+        if len(values) > len(chunk) or (len(values) < len(chunk)) != ("raised" in reply):
+            raise self._forged()
+        for args, value, changes in zip(chunk, values, after, strict=False):
+            if type(changes) is not dict:
+                raise self._forged()
+            for place, now in changes.items():
+                self._change(args, place, self._decoded(now))
+            yield self._decoded(value)
+        if "raised" in reply:
+            raise self._raised(reply)
 
     def get(self, number: int, name: str, owner: object) -> Any:
         """An attribute of a thing."""
@@ -106,7 +128,6 @@ class Cell:
         if not self._over:
             self._over = True
             end_tree(self._process.pid)
-            self._process.exit_code()
             self._wire.close()
 
     def _ask(self, do: str, **message: Any) -> dict[str, Any]:
@@ -125,13 +146,15 @@ class Cell:
             raise CellEnded(how_it_ended(code))
         if type(reply.get("to")) is not int or reply["to"] != self._asked:
             raise self._forged()
-        if "raised" in reply:
-            try:
-                error = raised(reply["raised"], self._workspace.tree)
-            except Broken as broken:
-                raise self._forged() from broken
-            raise error
+        if "raised" in reply and "values" not in reply:
+            raise self._raised(reply)
         return reply
+
+    def _raised(self, reply: dict[str, Any]) -> BaseException:
+        try:
+            return raised(reply["raised"], self._workspace.tree)
+        except Broken as broken:
+            raise self._forged() from broken
 
     def _decoded(self, data: object) -> Any:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any, Protocol
@@ -17,8 +17,8 @@ Data = Mapping[str, Any]
 class Asked(Protocol):
     """What handles need of their cell."""
 
-    def call(self, number: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Call a thing."""
+    def call(self, number: int, calls: Sequence[tuple[Any, ...]], named: dict[str, Any]) -> Iterator[Any]:
+        """Call a thing once for each tuple of arguments."""
 
     def get(self, number: int, name: str, owner: object) -> Any:
         """An attribute of a thing; `owner` stands for it in an AttributeError."""
@@ -43,7 +43,7 @@ class Handle:
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Call it in there."""
-        return self._cell.call(self._number, args, named)
+        return next(self._cell.call(self._number, [args], named))
 
     def __getattr__(self, name: str) -> Any:
         if name == "__code__" and (place := self._cell.place(self._number)):
@@ -54,6 +54,16 @@ class Handle:
 
     def __repr__(self) -> str:
         return self._cell.say(self._number)
+
+
+def each(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+    """What a function returns for each of these tuples of arguments, in their order, or raises.
+
+    A function in a cell gets them in a few messages. Some calls are made before their results are asked for.
+    """
+    if isinstance(function, Handle):
+        return function._cell.call(function._number, calls, {})
+    return (function(*args) for args in calls)
 
 
 class CellModule(ModuleType):

@@ -11,11 +11,23 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
+
 from checks.harness import ROOT
 from checks.harness.cell.wire import Wire
+from checks.harness.processes.process_group import end_tree
 
 _MAIN = "import sys; sys.path.insert(0, sys.argv[-1]); from checks.harness.cell.zygote import main; main(sys.argv[1:])"
 _ENDED_SECONDS = 2.0
+
+
+def can_fork() -> bool:
+    """Whether a fork is to be had and safe: macOS has one, but its system libraries do not survive it."""
+    return hasattr(os, "fork") and sys.platform != "darwin"
+
+
+OURS = ("LAB_", "UVICORN_")
+"""How the names begin that no environment may set: what a shell happens to export must not change a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,7 @@ class Zygote:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                env={name: value for name, value in os.environ.items() if not name.upper().startswith(OURS)},
             )
 
     @property
@@ -73,10 +86,19 @@ class Zygote:
     def end(self) -> None:
         """End it, and the cells that it has started."""
         self._control.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_ENDED_SECONDS)
-        self._process.kill()
+        end_tree(self._process.pid)
         self._process.wait()
+
+
+ZYGOTE = pytest.StashKey[Zygote]()
+"""Of a run: the process that starts its cells."""
+
+
+def begin(config: pytest.Config) -> None:
+    """Start the zygote of this run, unless there is one. It ends with the run."""
+    if ZYGOTE not in config.stash:
+        config.stash[ZYGOTE] = Zygote()
+        config.add_cleanup(config.stash[ZYGOTE].end)
 
 
 def started() -> Started:
