@@ -10,7 +10,9 @@ import os
 
 import pytest
 
-from checks.harness.assertions.answers import content, unrouted
+from checks.harness.assertions.answers import content
+from checks.harness.assertions.factory import make_app
+from checks.harness.assertions.routed import routed
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import CONTROL
@@ -33,19 +35,19 @@ def test_health(service, workspace, lab, show):
     A load balancer sends traffic only to processes whose health endpoint answers; with several workers behind one port,
     the pid says which of them answered.
     """
-    app = service()
     show.at(workspace.where_defined(lab.service.create_app))
+    make_app(lab.service, workspace)  # as a server does: the settings come from the environment
+    app = service()
     health = app.get("/health").answer()
+    routed(app, health)
     assert health.status_code == 200, Failure(
-        f"GET /health gave {health.status_code}{unrouted(health)}",
-        wanted="200",
-        hint='`@router.get("/health")` above it, and `app.include_router(router)` in `create_app`.',
+        f"GET /health gave {health.status_code}", wanted="200", where=app.where_routed
     )
     fields = content(health)
     assert fields == fields | {"status": "ok", "pid": os.getpid()}, Failure(
         f"GET /health answered {health.text[:80]}",
         wanted='{"status": "ok", "pid": ...} with the id of the process that answers',
-        hint="`os.getpid()`, called for each answer: after a fork an earlier one is another process's.",
+        hint=answers.what_health_lacks(fields),
         where=app.where_routed,
     )
     assert app.app.title not in ("", "FastAPI"), Failure(
@@ -119,10 +121,11 @@ def test_the_model_waits(workspace, lab, rng, show):
 
     seconds = rng.uniform(0.02, 0.05)
     show.at(workspace.where_defined(lab.model.SimulatedModel.predict))
-    model.awaits(lab.model.SimulatedModel, seconds, rng)
-    model.awaits_side_by_side(lab.model.SimulatedModel, seconds, rng, show, CALLERS)
+    model.awaits(lab.model.SimulatedModel, seconds, rng, workspace)
+    model.awaits_side_by_side(lab.model.SimulatedModel, seconds, rng, show, CALLERS, workspace)
     show.at(workspace.where_defined(lab.model.SimulatedModel.predict_blocking))
-    model.blocks(lab.model.SimulatedModel, rng.uniform(0.11, 0.14), rng)  # longer than the default of the settings
+    longer = rng.uniform(0.11, 0.14)  # than the default of the settings
+    model.blocks(lab.model.SimulatedModel, longer, rng, workspace)
     for name in ("predict", "predict_blocking"):
         show.at(workspace.where_defined(getattr(lab.model.SimulatedModel, name)))
         model.answers_the_mean(lab.model.SimulatedModel, name, rng)
@@ -147,9 +150,11 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     app = service(model=probe)
     calls = answers.ask(app, "/predict", rng, CALLERS)
     app.until(lambda: probe.questions_inside == CALLERS or app.where_slept())
-    together, slept = probe.questions_inside, app.where_slept()
+    questions, inside, slept = probe.questions_inside, probe.inside, app.where_slept()
+    held_up = concurrency.where_held_up(workspace, CALLERS - questions)
     probe.open()
     app.finish([*calls.values()], seconds=3)
+    together = concurrency.requests_inside(questions, inside, len(probe.calls), CALLERS)
 
     answers.reached(app, probe, calls, service)
     show.number(f"{together} of {CALLERS} in the model together", together)
@@ -164,7 +169,10 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     )
     why, hint = concurrency.why_not_all(probe, together)
     assert together == CALLERS, Failure(
-        f"{together} of {CALLERS} calls were in the model together: {why}", wanted=f"all {CALLERS}", hint=hint
+        f"{together} of {CALLERS} calls were in the model together: {why}",
+        wanted=f"all {CALLERS}",
+        hint=hint,
+        where=held_up,
     )
     threads = len({call.thread for call in probe.calls})
     assert threads == 1, Failure(
@@ -193,7 +201,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     app = service(model=probe)
     calls = answers.ask(app, "/predict/threaded", rng, CALLERS)
     app.until(lambda: probe.inside == CALLERS)
-    together = probe.inside
+    together, held_up = probe.inside, concurrency.where_held_up(workspace, CALLERS - probe.inside)
     health = app.get("/health")
     app.until(lambda: health.done)
     healthy, busy = health.done, app.pool_threads_in_use()
@@ -209,6 +217,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
         f"{together} of {CALLERS} calls were in the model together{how}",
         wanted=f"{pool}, one for each thread of FastAPI's own pool",
         hint=hint,
+        where=held_up,
     )
     assert probe.calls[0].blocking, Failure(
         "the threads called predict, which is to be awaited", wanted="predict_blocking on each thread", hint=hint
@@ -379,7 +388,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
         "GET /health does not answer", wanted="200: see 1.1"
     )
     for path in (real.AWAITED, real.BLOCKING):
-        answers.prediction(here.post(path, {"features": [1.0]}).answer(), any_name=True)
+        answers.prediction(here, here.post(path, {"features": [1.0]}).answer(), any_name=True)
     server = serve(inference_seconds=seconds)
 
     rounds = []

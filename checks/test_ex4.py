@@ -101,7 +101,7 @@ def test_thread_pool_size(service, workspace, lab, rng, show):
         app = service(model=probe, thread_pool_size=size)
         calls = requests.send(app, "/predict/threaded", rng, max(size, 40) + 20)
         together = threads.most_inside(app, probe, calls)
-        requests.require_model_calls(probe, calls)
+        requests.require_model_calls(app, probe, calls)
         rows.append((size, len(calls), together))
         if together != size:
             threads.raise_if_lifespan_is_a_stub(lab.service)

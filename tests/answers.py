@@ -12,6 +12,7 @@
     locked = ["1.9"]                              # and these are locked: by them, or not to be checked here
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
     hint = "await model.predict"                  # a regex found in the hint; "" where no hint may be shown; a list ...
+    where = "service.py.*\\n.*predict_blocking"    # a regex found in the line that is named: its file, and its text
 
 A checkpoint that starts real servers, or Locust, takes longer than all others together: it runs only for the answers
 that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with `real = true`. One that needs a Docker
@@ -19,7 +20,8 @@ engine runs for none of them: answers with `live = true` fail it, and are judged
 tests/test_containers.py.
 
 With `--exhaustive` every answer is judged by its whole exercise. Without it a part of them is judged, each by the
-checkpoints that it is about: see `DEFAULT`.
+checkpoints that it is about: see `DEFAULT`. Those with `quick = true` come first: their checkpoint starts servers, or
+Locust, and they fail it sooner than others do.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import shutil
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from checks.harness import ROOT
@@ -55,8 +57,10 @@ class Answer:
     locked: list[str] = field(default_factory=list)
     says: list[str] = field(default_factory=list)
     hints: list[str] | None = None
+    wheres: list[str] | None = None
     real: bool | list[str] = False
     live: bool = False
+    quick: bool = False
 
     def write(self, workspace: Path) -> None:
         """Put the solution there, with this answer's changes."""
@@ -79,7 +83,7 @@ class Answer:
         quick = not checkpoint.fixtures & REAL
         return quick or checkpoint.id in named or (self.real is True and not checkpoint.needs_engine)
 
-    @property
+    @cached_property
     def places(self) -> set[tuple[str, str]]:
         """The files that it changes, and what in them: the name of a function or class, "" where there is none."""
         changed = [change for change in self.changes if "replace" in change]
@@ -120,6 +124,8 @@ class Case:
         for checkpoint, words in zip(self.answer.fails, self.answer.hints or [], strict=self.answer.hints is not None):
             hint = results[checkpoint]["hint"]
             assert re.search(words, hint) if words else not hint, f"{told}\nhint: {hint}"
+        for checkpoint, line in zip(self.answer.fails, self.answer.wheres or [], strict=self.answer.wheres is not None):
+            assert re.search(line, results[checkpoint]["where"] or ""), f"{told}\nwhere: {results[checkpoint]['where']}"
 
 
 def _answers() -> Iterator[tuple[str, Answer]]:
@@ -128,8 +134,8 @@ def _answers() -> Iterator[tuple[str, Answer]]:
         for entry in tomllib.loads(path.read_text())["answer"] if path.exists() else []:
             first = {key: entry.pop(key) for key in ("file", "replace", "with") if key in entry}
             changes = [*([first] if first else []), *entry.pop("changes", [])]
-            says, hints = (_listed(entry.pop(key, None)) for key in ("says", "hint"))
-            answer = Answer(number, changes=changes, says=says or [], hints=hints, **entry)
+            says, hints, wheres = (_listed(entry.pop(key, None)) for key in ("says", "hint", "where"))
+            answer = Answer(number, changes=changes, says=says or [], hints=hints, wheres=wheres, **entry)
             yield f"{number}: {answer.name}", answer
 
 
@@ -138,16 +144,22 @@ def _listed(value: str | list[str] | None) -> list[str] | None:
 
 
 @cache
+def _parsed(file: str) -> tuple[str, ast.Module]:
+    source = (SOLUTIONS / file).read_text()
+    return source, ast.parse(source)
+
+
+@cache
 def _names(file: str, text: str) -> frozenset[str]:
     """The functions and classes of the solution's file in which that text stands."""
-    source = (SOLUTIONS / file).read_text()
     if not file.endswith(".py"):
         return frozenset({""})
+    source, tree = _parsed(file)
     first = source.partition(text)[0].count("\n") + 1
     last = first + text.strip("\n").count("\n")
     found = {
         node.name
-        for node in ast.parse(source).body
+        for node in tree.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         and node.lineno <= last
         and first <= (node.end_lineno or 0)
@@ -178,7 +190,8 @@ def whole(answer: Answer) -> Case:
 def _default(answers: dict[str, Answer]) -> dict[str, Case]:
     """For each checkpoint the two cheapest wrong answers that fail it, and the cheapest right one that is about it."""
     cases = {name: Case(answer, about(answer, answers.values())) for name, answer in answers.items()}
-    cheapest = sorted(cases, key=lambda name: cases[name].cost)  # stable: of the same cost, the first in the file
+    # Stable: of the same cost, the first in the file.
+    cheapest = sorted(cases, key=lambda name: (cases[name].cost, not cases[name].answer.quick))
     chosen: set[str] = set()
     for checkpoint in [checkpoint.id for exercise in EXERCISES.values() for checkpoint in exercise.checkpoints]:
         fitting = [name for name in cheapest if checkpoint in cases[name].checkpoints]

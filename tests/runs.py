@@ -32,6 +32,9 @@ TURN = 0.2
 NOWHERE = "unix:///nowhere"
 """Where no Docker engine answers: a verdict must not hang on whether this machine has one, and builds take long."""
 
+WAYS = ["fork", pytest.param("spawn", marks=pytest.mark.exhaustive)]
+"""How checkpoints are kept apart. Where there is a fork nobody takes the other way, which costs ten times as much."""
+
 WARM: Any = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 WARM.set_forkserver_preload(["tests.warm"])
 

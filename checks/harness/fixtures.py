@@ -15,15 +15,16 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
+from checks.harness.assertions.factory import make_app
 from checks.harness.assertions.start import why_it_is_not_ready
-from checks.harness.cell.inprocess import InProcess
+from checks.harness.cell.inprocess import START_SECONDS, InProcess
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.wall_clock import WallClock
 from checks.harness.containers.deploy import Deployments
 from checks.harness.containers.engine import this_run
 from checks.harness.containers.image_build import Builder
 from checks.harness.containers.spec import Files
-from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerError, ServerNotReady
+from checks.harness.errors import Inconclusive, ServerDied, ServerError, ServerNotReady
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, declared, in_cell, later, needs
 from checks.harness.judge.cell import Cell
 from checks.harness.judge.start import ZYGOTE, started
@@ -43,13 +44,13 @@ if TYPE_CHECKING:
 THEIRS = "lab.service:create_app"
 CONTROL = "checks.harness.apps.reference:create_app"
 """A service of the lab's own, which fails only on too busy a machine."""
-TALKER = "checks.harness.apps.logging_app:create_app"
+TALKER = "checks.harness.cell.logging_app:create_app"
 """The learner's app, with added routes whose handlers write log lines."""
 KINDS = "checks.harness.apps.reference:create_bare"
 """A service of the lab's own that blocks, awaits or computes."""
-OVERLOADED = "checks.harness.apps.slots:create_app"
+OVERLOADED = "checks.harness.cell.slots:create_app"
 """Theirs, around a model of known capacity."""
-OVERLOADED_CONTROL = "checks.harness.apps.slots:create_control"
+OVERLOADED_CONTROL = "checks.harness.cell.slots:create_control"
 """The lab's own service around the same model."""
 
 LIFTED = {"max_in_flight": 10_000, "max_queue": 10_000, "queue_seconds": 60}
@@ -79,23 +80,17 @@ def lab(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> I
 
 
 @pytest.fixture
-def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[Service]:
+def service(request: pytest.FixtureRequest, workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[Service]:
     """`service(model=..., **settings)` starts the learner's app in process; `model` replaces its own model.
 
     `routes` is a router that the app serves as well. Admission control is `LIFTED` unless set.
     """
     started: list[InProcess] = []
 
-    from fastapi import FastAPI
-
     SLEEPS.install()
 
     def start(model: Any = None, routes: APIRouter | None = None, **settings: Any) -> InProcess:
-        app = lab.service.create_app(lab.settings.Settings(**LIFTED | settings))
-        if not isinstance(app, FastAPI):
-            defined = workspace.where_defined(lab.service.create_app)
-            hint = "`return app` at its end." if app is None else "`app.add_middleware(...)` wraps it; return the app."
-            raise LearnerError(f"create_app() returned {app!r}", defined, wanted="a FastAPI app", hint=hint)
+        app = make_app(lab.service, workspace, lab.settings.Settings(**LIFTED | settings))
         running = InProcess(app, workspace)
         if routes is not None:
             app.include_router(routes)
@@ -113,9 +108,10 @@ def service(workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[S
         return running
 
     yield start
+    patience = START_SECONDS if request.node.stash[OUTCOME].verdict == "passed" else 1.0  # its verdict stands
     for running in started:
         show.at(workspace.where_defined(running.endpoint))
-        running.stop()
+        running.stop(patience)
 
 
 def _say_whose_model_runs(workspace: Workspace) -> None:
@@ -149,7 +145,7 @@ def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
     with ExitStack() as running:
 
         def start(workers: int = 1, app: str = THEIRS, access_log: bool = False, **settings: Any) -> Server:
-            lab.service.create_app()  # in here its errors have a line; out there, only a log
+            make_app(lab.service, workspace)  # in here its errors have a line; out there, only a log
             env = _environment(settings)
             # The root comes after the workspace's own tree, which `server` puts first.
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -177,7 +173,7 @@ def launch(workspace: Workspace, lab: LearnerModules, monkeypatch: pytest.Monkey
     with ExitStack() as running, fair_clock() as clock:
 
         def start(**env: str) -> Server:
-            lab.service.create_app()  # in here its errors have a line; out there, only a log
+            make_app(lab.service, workspace)  # in here its errors have a line; out there, only a log
             command = [sys.executable, "-m", "lab.serve"]
             try:
                 return running.enter_context(server(command, env=_environment({}) | env, cwd=workspace.tree))

@@ -3,38 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterable
-from difflib import SequenceMatcher
 from typing import NamedTuple
 
-IMPORTS = {
-    "Annotated": "from typing import Annotated",
-    "APIRouter": "from fastapi import APIRouter",
-    "AsyncIterator": "from collections.abc import AsyncIterator",
-    "BaseModel": "from pydantic import BaseModel",
-    "Depends": "from fastapi import Depends",
-    "FastAPI": "from fastapi import FastAPI",
-    "Field": "from pydantic import Field",
-    "HTTPException": "from fastapi import HTTPException",
-    "JSONResponse": "from fastapi.responses import JSONResponse",
-    "Request": "from fastapi import Request",
-    "RequestValidationError": "from fastapi.exceptions import RequestValidationError",
-    "Response": "from fastapi import Response",
-    "Settings": "from lab.settings import Settings",
-    "SimulatedModel": "from lab.model import SimulatedModel",
-    "asynccontextmanager": "from contextlib import asynccontextmanager",
-    "contextmanager": "from contextlib import contextmanager",
-    "deque": "from collections import deque",
-    "fmean": "from statistics import fmean",
-    "invalid_request": "from lab.errors import invalid_request",
-    "mean": "from statistics import mean",
-    "run_in_threadpool": "from fastapi.concurrency import run_in_threadpool",
-    "stage": "from lab.timing import stage",
-}
-"""Names that this lab's files often need, and the line that brings each."""
-
-LIBRARIES = ("anyio", "fastapi", "httpx", "pydantic", "starlette", "structlog", "uvicorn")
+from checks.harness import missing
 
 _AWAIT = (
     "An `async def` gives a coroutine: put `await` in front of the call, where the name gets its value. A plain `def` "
@@ -122,6 +93,28 @@ KNOWN = (
         "add_middleware wants the class, not an object",
         "`app.add_middleware(TheMiddleware, name=value)`.",
         instead=True,
+    ),
+    Known(
+        r"'Probe' object has no attribute '(\w+)'",
+        "the model has no `\\1`",
+        "A model has two methods, `await model.predict(features)` and `model.predict_blocking(features)`, and nothing "
+        "else that a route may use: a checkpoint puts one of its own in its place.",
+        instead=True,
+    ),
+    Known(
+        r"'(?:Probe|SimulatedModel)' object is not callable|object (?:Probe|SimulatedModel) can't be used in 'await'",
+        "the model itself is no function",
+        "`await model.predict(features)`, or `model.predict_blocking(features)` in a plain `def`.",
+    ),
+    Known(
+        r"'(\w+Request)' object is not (?:subscriptable|iterable)",
+        "",
+        "The body is an object: its fields are attributes, such as `body.features`.",
+    ),
+    Known(
+        r"'(?:float|int)' object is not (?:subscriptable|iterable)",
+        "",
+        "It is one number already: take it as it is. A model answers with one.",
     ),
     Known(
         r"'State' object has no attribute '(\w+)'",
@@ -221,71 +214,32 @@ def describe(error: BaseException) -> str:
     Of pydantic's errors also which field, and why.
     """
     name, lines = type(error).__name__, str(error).strip().splitlines()
-    known = _known(error)[0]
+    known, match = _known(error)
+    plain = _filled(known.plain, match) if known and match else ""
     if known and known.instead:
-        return f"{name}: {known.plain}"
+        return f"{name}: {plain}"
     said = ": ".join(
         filter(None, [name, " ".join(line.strip() for line in lines[: 3 if "ValidationError" in name else 1])])
     )
-    return f"{said} ({known.plain})" if known and known.plain else said
+    return f"{said} ({plain})" if plain else said
 
 
 def hint_for(error: BaseException) -> str:
     """What mends an exception of this kind; empty where nothing general does."""
-    if isinstance(error, UnboundLocalError):
-        return (
-            f"The function assigns `{error.name}` further down, so that name is its own, and has no value yet: "
-            "give one of the two another name."
-        )
-    if isinstance(error, NameError):
-        return _missing_name(error.name or "")
-    if isinstance(error, ModuleNotFoundError):
-        return _missing_module((error.name or "").partition(".")[0])
+    if isinstance(error, NameError | ModuleNotFoundError):
+        return missing.hint_for(error)
     known, match = _known(error)
-    if known and match:
-        return re.sub(r"\\(\d)", lambda group: match[int(group[1])] or "", known.hint)
-    if (
-        isinstance(error, AttributeError)
-        and error.obj is not None
-        and (found := most_like(error.name or "", dir(error.obj)))
-    ):
-        return f"There is `{found}`: is that the one?"
-    return ""
+    return _filled(known.hint, match) if known and match else missing.hint_for(error)
 
 
-def most_like(name: str, names: Iterable[str]) -> str:
-    """The name that is most likely the same one, spelled or ordered differently; empty if none is near."""
-    near = {other: SequenceMatcher(None, _words(name), _words(other)).ratio() for other in names if other != name}
-    best = max(near, key=lambda other: near[other], default="")
-    return best if best and near[best] >= 0.75 else ""
+def lacks_await(error: BaseException) -> bool:
+    """Whether it says that a coroutine was taken for its value."""
+    known, _ = _known(error)
+    return known is not None and known.hint == _AWAIT
 
 
-def _words(name: str) -> str:
-    """The words of a name in their alphabetical order, in lower case."""
-    return "_".join(sorted(filter(None, re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_"))))
-
-
-def _missing_module(name: str) -> str:
-    if name in LIBRARIES:
-        return "The lab needs it: `uv sync` installs it."
-    if name == "lab":
-        return "Is the name spelled as the file in `lab/` is?"
-    return (
-        f"Is it spelled right? The lab installs no `{name}`, and no exercise needs it: Python's own modules are enough "
-        "(`statistics.fmean`, for one)."
-    )
-
-
-def _missing_name(name: str) -> str:
-    if name == "sleep":
-        return "`time.sleep` blocks its thread, `await asyncio.sleep` waits: write the one you mean, with its module."
-    if name == "app":
-        return "Outside of `create_app` there is no `app`: a route's `request: Request` has it, `request.app`."
-    if name in sys.stdlib_module_names or name in LIBRARIES:
-        return f"`import {name}` at the top of the file."
-    if name in IMPORTS:
-        return f"`{IMPORTS[name]}` at the top of the file."
-    return f"Is `{name}` spelled right, and defined or imported above this line?"
+def _filled(words: str, match: re.Match[str]) -> str:
+    return re.sub(r"\\(\d)", lambda group: match[int(group[1])] or "", words)
 
 
 def _known(error: BaseException) -> tuple[Known | None, re.Match[str] | None]:

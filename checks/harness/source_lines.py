@@ -103,3 +103,20 @@ class SourceLines:
         starts = ("def ", "async def ", "class ")
         line = next((n for n, text in enumerate(lines) if text.lstrip().startswith(starts)), 0)
         return self.where_line(path, first + line)
+
+    def where_decorated(self, function: object, text: str) -> str | None:
+        """The line among a function's decorators that holds `text`; None where there is none."""
+        code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]  # what has none raises
+        if code is None:
+            return None
+        for number, line in enumerate(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]):
+            if line.lstrip().startswith(("def ", "async def ")):
+                break
+            if text in line:
+                return self.where_line(Path(code.co_filename), code.co_firstlineno + number)
+        return None
+
+    def where_written(self, path: Path, text: str) -> str | None:
+        """The first line of a file that holds `text`."""
+        found = next((n for n, line in enumerate(linecache.getlines(str(path)), 1) if text in line), None)
+        return self.where_line(path, found) if found else None

@@ -224,12 +224,26 @@ def test_an_exception_becomes_the_verdict_that_it_would_be_here(
     assert "lab/thing.py:" in str(outcome.failure.where)
 
 
-def test_hints_know_what_an_object_has(learner: Learner) -> None:
-    """`math.cei` is near to `math.ceil`, which only the cell can tell."""
-    with pytest.raises(AttributeError) as caught:
-        learner.wrote(ERRORS).misspelled()
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("math.cei(1)", "There is `ceil`: is that the one?"),
+        ("Point().z", "There is `x`, `y`."),
+        ("{}['pid']", '`os.getpid()` is the id of this process: `{"status": "ok", "pid": os.getpid()}`.'),
+        ("table['cout']", "`table` has no key 'cout'. There is `count`: is that the one?"),
+        ("os.environ['MISSED']", "The environment has no MISSED: `os.environ.get('MISSED', ...)` takes a default."),
+    ],
+)
+def test_hints_know_what_only_the_cell_has(learner: Learner, code: str, hint: str) -> None:
+    """The names of an object, the keys of a dict that the line looks in."""
+    thing = learner.wrote(
+        "import math, os\nclass Point:\n    x = y = 0\n"
+        f"def look():\n    error = table = {{'count': 1}}\n    return {code}\n"
+    )
+    with pytest.raises((AttributeError, KeyError)) as caught:
+        thing.look()
 
-    assert "There is `ceil`" in outcome_of(caught.value, learner.workspace).failure.hint
+    assert hint == outcome_of(caught.value, learner.workspace).failure.hint
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def test_load_tests_of_later_checkpoints_run_in_the_same_seconds(workspace: Work
     assert 1 == len(list(failing.glob("*.run")))
 
 
+@pytest.mark.exhaustive
 def test_a_distributed_run_has_an_exit_code_for_each_process(load_tests: LoadTests) -> None:
     """The master's comes first; the requests are those of its worker."""
     [run] = load_tests(Plan("two processes", Service((Answer(0.01),)), users=2, step_seconds=4, workers=1))
@@ -198,6 +199,7 @@ def test_locust_that_does_not_end_is_killed_with_its_workers(tmp_path: Path) -> 
     until(lambda: not any(map(psutil.pid_exists, pids)), "the end of Locust and its workers")
 
 
+@pytest.mark.exhaustive
 def test_a_master_and_two_workers_are_one_load_test(workspace: Workspace, tmp_path: Path) -> None:
     """The master reports the sum of what its workers sent, and the target saw as much; the gate is the master's."""
     counter, port = tmp_path / "counter.py", free_port()

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -15,7 +16,8 @@ from checks.harness.errors import Failure
 from checks.harness.progress import say
 from checks.harness.report import results
 from checks.harness.report.__main__ import show
-from checks.harness.report.card import WIDTH, console
+from checks.harness.report.card import WIDTH, console, shortened
+from checks.harness.report.ctrf import ctrf
 from checks.harness.report.evidence import (
     Bucket,
     Evidence,
@@ -28,6 +30,7 @@ from checks.harness.report.evidence import (
     Timeline,
 )
 from checks.harness.report.gradescope import gradescope
+from checks.harness.report.junit import junit
 from checks.harness.report.progress_line import ProgressLine
 from checks.harness.report.results import Checkpoint, Exercise, Outcome, Run, Verdict
 from tests.waiting import finished
@@ -111,6 +114,23 @@ def test_the_card_fits_its_columns_in_any_encoding(run: Run, encoding: str, widt
         assert any(part in line for line in lines), part
 
 
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("create_app() returned None", 26, "create_app() returned None"),
+        ("ValidationError: 1 validation error for PredictResponse", 26, "ValidationError: 1…"),
+        ("1 of 60 calls were in the model together: the others wait", 26, "1 of 60 calls were in the…"),
+        ("one predict of SimulatedModel(0.031) waited 0.061 s on the event loop's clock", 26, "…waited 0.061 s…"),
+        ("predict_blocking of SimulatedModel(0.113) computed for 0.055 s", 26, "…computed for 0.055 s"),
+        ("burst_seconds('threaded', 41, 0.1, threads=40) is 0.1", 26, "…0.1, threads=40) is 0.1"),
+        ("AVeryLongNameWithoutSpaces", 10, "AVeryLong…"),
+    ],
+)
+def test_a_row_is_cut_between_words_and_keeps_its_number(text: str, width: int, shown: str) -> None:
+    """Half a word or half a number says something else."""
+    assert shortened(text, width) == shown
+
+
 def test_the_first_failure_is_told_in_full(run: Run) -> None:
     """A failure comes before what was not started, whichever stands first; one hint, and the command to repeat it."""
     written = io.StringIO()
@@ -140,6 +160,37 @@ def test_one_mistake_is_explained_once(run: Run) -> None:
     assert "also  2.1 fails by the same mistake" in written.getvalue()
 
 
+def test_ctrf_has_a_test_for_every_checkpoint(run: Run) -> None:
+    """Its own word for each verdict, counted, in ms; points and the lab's word beside it."""
+    told = ctrf(run)["results"]
+    tests = {test["rawStatus"]: test for test in told["tests"]}
+
+    assert set(tests) == set(get_args(Verdict))
+    counted = {name: told["summary"][name] for name in ("tests", "passed", "failed", "skipped", "pending", "other")}
+    assert counted == {"tests": 7, "passed": 1, "failed": 2, "skipped": 1, "pending": 1, "other": 2}
+    assert told["summary"]["start"] == 1577836800000
+    assert tests["passed"]["extra"] == {"checkpoint": "1.2", "points": 2, "max_points": 2}
+    assert tests["failed"]["message"].startswith("seen µ")
+    assert all(isinstance(test["duration"], int) and len(test["suite"]) == 1 for test in told["tests"])
+
+
+def test_junit_has_a_case_for_every_checkpoint(run: Run) -> None:
+    """Only *passed* passes; what has no verdict of its own is skipped, and each case has its points."""
+    run.exercises[0].checkpoints[2].seen = '<broken> & "quoted"'
+    suite = ElementTree.fromstring(junit(run).encode()).find("testsuite")
+    assert suite is not None
+    found = {}
+    for case in suite.findall("testcase"):
+        properties = {one.get("name"): one.get("value") for one in case.iter("property")}
+        found[properties["verdict"]] = ([child.tag for child in case][1:], properties["points"])
+
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["7", "2", "1", "3"]
+    assert found["passed"] == ([], "2")
+    assert found["failed"] == (["failure"], "0")
+    assert found["lab_error"] == (["error"], "0")
+    assert found["inconclusive"] == found["locked"] == found["not_run"] == (["skipped"], "0")
+
+
 def test_gradescope_gets_points_and_words(run: Run) -> None:
     """One test per checkpoint with its points; what nobody can blame on the learner has no status."""
     told = gradescope(run)
@@ -153,12 +204,15 @@ def test_a_run_can_be_told_again_as_a_picture(run: Run, tmp_path: Path) -> None:
     """The results file is enough for the card, for an SVG of it and for Gradescope."""
     path = tmp_path / "results.json"
     results.write(run, path)
-    for option, name in (("--svg", "card.svg"), ("--gradescope", "gradescope.json")):
+    formats = {"--svg": "card.svg", "--gradescope": "gradescope.json", "--ctrf": "ctrf.json", "--junit": "junit.xml"}
+    for option, name in formats.items():
         command = [sys.executable, "-m", "checks.harness.report", str(path), option, str(tmp_path / name)]
         assert finished(command).returncode == 0
 
     assert "<svg" in (tmp_path / "card.svg").read_text()
     assert json.loads((tmp_path / "gradescope.json").read_text())["score"] == 2
+    assert json.loads((tmp_path / "ctrf.json").read_text()) == ctrf(run)
+    assert (tmp_path / "junit.xml").read_text() == junit(run)
 
 
 class Terminal(io.StringIO):

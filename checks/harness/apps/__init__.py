@@ -1,1 +1,1 @@
-"""Services of the lab's own: known to be right, of known capacity, or around the learner's app."""
+"""Services of the lab's own, known to be right: controls, and a feature store to fetch from."""

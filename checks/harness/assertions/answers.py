@@ -9,16 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.errors import Failure, LearnerError
+from checks.harness.missing_await import where_not_awaited
 from checks.harness.plain_words import describe, hint_for
 from checks.harness.workspace import Workspace
 
 if TYPE_CHECKING:
     import httpx
-
-
-def unrouted(answer: httpx.Response) -> str:
-    """What a 404 says about the app."""
-    return ": the app has no such route" if answer.status_code == 404 else ""
 
 
 def content(answer: httpx.Response) -> dict[str, Any]:
@@ -54,7 +50,7 @@ def calling(what: str, workspace: Workspace) -> Iterator[None]:
     except (NotImplementedError, LearnerError, AssertionError):
         raise
     except Exception as error:
-        where = workspace.where_raised(error.__traceback__)
+        where = where_not_awaited(error, workspace) or workspace.where_raised(error.__traceback__)
         raise LearnerError(
             f"{what} raised {describe(error)}", where, wanted="no exception", hint=hint_for(error)
         ) from error

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.assertions.answers import content, is_number
+from checks.harness.assertions.routed import routed
 from checks.harness.errors import Failure
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ WIRED_HINT = (
 def metrics_of(app: InProcess) -> dict[str, Any]:
     """What GET /metrics answers, after a check that it has the form that the stub of `Metrics.report` shows."""
     answer = app.get("/metrics").answer()
+    routed(app, answer)
     assert answer.status_code == 200, Failure(f"GET /metrics gave {answer.status_code}", wanted="200")
     return checked(content(answer))
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 
-from checks.harness.apps.slots import FORGET
+from checks.harness.cell.slots import FORGET
 from checks.harness.load.generator import closed_loop, open_loop
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import MS, Trace

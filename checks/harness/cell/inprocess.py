@@ -22,6 +22,7 @@ from checks.harness.cell.stacks import stacks
 from checks.harness.cell.standstill import TIMER_HORIZON, Standstill, Watch, WatchedLoop
 from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered
 from checks.harness.machine import FairClock, load_in_words
+from checks.harness.missing_await import where_not_awaited
 from checks.harness.plain_words import describe, hint_for
 from checks.harness.source_lines import SourceLines
 
@@ -143,6 +144,11 @@ class InProcess:
         return self.looked_at.endpoint if self.looked_at else None
 
     @property
+    def lines(self) -> SourceLines:
+        """Names lines of the learner's."""
+        return self._lines
+
+    @property
     def where_routed(self) -> str | None:
         """The `def` line of that function."""
         return self._lines.where_defined(self.endpoint)
@@ -165,23 +171,23 @@ class InProcess:
             self._life.result()
         self._slept_before = len(SLEEPS.stacks)
 
-    def stop(self) -> None:
-        """Run the app's lifespan to its end, and stop the loop."""
+    def stop(self, seconds: float = START_SECONDS) -> None:
+        """Run the app's lifespan to its end, which an idle machine would do in so many seconds, and stop the loop."""
         if self._thread.is_alive() and not self._stuck:  # else its process is about to end anyway
             self._loop.call_soon_threadsafe(self._stopping.set)
             try:
-                self._wait_for_the_end()
+                self._wait_for_the_end(seconds)
             finally:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join(1)
                 if not self._thread.is_alive():
                     self._loop.close()
 
-    def _wait_for_the_end(self) -> None:
+    def _wait_for_the_end(self, seconds: float) -> None:
         clock = FairClock()
         while not self._life.done():
             wait([self._life], START_TURN)
-            if clock.seconds() > START_SECONDS:
+            if clock.seconds() > seconds:
                 raise NoAnswer("the end of the app (its lifespan)", Standstill("late").words, self.where_waiting())
         self._life.result()
 
@@ -358,7 +364,8 @@ class InProcess:
             if where:
                 self._raised.append(error)
                 raise
-            where = self._lines.where_defined(pending and pending.endpoint)
+            handler = pending and pending.endpoint
+            where = where_not_awaited(error, self._lines, handler) or self._lines.where_defined(handler)
             raise LearnerError(said, where, wanted=wanted, hint=hint) from error
 
     def drive(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> Driven:

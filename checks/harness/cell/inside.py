@@ -169,7 +169,11 @@ class Inside:
             "breakpoint": type(error) is Breakpoint,
             "frames": _frames(error),
             "attributes": {name: value for name, value in values.items() if type(value) in (str, int)},
+            "key": error.args[0] if isinstance(error, KeyError) and list(map(type, error.args)) == [str] else None,
             "names": dir(owner)[:MOST_NAMES] if owner is not None else [],
+            "fields": [str(name) for name in getattr(type(owner), "model_fields", ())],
+            "of_module": isinstance(owner, ModuleType),
+            "held": _held(error) if isinstance(error, KeyError) else {},
             "called": _called(str(error)) if isinstance(error, TypeError) else None,
             "cause": [self._told(one, deep + 1) for one in causes if further],
             "inner": [self._told(one, deep + 1) for one in inner[:10] if further],
@@ -203,6 +207,17 @@ def _frames(error: BaseException) -> list[list[Any]]:
         if frame.f_code.co_filename != __file__
     ]
     return frames[-MOST_FRAMES:]
+
+
+def _held(error: BaseException) -> dict[str, list[str]]:
+    """The dicts by name that the innermost frame has, and their keys that are text."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    values = {name: value for frame in frames for name, value in (frame.f_globals | frame.f_locals).items()}
+    dicts = {name: value for name, value in values.items() if type(value) is dict and not name.startswith("__")}
+    return {
+        name: [key for key in list(value)[:MOST_NAMES] if type(key) is str]
+        for name, value in list(dicts.items())[:MOST_NAMES]
+    }
 
 
 def _text(of: Any, error: BaseException) -> str:

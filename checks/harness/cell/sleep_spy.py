@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 
 from checks.harness.cell.stacks import Stack, stack_of
@@ -15,13 +16,13 @@ class SleepSpy:
     Attributes:
         stacks: where each sleep on a thread with a running event loop was called; the loop stood still meanwhile.
         elsewhere: how many sleeps there were on threads without one.
+        naps: for each event loop's thread how often it slept, and the task that slept last.
     """
 
     def __init__(self) -> None:
         self.stacks: list[Stack] = []
         self.elsewhere = 0
-        self.sleeper: object = None
-        """The task that slept last on an event loop's thread."""
+        self.naps: dict[int, tuple[int, object]] = {}
         self._sleep = time.sleep
         self._wakes: dict[object, float] = {}
 
@@ -46,7 +47,8 @@ class SleepSpy:
             finally:
                 del self._wakes[sleeper]
         else:
-            self.sleeper = asyncio.current_task()
+            thread = threading.get_ident()
+            self.naps[thread] = (self.naps.get(thread, (0, None))[0] + 1, asyncio.current_task())
             self.stacks.append(stack_of(sys._getframe(1)))
             self._sleep(seconds)
 

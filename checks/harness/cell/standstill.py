@@ -110,7 +110,7 @@ class Watch:
         waited, last = 0.0, time.monotonic()
         ping, quiet, still = self._ping(horizon), 0, 0
         seen, position, burnt, busy = progress(), self._position(), self._cpu_seconds(), _others_cpu_seconds()
-        rounds, slept, sleeper, clock = 0, len(SLEEPS.stacks), SLEEPS.sleeper, FairClock()
+        rounds, naps, clock = 0, SLEEPS.naps.get(self.thread.ident or 0), FairClock()
         while not done():
             rounds += 1
             clock.seconds()
@@ -140,10 +140,9 @@ class Watch:
                     return None if done() else Standstill("settled")
                 ping = self._ping(horizon)
             else:
-                here, slept_before, slept = self._position(), slept, len(SLEEPS.stacks)
-                sleeper_before, sleeper = sleeper, SLEEPS.sleeper
+                here, naps_before, naps = self._position(), naps, SLEEPS.naps.get(ident)
                 # In one long sleep, or in many short ones of one task: those of many tasks come to an end.
-                polling = slept > slept_before and sleeper is sleeper_before
+                polling = naps and naps_before and naps[0] > naps_before[0] and naps[1] is naps_before[1]
                 still, quiet = (still + 1 if here == position or polling else 0), 0
                 position = here
                 if still >= STILL_ROUNDS:

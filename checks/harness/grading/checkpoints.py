@@ -29,7 +29,7 @@ def adopt(item: pytest.Item) -> None:
     if item.get_closest_marker("checkpoint") is None:
         return
     marker = _marker(item)
-    title, why = _docstring(getattr(item, "function", None))
+    title, why = parts_of(getattr(getattr(item, "function", None), "__doc__", None))
     item.stash[SHOWN] = Show()
     item.stash[OUTCOME] = Outcome("not_run")
     item.stash[CHECKPOINT] = Checkpoint(
@@ -84,8 +84,7 @@ def exercises(items: list[pytest.Item]) -> list[Exercise]:
         checkpoint = item.stash[CHECKPOINT]
         name = getattr(module, "__name__", item.nodeid)
         if name not in found:
-            title, about = _docstring(module)
-            title = re.sub(r"^Exercise \d+ - ", "", title)
+            title, about = headline_of(getattr(module, "__doc__", None))
             found[name] = Exercise(int(checkpoint.id.partition(".")[0]), title, about, [])
         found[name].checkpoints.append(checkpoint)
     return list(found.values())
@@ -97,8 +96,14 @@ def _marker(item: pytest.Item) -> pytest.Mark:
     return marker
 
 
-def _docstring(thing: object) -> tuple[str, str]:
+def headline_of(docstring: str | None) -> tuple[str, str]:
+    """Title and subject of an exercise, from the docstring of its file."""
+    title, about = parts_of(docstring)
+    return re.sub(r"^Exercise \d+ - ", "", title), about
+
+
+def parts_of(docstring: str | None) -> tuple[str, str]:
     """The first line without its full stop, and the rest as one paragraph."""
-    text = (getattr(thing, "__doc__", None) or "").replace(PLAIN_ASSERTS, "")
+    text = (docstring or "").replace(PLAIN_ASSERTS, "")
     title, _, rest = text.strip().partition("\n")
     return title.strip().rstrip("."), " ".join(rest.split())

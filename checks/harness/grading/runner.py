@@ -18,7 +18,7 @@ from _pytest.runner import runtestprotocol
 from pydantic import TypeAdapter
 
 from checks.harness.cell.stacks import stacks
-from checks.harness.errors import Failure, LearnerError, printable
+from checks.harness.errors import Failure, LearnerError, all_printable, printable
 from checks.harness.grading import isolation
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, deadline
 from checks.harness.judge.cell import how_it_ended
@@ -56,19 +56,9 @@ def _bytes(sent: Sent) -> bytes:
 def _read(ending: isolation.Ending) -> Sent | None:
     """What a process sent, its texts made printable; None for nothing, or for anything else than a `Sent`."""
     try:
-        return _SENT.validate_python(_printable(json.loads(ending.payload)), extra="forbid")
+        return _SENT.validate_python(all_printable(json.loads(ending.payload)), extra="forbid")
     except (ValueError, RecursionError):
         return None
-
-
-def _printable(data: Any) -> Any:
-    if isinstance(data, str):
-        return printable(data)
-    if isinstance(data, list):
-        return [_printable(one) for one in data]
-    if isinstance(data, dict):
-        return {printable(str(key)): _printable(value) for key, value in data.items()}
-    return data
 
 
 class Runner:

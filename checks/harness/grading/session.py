@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ from checks.harness.grading.verdicts import outcome_of
 from checks.harness.judge.start import begin
 from checks.harness.machine import CORES, load
 from checks.harness.report import results
-from checks.harness.report.card import Card, console
+from checks.harness.report.card import MARKS, Card, console
 from checks.harness.report.progress_line import ProgressLine
 from checks.harness.report.results import Outcome
 from checks.harness.workspace import Workspace
@@ -170,7 +171,7 @@ class Session:
         before, shown = item.stash[OUTCOME], item.stash[SHOWN]
         outcome = before
         if call.excinfo is not None and before.verdict in ("not_run", "passed"):
-            outcome = outcome_of(call.excinfo.value, self.workspace)
+            outcome = outcome_of(call.excinfo.value, self.workspace, item.stash[CHECKPOINT].id)
         elif call.when == "call" and call.excinfo is None:
             outcome = Outcome("passed")
         elif call.when == "teardown" and call.excinfo is not None:
@@ -222,12 +223,21 @@ class Session:
                 if self.exit_status == pytest.ExitCode.INTERRUPTED:
                     self.console.print("interrupted: the rest was not judged", style="yellow")
                 last = next((line for line in reversed(said.splitlines()) if line.strip("= ")), "")
-                self.console.print(f"\n{last.strip('= ')}", style="dim", highlight=False, markup=False)
+                self.console.print(f"\n{self._last_line(last)}", style="dim", highlight=False, markup=False)
             else:
                 self.console.file.write(said)
         if not self.config.option.isolated:
             self.clean_up(self.shared, os.getpid())
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _last_line(self, pytests: str) -> str:
+        """pytest's own last line, with the card's verdicts in the place of its outcomes: a stub has not failed."""
+        assert self.run
+        verdicts = Counter(MARKS[c.verdict][3] for c in self.run.checkpoints)
+        counts = [f"{verdicts[word]} {word}" for _, _, _, word in MARKS.values() if verdicts[word]]
+        parts, _, seconds = pytests.strip("= ").rpartition(" in ")
+        others = [part for part in parts.split(", ") if not re.fullmatch(r"\d+ (failed|passed|skipped)", part)]
+        return f"{', '.join([*counts, *filter(None, others)])} in {seconds}"
 
 
 def _matches(item: pytest.Item, name: str, /) -> bool:

@@ -12,14 +12,17 @@ from types import ModuleType
 from _pytest.outcomes import Failed
 
 from checks.harness.errors import CellEnded, Failure, Inconclusive, LearnerError, NotChecked, StubError
+from checks.harness.grading.stubs import stub_reached
 from checks.harness.judge.raised import FromCell
-from checks.harness.plain_words import describe, hint_for, most_like
+from checks.harness.missing import most_like
+from checks.harness.missing_await import where_not_awaited
+from checks.harness.plain_words import describe, hint_for
 from checks.harness.report.results import Outcome
 from checks.harness.source_lines import SourceLines
 
 
-def outcome_of(error: BaseException, lines: SourceLines) -> Outcome:
-    """What an exception that ended a checkpoint says about the learner's code.
+def outcome_of(error: BaseException, lines: SourceLines, checkpoint: str = "") -> Outcome:
+    """What an exception that ended a checkpoint says about the learner's code. `checkpoint` is its id.
 
     Only what is surely the learner's counts as *failed*; what is left is *lab error*, with its traceback.
     """
@@ -27,9 +30,7 @@ def outcome_of(error: BaseException, lines: SourceLines) -> Outcome:
         where = lines.where_raised(cause.__traceback__)
         match cause:
             case NotImplementedError() if where:
-                return Outcome(
-                    "not_started", Failure(str(cause) or "a stub that is still to be filled in", where=where)
-                )
+                return Outcome("not_started", stub_reached(str(cause), where, lines, checkpoint))
             case StubError():
                 return Outcome("not_started", cause.failure)
             case CellEnded():
@@ -47,7 +48,7 @@ def outcome_of(error: BaseException, lines: SourceLines) -> Outcome:
             case AssertionError() if not where:
                 # pytest's rewriting appends the compared values: the message already says them in words.
                 return _failed(Failure(str(cause).partition("\nassert ")[0]))
-    if where := lines.where_raised(error.__traceback__):
+    if where := where_not_awaited(error, lines) or lines.where_raised(error.__traceback__):
         about_python = isinstance(error, NameError | AttributeError | TypeError | ImportError | SyntaxError)
         raised = Failure(f"your code raised {describe(error)}", hint=hint_for(error))
         return _failed(raised, where, explains_itself=about_python)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
+from types import ModuleType, SimpleNamespace, TracebackType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -51,7 +51,12 @@ class Told:
     frames: list[Frame]
     attributes: dict[str, str | int]
     names: list[str]
-    """Of an AttributeError: what the object has instead."""
+    """Of an AttributeError: what the object has instead; its fields, of a pydantic model; whether it is a module."""
+    fields: list[str]
+    of_module: bool
+    key: str | None
+    """Of a KeyError: the key that was missed, if it is text, and the dicts that the innermost frame has, by name."""
+    held: dict[str, list[str]]
     called: tuple[str, int] | None
     cause: list[Told] = field(default_factory=list)
     inner: list[Told] = field(default_factory=list)
@@ -77,16 +82,16 @@ def _exception(told: Told, tree: Path) -> BaseException:
         try:
             sys.breakpointhook()
         except LearnerError as stopped:
-            return stopped.with_traceback(_traceback(told.frames, tree))
+            return stopped.with_traceback(_traceback(told, tree))
     error: BaseException = _without_frames(told, [_exception(one, tree) for one in told.inner])
     for one in told.cause:
         error.__cause__ = _exception(one, tree)
-    return error.with_traceback(_traceback(told.frames, tree))
+    return error.with_traceback(_traceback(told, tree))
 
 
 def _without_frames(told: Told, inner: Sequence[BaseException]) -> Any:
     def init(self: BaseException, *_: object) -> None:  # some builtin classes want certain arguments
-        self.args = (told.text,)
+        self.args = (told.text if told.key is None else told.key,)
 
     base = _builtin(told.bases)
     words = {"__init__": init, "__str__": lambda _: told.text, "__repr__": lambda _: told.said}
@@ -99,7 +104,8 @@ def _without_frames(told: Told, inner: Sequence[BaseException]) -> Any:
         if isinstance(getattr(base, name, None), type(ImportError.name)):  # one that this builtin class has, too
             setattr(made, name, value)
     if isinstance(made, AttributeError):
-        made.obj = type("object", (), {"__dir__": lambda _: told.names})()
+        has = {"__dir__": lambda _: told.names, "model_fields": dict.fromkeys(told.fields)}
+        made.obj = type("module", (ModuleType,), has)("module") if told.of_module else type("object", (), has)()
     if told.called:
         made.called = Place(*told.called)
     return made
@@ -114,23 +120,24 @@ def _builtin(names: Sequence[str]) -> type[BaseException]:
     return BaseException
 
 
-def _traceback(frames: Sequence[Frame], tree: Path) -> TracebackType | None:
+def _traceback(told: Told, tree: Path) -> TracebackType | None:
     """A traceback whose frames say that they are these: whatever reads tracebacks finds the learner's lines in it.
 
     No line of the learner's runs for it. Files beside theirs get no name that anything could be read from.
     """
     inner: TracebackType | None = None
-    for path, line, function, module in reversed(frames):
+    held: dict[str, Any] = {name: dict.fromkeys(keys) for name, keys in told.held.items()}
+    for path, line, function, module in reversed(told.frames):
         if not 0 < line < _MOST_LINES or "\0" in path:
             continue
         name = path if Path(path).is_relative_to(tree) else f"<{path}>"
         here: TracebackType | None = None
         code = compile("raise error", name, "exec").replace(co_name=function, co_firstlineno=line)
         try:
-            exec(code, {"__name__": module, "error": FromCell})
+            exec(code, held | {"__name__": module, "__builtins__": {}}, {"error": FromCell})
         except FromCell as error:
             here = error.__traceback__
         if here and here.tb_next:  # the first frame is this function's
             here.tb_next.tb_next = inner
-            inner = here.tb_next
+            inner, held = here.tb_next, {}  # what the innermost frame has is no other frame's
     return inner

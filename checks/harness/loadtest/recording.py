@@ -49,8 +49,8 @@ def hint_for_raised(raised: str) -> str:
     known = getattr(builtins, kind, None)
     if not (isinstance(known, type) and issubclass(known, Exception)):
         return ""
-    if issubclass(known, NameError):
-        return hint_for(known(words, name="".join(re.findall(r"(?:name|variable) '(\w+)'", words)[:1])))
+    if issubclass(known, NameError | ImportError):
+        return hint_for(known(words, name="".join(re.findall(r"(?:name|variable|module named) '([\w.]+)'", words)[:1])))
     try:
         return hint_for(known(words))
     except TypeError:  # an exception that takes more than words

@@ -1,4 +1,4 @@
-"""Shows a finished run again: `python -m checks.harness.report .lab/last-run.json [--svg FILE | --gradescope FILE]`."""
+"""Shows a finished run again: `python -m checks.harness.report .lab/last-run.json [--svg FILE | ...]`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from checks.harness.report.card import WIDTH, Card, console
+from checks.harness.report.ctrf import ctrf
 from checks.harness.report.gradescope import gradescope
+from checks.harness.report.junit import junit
 from checks.harness.report.results import Run, read
 
 
@@ -21,10 +23,16 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="what --results or .lab/last-run.json holds")
     parser.add_argument("--svg", type=Path, help="write the card as a picture")
     parser.add_argument("--gradescope", type=Path, help="write what Gradescope's autograder reads")
+    parser.add_argument("--ctrf", type=Path, help="write it in the Common Test Report Format")
+    parser.add_argument("--junit", type=Path, help="write JUnit's XML")
     chosen = parser.parse_args()
     run = read(chosen.results)
     if chosen.gradescope:
         chosen.gradescope.write_text(json.dumps(gradescope(run), indent=1) + "\n", encoding="utf-8")
+    elif chosen.ctrf:
+        chosen.ctrf.write_text(json.dumps(ctrf(run), indent=1) + "\n", encoding="utf-8")
+    elif chosen.junit:
+        chosen.junit.write_text(junit(run), encoding="utf-8")
     elif chosen.svg:
         picture = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
         show(run, picture)
@@ -33,9 +41,9 @@ def main() -> None:
         show(run, console(sys.stdout))
 
 
-def show(run: Run, to: Console) -> None:
-    """Print the whole card."""
-    card = Card(to)
+def show(run: Run, to: Console, *, all_details: bool = False) -> None:
+    """Print the whole card; with `all_details` every open checkpoint in full, and not only the first."""
+    card = Card(to, all_details=all_details)
     for exercise in run.exercises:
         card.heading(exercise, run)
         for checkpoint in exercise.checkpoints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from typing import TextIO
@@ -18,6 +19,9 @@ WIDTH, NARROWEST, WIDEST = 80, 60, 200
 """Columns of a card: where there is no terminal, and the limits where there is one."""
 INDENT = 10
 LAB_ERROR_LINES = 12
+RAISED = "your code raised "
+"""What a row leaves out of a failure: the exception's name stands for itself."""
+EXCEPTION = re.compile(r"\w+(Error|Exception|Exit|Interrupt|Warning)\b")
 BUSY = 3.0
 """Load per core from which the card says that the machine is busy."""
 
@@ -44,12 +48,32 @@ def console(file: TextIO, color: str = "auto") -> Console:
     )
 
 
+def shortened(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text in at most so many columns: whole words, and an ellipsis for what is left out.
+
+    Where its first number would be left out, that is kept with the words before it instead: it is what decided. Of an
+    exception it is the name.
+    """
+    if len(text) <= width:
+        return text
+    room = width - len(ellipsis)
+    start = text[: room + 1].rpartition(" ")[0].rstrip(" ,;:") or text[:room]
+    number = re.search(r"(?<!\S)\d[\d.]*(?![\d.,)])( [a-z%/]+\b)?", text)
+    if number is None or EXCEPTION.match(text) or number.end() <= len(start):
+        return start + ellipsis
+    after = "" if number.end() == len(text) else ellipsis
+    ending = text[max(0, number.end() - (room - len(after))) : number.end()]
+    whole = ending.partition(" ")[2] if " " in ending[: -len(number[0])] else number[0]
+    return f"{ellipsis}{whole}{after}" if len(whole) + len(ellipsis) + len(after) <= width else start + ellipsis
+
+
 class Card:
     """Writes a card to a console, line by line as the checkpoints end."""
 
     def __init__(self, console: Console, *, all_hints: bool = False, all_details: bool = False) -> None:
         self._console = console
         self._ascii = console.options.ascii_only
+        self._ellipsis = "..." if self._ascii else "…"
         self._width = console.width
         self._title = (self._width - 3) // 2 + 2
         self._all_hints = all_hints
@@ -65,11 +89,12 @@ class Card:
         """One checkpoint: mark, id, title, points, and the number that decided it."""
         mark, plain, style, _ = MARKS[checkpoint.verdict]
         line = Text(f" {plain if self._ascii else mark} ", style=style)
-        title = self._cut(Text(checkpoint.title), self._title)
-        line.append(f"{checkpoint.id:<5}").append_text(title).append(" " * (self._title + 1 - len(title)))
+        title = shortened(self._plain(checkpoint.title), self._title, self._ellipsis)
+        line.append(f"{checkpoint.id:<5}{title:<{self._title + 1}}")
         line.append(f"{checkpoint.points}/{checkpoint.max_points}  ", style="bold" if checkpoint.points else "dim")
-        line.append(self._decided(checkpoint), style=style if checkpoint.verdict != "passed" else "dim")
-        self._print(self._cut(line, self._width))
+        decided = shortened(self._plain(self._decided(checkpoint)), self._width - len(line), self._ellipsis)
+        line.append(decided, style=style if checkpoint.verdict != "passed" else "dim")
+        self._print(line)
 
     def ending(self, run: Run) -> None:
         """The points, and what to do next: the first checkpoint that did not pass, in full."""
@@ -150,14 +175,13 @@ class Card:
         if self._ascii:
             text.plain = self._plain(text.plain)
         if len(text) > width:
-            ellipsis = "..." if self._ascii else "…"
-            text = text[: width - len(ellipsis)].append(ellipsis)
+            text = text[: width - len(self._ellipsis)].append(self._ellipsis)
         return text
 
     def _decided(self, checkpoint: Checkpoint) -> str:
         if checkpoint.verdict in ("failed", "inconclusive", "locked") and checkpoint.seen:
             same = f"as {checkpoint.same_as}: " if checkpoint.same_as else ""
-            return f"{same}{checkpoint.seen.splitlines()[0]}"
+            return f"{same}{checkpoint.seen.splitlines()[0].removeprefix(RAISED)}"
         if checkpoint.verdict == "passed":
             numbers = [e.text for e in checkpoint.evidence if isinstance(e, Number)]
             return numbers[0] if numbers else ""

@@ -130,8 +130,8 @@ class Run:
 
 
 def _mistake(checkpoint: Checkpoint) -> tuple[str | None, str]:
-    """What is equal for two failures by the same mistake: line and words; numbers in them are random."""
-    return checkpoint.where, re.sub(r"\d+(\.\d+)?", "0", checkpoint.seen)
+    """What is equal for two failures by the same mistake: line and words; numbers and addresses in them are random."""
+    return checkpoint.where, re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "0", checkpoint.seen)
 
 
 _RUN = TypeAdapter(Run)
@@ -152,7 +152,11 @@ def write(run: Run, path: Path) -> None:
 
 def read(path: Path) -> Run:
     """The run in a JSON file that `write` wrote. Raises `ValueError` for any other."""
-    told = json.loads(path.read_text(encoding="utf-8"))
+    return parse(json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def parse(told: Any, name: str) -> Run:
+    """The run in what JSON says that `write` wrote. Raises `ValueError` for anything else; `name` says where it was."""
     if not isinstance(told, dict) or told.pop("schema", None) != SCHEMA:
-        raise ValueError(f"{path} holds no results of the lab ({SCHEMA})")
+        raise ValueError(f"{name} holds no results of the lab ({SCHEMA})")
     return _RUN.validate_python(told)

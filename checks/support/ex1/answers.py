@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx
 
-from checks.harness.assertions.answers import close, content, is_number, short, unrouted
+from checks.harness.assertions.answers import close, content, is_number, short
+from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import Failure, LearnerError, Needs, NoAnswer
@@ -61,17 +62,14 @@ def ask(app: InProcess, path: str, rng: Random, number: int) -> dict[tuple[float
     return {tuple(question): app.post(path, {"features": question}) for question in questions}
 
 
-def prediction(answer: httpx.Response, where: str | None = None, *, any_name: bool = False) -> float:
+def prediction(app: InProcess, answer: httpx.Response, where: str | None = None, *, any_name: bool = False) -> float:
     """The number in `{"prediction": ...}`; with `any_name` the only number in the object, whatever its name."""
+    routed(app, answer)
     path, status, text = answer.url.path, answer.status_code, answer.text[:60]
     hint = {
-        404: f'`app.include_router(router)` adds the routes, and one of them is `@router.post("{path}")`.',
-        405: f'`@router.post("{path}")`.',
         422: "The field is called `features`, and integers are numbers, too. A dependency is no part of the body.",
     }
-    assert status == 200, Failure(
-        f"{path} gave {status}{unrouted(answer) or f': {text}'}", wanted="200", hint=hint.get(status, ""), where=where
-    )
+    assert status == 200, Failure(f"{path} gave {status}: {text}", wanted="200", hint=hint.get(status, ""), where=where)
     fields = content(answer)
     number: Any = fields.get("prediction")
     if number is None and any_name and len(fields) == 1:
@@ -103,7 +101,7 @@ def the_models_own(
     other_name = (
         request.scope.get("path") != "/predict" and "prediction" not in answer.text and _is_named_so(app, answer)
     )
-    got = prediction(answer, where, any_name=other_name)
+    got = prediction(app, answer, where, any_name=other_name)
     if any(call.features == tuple(question) for call in earlier) and not calls:
         raise LearnerError(
             "the model was not called for a question that had been asked before",
@@ -164,10 +162,24 @@ def one_call_each(service: Service, question: list[float], lines: SourceLines) -
         )
 
 
+def what_health_lacks(fields: dict[str, Any]) -> str:
+    """The hint for an answer of /health that is not the one that is wanted."""
+    pid = fields.get("pid")
+    if fields.get("status") != "ok":
+        return '`"status": "ok"` belongs in it, in these words.'
+    if pid is None:
+        return '`"pid"` is missing: `return {"status": "ok", "pid": os.getpid()}`.'
+    if not isinstance(pid, int):
+        return "`os.getpid()` gives a number: put it there as it is, not as text."
+    return "`os.getpid()`, called for each answer: after a fork an earlier one is another process's."
+
+
 def _routes_at_all(app: InProcess, answer: httpx.Response) -> None:
     """Leave it to 1.1 if the app has no routes."""
+    looked_at = app.looked_at
     if answer.status_code == 404 and app.get("/health").answer().status_code == 404:
         raise Needs("1.1", "the app has no /health either")
+    app.looked_at = looked_at
 
 
 def _is_named_so(app: InProcess, answer: httpx.Response) -> bool:
@@ -225,7 +237,7 @@ def reached(
             raise Needs("1.2", "a single request does not reach the model either")
     answer = next(iter(calls.values())).answer()
     _routes_at_all(app, answer)
-    prediction(answer, app.where_routed)
+    prediction(app, answer, app.where_routed)
     raise LearnerError(NEVER_CALLED, app.where_routed, wanted=DEPENDS, hint=HANDLER)
 
 
@@ -243,12 +255,12 @@ def own_answers(app: InProcess, calls: dict[tuple[float, ...], Pending], where: 
     """Each of these requests gets the answer that it gets alone. `first` reports what fails alone, too."""
 
     def alone(question: Sequence[float]) -> float:
-        return prediction(app.post("/predict", {"features": question}).answer(), any_name=True)
+        return prediction(app, app.post("/predict", {"features": question}).answer(), any_name=True)
 
     answers = {}
     for question, call in calls.items():
         try:
-            answers[question] = prediction(call.answer(), app.where_routed, any_name=True)
+            answers[question] = prediction(app, call.answer(), app.where_routed, any_name=True)
         except NotImplementedError:
             raise
         except Exception:

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Probe
+from checks.harness.cell.stacks import stacks
 from checks.harness.errors import LearnerError
 from checks.harness.processes.http_client import FEATURES
 from checks.harness.report.evidence import Timeline, timeline
 from checks.harness.source_lines import SourceLines
+
+PROBE = Probe.__module__
+"""A stack with this module in it is a call inside the model."""
+
+
+def requests_inside(questions: int, inside: int, asked: int, callers: int) -> int:
+    """How many of the callers' requests were in the model together.
+
+    A service may ask the model twice for each request, and it may ask another caller's question, which is 1.7's
+    subject. So neither the different questions nor the calls inside are the number: the larger one is, with the calls
+    divided by those of one request.
+    """
+    return max(questions, min(inside // max(1, asked // callers), callers))
 
 
 def why_not_all(probe: Probe, together: int) -> tuple[str, str]:
@@ -50,6 +65,16 @@ def why_not_the_pool(probe: Probe, together: int, pool: int, busy: int) -> tuple
         ", and the others wait for something else than a thread, such as a lock",
         "Look for what only one, or a few, can hold at a time. The pool is the only limit that is wanted here.",
     )
+
+
+def where_held_up(lines: SourceLines, number: int) -> str | None:
+    """The learner's line at which most calls wait that are not in the model, at most `number` of them.
+
+    A line where more of them are, such as a middleware's, is on the way of those inside, too.
+    """
+    outside = (stack for stack in stacks() if all(frame.f_globals.get("__name__") != PROBE for frame, _ in stack))
+    found = Counter(filter(None, map(lines.where_frames, outside)))
+    return next((line for line, count in found.most_common() if count <= number), None)
 
 
 def needs_no_thread(app: InProcess, get_model: object, lines: SourceLines) -> None:

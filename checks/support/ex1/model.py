@@ -6,8 +6,10 @@ import asyncio
 import inspect
 import math
 import re
+import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,17 +20,22 @@ from typing import Any
 
 from checks.harness.assertions.answers import close, is_number, short
 from checks.harness.cell.sleep_spy import SLEEPS
+from checks.harness.cell.stacks import Stack, stacks
 from checks.harness.cell.virtual_time import TICK, virtual_time
 from checks.harness.errors import Failure
 from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
+from checks.harness.missing_await import where_called
 from checks.harness.report.evidence import Show
+from checks.harness.source_lines import SourceLines
 from checks.support.ex1.answers import features
 
 NEVER_ENDS = 1000.0
 """Virtual seconds after which a wait has no end."""
+QUEUES = ("asyncio.locks", "asyncio.queues", "anyio._core._synchronization")
+"""Modules of what only one, or a few, can hold: a call that waits there is the one that is held up."""
 
 
-def awaits(simulated_model: Any, seconds: float, rng: Random) -> None:
+def awaits(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines) -> None:
     """One awaited call waits exactly `seconds`; so does the same question asked again."""
     model, question = simulated_model(seconds), features(rng)
     call = model.predict(question)
@@ -40,12 +47,14 @@ def awaits(simulated_model: Any, seconds: float, rng: Random) -> None:
         "predict called time.sleep on the event loop's own thread",
         wanted=f"{seconds:.3f} s awaited, in which the loop serves other requests",
         hint="`await asyncio.sleep(self.seconds)`.",
+        where=once.where(lines),
     )
     why, hint = once.why()
     assert math.isclose(once.seconds[0], seconds, abs_tol=TICK), Failure(
         f"one predict of SimulatedModel({seconds:.3f}) waited {once.seconds[0]:.3f} s on the event loop's clock{why}",
         wanted=f"exactly {seconds:.3f} s, awaited",
         hint=hint,
+        where=where_forgotten(simulated_model.predict, once.forgotten, lines) or once.where(lines),
     )
     model = simulated_model(seconds)
     _, again = awaited(*[(start, partial(model.predict, question)) for start in (0, 2 * seconds)]).seconds
@@ -56,16 +65,29 @@ def awaits(simulated_model: Any, seconds: float, rng: Random) -> None:
     )
 
 
-def awaits_side_by_side(simulated_model: Any, seconds: float, rng: Random, show: Show, number: int) -> None:
+def where_forgotten(method: Any, coroutine: str, lines: SourceLines) -> str | None:
+    """The line of a method that makes this coroutine, such as `sleep`, and does not await it."""
+    code = getattr(method, "__code__", None)
+    if code is None or not coroutine:
+        return None
+    line = where_called(code, {coroutine.rpartition(".")[2]})
+    return lines.where(code, line) if line else None
+
+
+def awaits_side_by_side(
+    simulated_model: Any, seconds: float, rng: Random, show: Show, number: int, lines: SourceLines
+) -> None:
     """Sixty calls at once take as long as one; so does each of two that start one after the other."""
     model = simulated_model(seconds)
     questions = [features(rng) for _ in range(number)]
-    took = max(awaited(*[(0, partial(model.predict, asked)) for asked in questions]).seconds)
+    together = awaited(*[(0, partial(model.predict, asked)) for asked in questions])
+    took = max(together.seconds)
     show.number(f"{number} waits took as long as {took / seconds:.0f}", took / seconds)
     assert math.isclose(took, seconds, abs_tol=TICK), Failure(
         f"{number} calls of one model took {took:.3f} s, as long as {took / seconds:.0f} one after the other",
         wanted=f"{seconds:.3f} s, since they all wait at the same time",
         hint="Nothing in the model is for one call, or a few, at a time: no lock and no semaphore.",
+        where=together.where(lines),
     )
     model = simulated_model(seconds)
     late = [
@@ -81,7 +103,7 @@ def awaits_side_by_side(simulated_model: Any, seconds: float, rng: Random, show:
     )
 
 
-def blocks(simulated_model: Any, seconds: float, rng: Random) -> None:
+def blocks(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines) -> None:
     """A blocking call keeps its thread for `seconds`, without computing; those of several threads run side by side."""
     model, question, threads = simulated_model(seconds), features(rng), 8
     ask = partial(model.predict_blocking, question)
@@ -109,9 +131,14 @@ def blocks(simulated_model: Any, seconds: float, rng: Random) -> None:
         hint="`time.sleep(self.seconds)`. A loop that looks at the clock keeps a core, and all threads wait for it.",
     )
     wanted, shortest = threads / (3 * seconds), list[float]()  # one after the other they would take 8 x seconds
+    busiest: str | None = None
 
     def rate() -> float:
-        least, reached = on_threads(ask, threads, later=seconds / 2)
+        nonlocal busiest
+        with ThreadPoolExecutor(1) as pool:
+            there = pool.submit(busiest_line, lines, seconds / 2)
+            least, reached = on_threads(ask, threads, later=seconds / 2)
+            busiest = there.result()
         shortest.append(least)
         return reached
 
@@ -127,6 +154,7 @@ def blocks(simulated_model: Any, seconds: float, rng: Random) -> None:
         f"{threads} threads got {reached:.1f} calls/s of predict_blocking together",
         wanted=f"at least {wanted:.1f}: they wait side by side, and one alone gives {1 / seconds:.1f}",
         hint="Nothing in the model is for one call at a time: no lock around `time.sleep`.",
+        where=busiest,
     )
 
 
@@ -150,13 +178,19 @@ class Waited:
     """How long each call waited, in virtual seconds: `math.inf` for one that does not end.
 
     `forgotten` names a coroutine that was made and not awaited; `elsewhere`: threads were put to sleep meanwhile;
-    `on_loop`: so was the event loop's own.
+    `on_loop`: so was the event loop's own. `stacks` are where it slept, or where the calls waited.
     """
 
     seconds: list[float]
     forgotten: str
     elsewhere: bool
     on_loop: bool
+    stacks: list[Stack]
+
+    def where(self, lines: SourceLines) -> str | None:
+        """The learner's line that sleeps on the loop, else one that waits for another call, else one that waits."""
+        held_up = [stack for stack in self.stacks if stack and stack[-1][0].f_globals.get("__name__") in QUEUES]
+        return lines.where_first([*held_up, *self.stacks])
 
     def why(self) -> tuple[str, str]:
         """Why a single call waited for another time than wanted, and what mends it."""
@@ -180,8 +214,12 @@ def awaited(*calls: tuple[float, Callable[[], Awaitable[object]]]) -> Waited:
         await call()
         return clock.time() - begun
 
+    waiting: list[Stack] = []
+
     async def together() -> list[float]:
         tasks = [asyncio.ensure_future(one(*call)) for call in calls]
+        await asyncio.wait(tasks, timeout=TICK)
+        waiting.extend(stacks(threading.get_ident()))
         await asyncio.wait(tasks, timeout=NEVER_ENDS)
         return [task.result() if task.done() else math.inf for task in tasks]
 
@@ -191,7 +229,15 @@ def awaited(*calls: tuple[float, Callable[[], Awaitable[object]]]) -> Waited:
         warnings.simplefilter("always")
         seconds = virtual_time(together())
     said = re.search(r"coroutine '(.+?)' was never awaited", " ".join(str(warning.message) for warning in warned))
-    return Waited(seconds, said[1] if said else "", SLEEPS.elsewhere > elsewhere, len(SLEEPS.stacks) > on_loop)
+    slept = SLEEPS.stacks[on_loop:]
+    return Waited(seconds, said[1] if said else "", SLEEPS.elsewhere > elsewhere, bool(slept), slept or waiting)
+
+
+def busiest_line(lines: SourceLines, later: float) -> str | None:
+    """The learner's line at which most threads are, `later` seconds from now."""
+    time.sleep(later)
+    found = Counter(filter(None, map(lines.where_frames, stacks())))
+    return found.most_common(1)[0][0] if found else None
 
 
 def blocked(call: Callable[[], object]) -> tuple[float, float]:

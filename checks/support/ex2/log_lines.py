@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from checks.harness.apps.logging_app import SECONDS, SPOKEN
 from checks.harness.assertions.answers import json_lines
 from checks.harness.cell.exchange import Exchange
 from checks.harness.cell.inprocess import InProcess
+from checks.harness.cell.logging_app import SECONDS, SPOKEN
 from checks.harness.errors import Failure, Inconclusive
 from checks.harness.grading.noise import EARLY
 from checks.harness.load.trace import MS

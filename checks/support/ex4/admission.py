@@ -65,7 +65,7 @@ def first_come_first_served(scene: Scene, rng: random.Random, create_app: str) -
     app, probe, slots, places = scene.app, scene.probe, scene.slots, scene.places
     calls = line_up(app, rng, slots + places)
     app.go_on_until(lambda: probe.inside > slots)
-    require_model_calls(probe, calls)
+    require_model_calls(app, probe, calls)
     raise_what_crashed(calls)
     scene.step(f"{len(calls)} arrived, one by one", calls, slots, places)
     assert probe.inside <= slots, too_many_inside(scene, rng, create_app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from checks.harness.assertions.answers import unrouted
+from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import BrokenOff, Failure
@@ -37,15 +37,15 @@ def raise_what_crashed(calls: Calls) -> None:
             call.answer()
 
 
-def require_model_calls(probe: Probe, calls: Calls) -> None:
+def require_model_calls(app: InProcess, probe: Probe, calls: Calls) -> None:
     """Fail if the model was never called; the first answer says why."""
     if probe.calls:
         return
     answer = next(iter(calls.values())).answer()
-    said = f"{answer.status_code}{unrouted(answer) or f': {answer.text[:60]}'}"
+    routed(app, answer)
     raise AssertionError(
         Failure(
-            f"POST {answer.url.path} gave {said}, and the model was never called",
+            f"POST {answer.url.path} gave {answer.status_code}: {answer.text[:60]}, and the model was never called",
             "200, after one call of the model",
             "Take the model from `Depends(get_model)`, and call it in the route.",
         )

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from checks.harness.apps.feature_store import Store
-from checks.harness.assertions.answers import close, content, is_number, unrouted
+from checks.harness.assertions.answers import close, content, is_number
+from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.errors import Failure, Inconclusive, LearnerError
 from checks.harness.grading.noise import EARLY, blame_the_machine_if_busy, blame_the_machine_unless, holds_soon
@@ -60,7 +61,7 @@ def few_connections(app: InProcess, store: Store, users: Sequence[int], pool: in
     show.number(f"{len(users)} calls, {accepted} connections", accepted)
     broken_off = sum(answer.status_code != 200 for answer in answers.values())
     if accepted <= pool + broken_off:  # each of those may have cost a connection, but the connections are not the cause
-        all_answers_are_right(answers, store.users)
+        all_answers_are_right(app, answers, store.users)
     assert accepted <= pool, Failure(
         f"{len(users)} calls opened {accepted} connections to the store",
         f"at most {pool}, feature_store_connections, used again and again",
@@ -83,10 +84,13 @@ def why_so_many(app: InProcess, store: Store, users: Sequence[int], pool: int) -
     return "Each call opens a connection of its own. Make one client, in the lifespan, and let all calls use it."
 
 
-def all_answers_are_right(answers: dict[int, httpx.Response], features: dict[int, list[float]]) -> None:
+def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], features: dict[int, list[float]]) -> None:
     """Each caller got the prediction of the features that the store holds of their user."""
     statuses = Counter(answer.status_code for answer in answers.values())
-    said = next((f": {a.text[:60]}{unrouted(a)}" for a in answers.values() if a.status_code != 200), "")
+    other = next((answer for answer in answers.values() if answer.status_code != 200), None)
+    if other is not None:
+        routed(app, other)
+    said = f": {other.text[:60]}" if other is not None else ""
     assert set(statuses) == {200}, Failure(
         f"{len(answers)} callers at once got {dict(statuses)}{said}",
         "200 for all: a request that waits for a connection of our own pool waits, and that is no error",

@@ -109,7 +109,7 @@ def one_of_each(service: Callable[..., InProcess], rng: random.Random) -> None:
     app = service(model=probe, max_in_flight=1, max_queue=1)
     calls = line_up(app, rng, 3)
     app.go_on_until(lambda: probe.inside)
-    require_model_calls(probe, calls)
+    require_model_calls(app, probe, calls)
     probe.open()
     app.go_on_until(lambda: all_done(calls.values()))
     raise_what_crashed(calls)

@@ -40,7 +40,7 @@ class Waits:
         _, stays = line_up(patient, rng, 2).values()
         self.inside = line_up(self.app, rng, self.slots)
         self.app.go_on_until(lambda: self.probe.inside == self.slots)
-        require_model_calls(self.probe, self.inside)
+        require_model_calls(self.app, self.probe, self.inside)
         raise_what_crashed(self.inside)
         assert self.probe.inside == self.slots, Failure(
             f"with max_in_flight={self.slots} only {self.probe.inside} calls are in the model together",

@@ -1,0 +1,74 @@
+"""Calls the learner's `create_app`; where no app comes back, says in one way what came in its place."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from checks.harness.errors import LearnerError
+from checks.harness.source_lines import SourceLines
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+A_FUNCTION = "`def create_app(settings: Settings | None = None) -> FastAPI:`"
+
+
+def make_app(service: ModuleType, lines: SourceLines, *settings: Any) -> FastAPI:
+    """The app that `create_app` of `lab.service` makes, with these settings, or with those of the environment.
+
+    Raises `LearnerError` where it is no function, wants settings that a server does not give, or returns no app.
+    """
+    from fastapi import FastAPI
+
+    create, path = service.create_app, Path(service.__file__ or "")
+    if not inspect.isroutine(create):
+        raise LearnerError(
+            f"`create_app` is {_kind(create)}, and no function",
+            lines.where_written(path, "create_app ="),
+            wanted="a function that makes a new app for each call",
+            hint=f"{A_FUNCTION} is the only thing of that name.",
+        )
+    try:
+        app = create(*settings)
+    except TypeError as error:
+        called = error.__traceback__ and error.__traceback__.tb_next is None  # it did not begin
+        if settings or not called or "missing" not in str(error):
+            raise
+        raise LearnerError(
+            f"a server calls create_app() without settings: {error}",
+            lines.where_defined(create),
+            wanted="without settings it reads those of the environment",
+            hint="`settings: Settings | None = None`, and in the function `settings = settings or Settings()`.",
+        ) from error
+    if isinstance(app, FastAPI):
+        return app
+    if inspect.iscoroutine(app):
+        app.close()
+    raise LearnerError(
+        f"create_app() returned {_kind(app)}", lines.where_defined(create), wanted="a FastAPI app", hint=_hint(app)
+    )
+
+
+def _kind(thing: object) -> str:
+    """What it is, in words that stay the same from call to call."""
+    if thing is None:
+        return "None"
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def _hint(returned: object) -> str:
+    if returned is None:
+        return "`return app` at its end."
+    if inspect.iscoroutine(returned):
+        return "A plain `def create_app(...)`: what calls it does not await it."
+    if inspect.isgenerator(returned):
+        return "`return app` in the place of `yield`."
+    if type(returned).__name__ == "APIRouter":
+        return "`app = FastAPI(title=...)`, `app.include_router(router)`, and `return app`."
+    if callable(returned):
+        return "`app.add_middleware(...)` wraps the app and leaves it a FastAPI. Return the app itself."
+    return "`return app`: the FastAPI that it has made, and nothing else."

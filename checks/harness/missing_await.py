@@ -1,0 +1,62 @@
+"""Where a coroutine came from that was taken for its value: the call that lacks its `await`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import re
+import sys
+import traceback
+from collections.abc import Collection, Iterator
+from types import CodeType
+
+from checks.harness.plain_words import lacks_await
+from checks.harness.source_lines import SourceLines
+
+
+def where_not_awaited(error: BaseException, lines: SourceLines, handler: object = None) -> str | None:
+    """The learner's line that calls an `async def` without `await`, if that is what `error` is about.
+
+    Looked for in the functions of its traceback, the innermost first, above the lines that they were at, then in
+    `handler`.
+    """
+    if not lacks_await(error):
+        return None
+    named = {name.rpartition(".")[2] for name in re.findall(r"<coroutine object ([\w.<>]+) at", str(error))}
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        if lines.where(frame.f_code, line):
+            held = {value.__name__ for value in frame.f_locals.values() if inspect.iscoroutine(value)}
+            if found := where_called(frame.f_code, named | held, line):
+                return lines.where(frame.f_code, found)
+    code = getattr(handler and inspect.unwrap(handler), "__code__", None)  # type: ignore[arg-type]
+    if code is None:
+        return None
+    found = where_called(code, named)
+    return lines.where(code, found) if found else None
+
+
+def where_called(code: CodeType, names: Collection[str], last: int = sys.maxsize) -> int | None:
+    """The line, up to `last`, where a function calls one of these names and does not await it."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
+    except SyntaxError:
+        return None
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    function = next((one for one in functions if _first_line(one) == code.co_firstlineno), None)
+    called = [line for line in _not_awaited(function, names) if line <= last] if function else []
+    return max(called, default=None)
+
+
+def _first_line(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """As in a code object: its first decorator's."""
+    return min([function.lineno, *(one.lineno for one in function.decorator_list)])
+
+
+def _not_awaited(function: ast.AST, names: Collection[str]) -> Iterator[int]:
+    awaited = {id(node.value) for node in ast.walk(function) if isinstance(node, ast.Await)}
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)) if name in names:
+                if id(node) not in awaited:
+                    yield node.lineno

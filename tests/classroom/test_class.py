@@ -1,0 +1,246 @@
+"""A class graded for real: right, wrong, broken and hostile submissions, killed in the middle and resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+
+from checks.harness import ROOT
+from checks.harness.classroom import gradebook, jobs
+from checks.harness.classroom.grading import Grade, Plan
+from checks.harness.classroom.submissions import find
+from checks.harness.walls import bwrap
+from tests.answers import ANSWERS
+from tests.waiting import until
+
+CELL = "plain" if bwrap.missing() else "bwrap"
+PLAN = Plan((1,), CELL, seconds=300)
+CHEATS = tomllib.loads(Path(__file__).with_name("cheats.toml").read_text())["cheat"]
+DAEMON = "a daemon of eve"
+"""What the process that a cheat leaves behind says in its command line."""
+
+
+class Quiet:
+    """Listens, and remembers."""
+
+    def __init__(self) -> None:
+        self.fresh: list[str] = []
+        self.kept: list[str] = []
+        self.again: list[str] = []
+
+    def begin(self, total: int) -> None:
+        """Nothing."""
+
+    def graded(self, grade: Grade, *, kept: bool) -> None:
+        """Remember it."""
+        (self.kept if kept else self.fresh).append(grade.submission.name)
+
+    def retry(self, total: int) -> None:
+        """Nothing."""
+
+    def retried(self, grade: Grade) -> None:
+        """Remember it."""
+        self.again.append(grade.submission.name)
+
+
+def lay(folder: Path) -> None:
+    """A class of nine: what each one's work is like is its name."""
+    spared = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "solutions", folder / "right", ignore=spared)
+    shutil.copytree(ROOT / "solutions", folder / "right-copied", ignore=spared)
+    (folder / "stub").mkdir()
+    shutil.copytree(ROOT / "lab", folder / "stub" / "lab", ignore=spared)
+    for name, answer in (
+        ("wrong-health", "health without the pid"),
+        ("wrong-blocking", "a blocking call in async def"),
+    ):
+        ANSWERS[f"1: {answer}"].write(folder / name)
+    (folder / "no-lab" / "src").mkdir(parents=True)
+    (folder / "no-zip.zip").write_bytes(b"PK nonsense")
+    for cheat in CHEATS:
+        lab = shutil.copytree(ROOT / "lab", folder / cheat["name"] / "lab", ignore=spared)
+        (lab / "service.py").write_text(cheat["code"] + (lab / "service.py").read_text())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The class."""
+    folder = tmp_path_factory.mktemp("class")
+    lay(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its grades: the command is killed once five are there, run again, and then a third time."""
+    out = tmp_path_factory.mktemp("grades")
+    program = f"""
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from checks.harness.classroom import jobs
+from checks.harness.classroom.submissions import find
+from tests.classroom.test_class import PLAN, Quiet
+with ThreadPoolExecutor(2) as executor:
+    jobs.grade_class(find(Path({str(folder)!r})), PLAN, Path({str(out)!r}), executor, Quiet())
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as process:
+        until(lambda: len(list(out.glob("*/grade.json"))) >= 5, "five grades", 120)
+        process.send_signal(signal.SIGKILL)
+    until(lambda: not runs_in(out), "the end of what was running when it was killed")
+    assert not (out / "grades.csv").exists()
+    return out
+
+
+def runs_in(out: Path) -> list[str]:
+    """The command lines of processes that have to do with these grades, or that a cheat has left."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and (str(out) in line or DAEMON in line):
+            found.append(line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def resumed(folder: Path, out: Path) -> tuple[list[Grade], Quiet]:
+    """The rest, by a second run in this process."""
+    quiet = Quiet()
+    with ThreadPoolExecutor(2) as executor:
+        grades = jobs.grade_class(find(folder), PLAN, out, executor, quiet)
+    gradebook.write(grades, PLAN, out)
+    return grades, quiet
+
+
+@pytest.fixture(scope="module")
+def rows(resumed: tuple[list[Grade], Quiet], out: Path) -> dict[str, dict[str, str]]:
+    """`grades.csv` by name."""
+    with (out / "grades.csv").open(newline="") as file:
+        return {row["submission"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.cost(30)
+def test_what_was_graded_before_the_kill_is_not_graded_again(resumed: tuple[list[Grade], Quiet]) -> None:
+    """The second run grades the rest; those that are refused have no hash, and are looked at again."""
+    quiet = resumed[1]
+    judged = set(quiet.kept) | set(quiet.fresh)
+
+    assert quiet.kept
+    assert "no-lab" in quiet.fresh
+    assert not set(quiet.kept) & set(quiet.fresh)
+    assert judged == {grade.submission.name for grade in resumed[0]}
+
+
+def test_every_grade_is_what_its_folder_deserves(rows: dict[str, dict[str, str]]) -> None:
+    """Right ones have all points, a stub none, wrong ones lack those of their mistake, and no cheat gains a point."""
+    points = {name: int(row["points"]) for name, row in rows.items() if row["problem"] or not row["unsettled"]}
+    deserved = {"right": 20, "right-copied": 20, "stub": 0, "wrong-health": 19, "no-lab": 0, "no-zip": 0}
+    deserved |= {"wrong-blocking": 14, **{cheat["name"]: 0 for cheat in CHEATS}}
+    unsure = set(deserved) - set(points)
+
+    assert {name: points[name] for name in deserved if name not in unsure} == {
+        name: most for name, most in deserved.items() if name not in unsure
+    }
+    assert all(row["max_points"] == "20" and row["cell"] == CELL for row in rows.values())
+    assert rows["right"]["hash"] == rows["right-copied"]["hash"] != rows["stub"]["hash"]
+
+
+def test_a_bad_submission_is_one_clear_line(rows: dict[str, dict[str, str]]) -> None:
+    """Refused, or without a verdict: said in the CSV, and every checkpoint is listed as unsettled."""
+    assert rows["no-lab"]["problem"] == "it holds no folder `lab`"
+    assert "it is a zip that cannot be read" in rows["no-zip"]["problem"]
+    assert "no verdict: it was ended by signal 9" in rows["kills-the-judge"]["problem"]
+    for name in ("no-lab", "no-zip", "kills-the-judge"):
+        assert rows[name]["unsettled"].split() == [f"1.{number}" for number in range(1, 10)]
+        assert "\n" not in rows[name]["problem"]
+    for name in ("right", "stub", "wrong-health"):
+        assert rows[name]["problem"] == ""
+
+
+def test_every_submission_has_its_reports(rows: dict[str, dict[str, str]], out: Path) -> None:
+    """JSON, JUnit, CTRF, Gradescope, the card and a page: all of them say the same points."""
+    for name, row in rows.items():
+        points = int(row["points"])
+        results = json.loads((out / name / "results.json").read_text())
+        told = json.loads((out / name / "ctrf.json").read_text())["results"]
+        gradescope = json.loads((out / name / "gradescope" / "results.json").read_text())
+        cases = ElementTree.parse(out / name / "junit.xml").iter("property")
+        page = (out / name / "index.html").read_text()
+
+        assert sum(exercise["points"] for exercise in results["exercises"]) == points
+        assert sum(test["extra"]["points"] for test in told["tests"]) == gradescope["score"] == points
+        assert sum(int(one.get("value", "")) for one in cases if one.get("name") == "points") == points
+        assert f"{points} of 20 points" in page
+        assert results["workspace"] == name
+        assert told["extra"]["cell"] == CELL
+        assert (out / name / "card.txt").read_text().count("1.4") >= 1
+        assert "<script" not in page
+        assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_teacher_sees_the_class(resumed: tuple[list[Grade], Quiet], out: Path) -> None:
+    """Who has how many points, what failed with which words, who is alike, what is to be looked at."""
+    page = (out / "summary.html").read_text()
+
+    assert "9 submissions" in page
+    assert "right-copied" in page.partition("Nearly the same code")[2].partition("Everybody")[0]
+    assert "GET /health answered" in page
+    assert "kills-the-judge" in page.partition("To be looked at")[2].partition("by how many failed")[0]
+
+
+def test_nothing_runs_and_nothing_lies_about(rows: dict[str, dict[str, str]], out: Path) -> None:
+    """No process, no daemon of a cheat, no folder of work; only the grades."""
+    assert runs_in(out) == []
+    assert sorted(path.name for path in out.iterdir()) == sorted([*rows, "grades.csv", "summary.html"])
+
+
+def test_a_third_run_has_nothing_to_judge(resumed: tuple[list[Grade], Quiet], folder: Path, out: Path) -> None:
+    """All of the grades are kept, and are the same."""
+    quiet = Quiet()
+    before = (out / "grades.csv").read_bytes()
+    with ThreadPoolExecutor(2) as executor:
+        grades = jobs.grade_class(find(folder), PLAN, out, executor, quiet)
+    gradebook.write(grades, PLAN, out)
+
+    assert sorted(quiet.fresh) == ["no-lab", "no-zip"]
+    assert (out / "grades.csv").read_bytes() == before
+
+
+def test_two_cannot_grade_into_one_folder(resumed: tuple[list[Grade], Quiet], folder: Path, out: Path) -> None:
+    """The second is told so at once."""
+    with (
+        jobs._alone(out),
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(jobs.Busy, match="another process is grading into"),
+    ):
+        jobs.grade_class(find(folder), PLAN, out, executor, Quiet())
+
+
+@pytest.mark.cost(10)
+def test_without_a_wall_nothing_is_left_either(folder: Path, tmp_path: Path) -> None:
+    """The plain cell ends what was started in it, finds no more points, and says that it is plain."""
+    names = [cheat["name"] for cheat in CHEATS]
+    chosen = [one for one in find(folder) if one.name in names]
+    plan = Plan((1,), "plain", seconds=300)
+    with ThreadPoolExecutor(2) as executor:
+        grades = jobs.grade_class(chosen, plan, tmp_path / "grades", executor, Quiet())
+    gradebook.write(grades, plan, tmp_path / "grades")
+
+    assert [(grade.submission.name, grade.points, grade.cell) for grade in grades] == [(n, 0, "plain") for n in names]
+    assert runs_in(tmp_path) == []
+    assert sorted(path.name for path in (tmp_path / "grades").iterdir()) == ["grades.csv", *names, "summary.html"]
