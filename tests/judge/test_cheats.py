@@ -132,15 +132,8 @@ def test_what_is_patched_in_a_cell_is_patched_nowhere_else(learner: Learner) -> 
 def told(**more: Any) -> dict[str, Any]:
     """What a cell tells of a ValueError."""
     plain: dict[str, Any] = {"type": "ValueError", "bases": ["ValueError"], "text": "no", "said": "ValueError('no')"}
-    plain |= {
-        "breakpoint": False,
-        "frames": [],
-        "attributes": {},
-        "names": [],
-        "called": None,
-        "cause": [],
-        "inner": [],
-    }
+    plain |= {"breakpoint": False, "frames": [], "attributes": {}, "names": [], "called": None, "cause": []}
+    plain |= {"inner": [], "fields": [], "of_module": False, "key": None, "held": {}}
     return plain | more
 
 
@@ -162,6 +155,7 @@ def told(**more: Any) -> dict[str, Any]:
 )
 def test_what_tells_of_no_exception_is_refused(forged: object, tmp_path: Path) -> None:
     """Only what has the whole form, and no more, is raised."""
+    assert isinstance(raised(told(), tmp_path), ValueError)
     with pytest.raises(Broken):
         raised(forged, tmp_path)
 
