@@ -318,6 +318,7 @@ def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
     "1.8",
     points=2,
     deadline=15,
+    in_cell=True,
     hints=(
         "How many can be in the model together? The burst goes through in waves of that many; how many waves?",
         "A last wave that is not full takes as long as a full one: round the number of waves up (`math.ceil`).",

@@ -38,6 +38,7 @@ from checks.support.ex2 import (
     "2.1",
     points=3,
     deadline=30,
+    in_cell=True,
     hints=(percentile_cases.RANK_HINT, percentile_cases.FLOATS_HINT),
 )
 def test_percentile(workspace, lab, rng, show):
@@ -50,14 +51,14 @@ def test_percentile(workspace, lab, rng, show):
     percentile = lab.timing.percentile
     show.at(workspace.where_defined(percentile))
     cases = percentile_cases.cases(rng)
-    answers = [percentile_cases.answered(percentile, case, workspace) for case in cases]
+    answers = percentile_cases.answered(percentile, cases, workspace)
     percentile_cases.follows_nearest_rank(cases, answers)
     for samples, q in (([], 50), ([1.0], -1), ([1.0], 101)):
         percentile_cases.refuses(percentile, samples, q)
     show.number(f"{len(cases)} percentiles, each a sample", len(cases))
 
 
-@pytest.mark.checkpoint("2.2", points=2, deadline=20, hints=(windows.UNIT_HINT,))
+@pytest.mark.checkpoint("2.2", points=2, deadline=20, in_cell=True, hints=(windows.UNIT_HINT,))
 def test_summary(workspace, lab, rng, show):
     """A summary has every figure in ms.
 
@@ -70,8 +71,7 @@ def test_summary(workspace, lab, rng, show):
     with calling("the summary of an empty window", workspace):
         windows.is_empty_summary(window.summary())
     samples = [rng.lognormvariate(-3, 1) for _ in range(rng.randrange(102, 200, 2))]  # a tail, as latencies have
-    for seconds in samples:
-        window.record(seconds)
+    windows.record_all(window, samples)
     got = figures_in(window.summary(), f"the summary of {len(samples)} samples")
     wanted = windows.expected_summary(samples)
     windows.table_of_figures(show, got, wanted)
@@ -303,7 +303,7 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     show.number(f"{len(logged.asked)} requests, {len(logged.of_requests)} lines", len(logged.of_requests))
 
 
-@pytest.mark.checkpoint("2.10", points=1, deadline=20, hints=(windows.POOL_HINT,))
+@pytest.mark.checkpoint("2.10", points=1, deadline=20, in_cell=True, hints=(windows.POOL_HINT,))
 def test_windows_are_merged(workspace, lab, rng, show):
     """Workers are merged by their samples.
 

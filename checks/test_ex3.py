@@ -259,6 +259,7 @@ def test_the_gate_decides(load_test, workspace, show):
     "3.6",
     points=2,
     deadline=15,
+    in_cell=True,
     hints=(
         "In flight = requests/s x seconds. `mean_ms` is in milliseconds.",
         "Each user starts a request every `pace_seconds`, or when the answer is there, whichever is later.",
@@ -301,6 +302,7 @@ def test_littles_law(workspace, lab, rng, show):
     "3.7",
     points=3,
     deadline=15,
+    in_cell=True,
     parts=["find_breaking_point"],
     hints=(
         "Go through the steps from the last one backwards, for as long as they are bad.",
@@ -341,6 +343,7 @@ def test_the_breaking_point(workspace, lab, rng, show):
     "3.8",
     points=2,
     deadline=60,
+    in_cell=True,
     hints=(
         "A latency counts from when the request was due (`scheduled`), not from when it could be sent.",
         "A request that was never answered is no good one: longer than any (`math.inf`), and still in the list.",

@@ -19,6 +19,7 @@ from checks.harness.processes.servers import free_port
     "4.1",
     points=2,
     deadline=15,
+    in_cell=True,
     hints=(
         "How many requests can be in the model together? Each of those places serves 1 / seconds requests a second.",
         "Little's law: busy threads = rate x seconds. Take the float noise off (`round(..., 9)`) before `math.ceil`.",
@@ -271,6 +272,7 @@ def test_overload(serve, service, workspace, lab, rng, show):
     "4.8",
     points=2,
     deadline=15,
+    in_cell=True,
     hints=(
         "Two steps: leave out whatever breaks the SLO, then take the most goodput of the rest.",
         "`min(..., key=lambda m: (-m.goodput, m.workers, m.threads), default=None)` decides between equals, too.",

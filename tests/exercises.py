@@ -19,6 +19,8 @@ class Checkpoint:
     docstring: str
     points: int
     hints: int
+    in_cell: bool
+    """Whether the learner's code runs in another interpreter than its judge."""
 
     @property
     def needs_engine(self) -> bool:
@@ -57,6 +59,7 @@ def _checkpoint(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Checkpoint | No
                 docstring=ast.get_docstring(node) or "",
                 points=ast.literal_eval(said["points"]),
                 hints=len(hints.elts) if isinstance(hints, ast.Tuple) else 0,
+                in_cell="in_cell" in said,
             )
     return None
 

@@ -38,7 +38,7 @@ def test_what_is_judged_does_not_change_under_way(learner: Path, tmp_path: Path)
     before = workspace.hash
     (learner / "lab" / "thing.py").write_text("1 / 0\n")
 
-    assert LearnerModules(workspace).thing.call
+    assert LearnerModules(workspace.load).thing.call
     assert open_workspace(ROOT, learner, tmp_path / "other").hash != before
 
 
@@ -142,7 +142,7 @@ def test_the_hash_stands_for_what_is_judged(learner: Path, tmp_path: Path) -> No
 def test_a_learners_line_is_named(learner: Path, tmp_path: Path) -> None:
     """A line of a learner's file is named relative to the workspace, with its text; nobody else's line is."""
     workspace = open_workspace(ROOT, learner, tmp_path / "tree")
-    thing = LearnerModules(workspace).thing
+    thing = LearnerModules(workspace.load).thing
     with pytest.raises(ValueError, match="no") as caught:
         thing.call()
 
@@ -165,7 +165,7 @@ async def test_a_middleware_is_not_blamed_for_what_fails_below_it(learner: Path,
         "    raise ValueError('no')\n"
     )
     workspace = open_workspace(ROOT, learner, tmp_path / "tree")
-    theirs = LearnerModules(workspace).passing
+    theirs = LearnerModules(workspace.load).passing
     app = FastAPI()
     app.add_middleware(theirs.Passing)
     app.add_api_route("/unserialisable", theirs.unserialisable, response_model=int)

@@ -102,6 +102,13 @@ class NoAnswer(LearnerError):
         super().__init__(f"{asked} got no answer: {why}", where)
 
 
+class CellEnded(BaseException):
+    """The process with the learner's code has ended, or sent what is no answer: the verdict is *failed*.
+
+    No `Exception`: what a checkpoint catches around a call is what the learner's function raises.
+    """
+
+
 class Inconclusive(Exception):
     """The machine was too busy to tell right from wrong: the verdict is *inconclusive*."""
 

@@ -25,7 +25,9 @@ from checks.harness.containers.engine import this_run
 from checks.harness.containers.image_build import Builder
 from checks.harness.containers.spec import Files
 from checks.harness.errors import Inconclusive, ServerDied, ServerError, ServerNotReady
-from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, declared, later, needs
+from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, declared, in_cell, later, needs
+from checks.harness.judge.cell import Cell
+from checks.harness.judge.start import ZYGOTE, started
 from checks.harness.loadtest.locate import is_written, require_written
 from checks.harness.loadtest.locust_run import LoadTests
 from checks.harness.loadtest.recording import Plan, Recording
@@ -61,9 +63,20 @@ LoadTest = Callable[[], list[Recording]]
 
 
 @pytest.fixture
-def lab(workspace: Workspace) -> LearnerModules:
-    """The learner's modules: `lab.model.SimulatedModel` loads `lab/model.py` on first use."""
-    return LearnerModules(workspace)
+def lab(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> Iterator[LearnerModules]:
+    """The learner's modules: `lab.model.SimulatedModel` loads `lab/model.py` on first use.
+
+    For a checkpoint that says `in_cell` they run in a cell: another interpreter, which is asked for every call.
+    """
+    if not in_cell(request.node):
+        yield LearnerModules(workspace.load)
+        return
+    zygote = request.config.stash.get(ZYGOTE, None)
+    process = (zygote.cell() if zygote else None) or started()
+    cell = Cell(process, workspace, shared / f"stacks-{process.pid}")
+    workspace.line_in_cell = cell.where_it_is
+    yield LearnerModules(cell.load)
+    cell.end()
 
 
 @pytest.fixture

@@ -6,9 +6,14 @@ DIR/conftest.py in the process that grades.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+
+from checks.harness.judge.start import begin, can_fork
+
+_NUMBER = re.compile(r"\d+\.\d+")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,3 +32,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how a checkpoint is kept apart (none: not at all, for debuggers; --pdb implies it)",
     )
     group.addoption("--isolated", type=Path, metavar="DIR", help="internal: this is the process of one checkpoint")
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Start what cells are forked from, where they are surely needed: while pytest loads and collects, it imports.
+
+    A run that needs it after all starts it when its checkpoints are known.
+    """
+    option = early_config.known_args_namespace
+    if (
+        can_fork()
+        and option.isolation in ("auto", "fork")
+        and not (option.usepdb or option.trace or option.collectonly)
+    ):
+        files = [Path(early_config.invocation_params.dir, name) for name in option.file_or_dir]
+        cells = {number for path in files if path.parent.name == "checks" for number in _in_cells(path)}
+        chosen = set(_NUMBER.findall(option.keyword))
+        if cells & chosen if chosen else cells and not option.keyword:
+            begin(early_config)
+
+
+def _in_cells(path: Path) -> list[str]:
+    """The numbers of the checkpoints in that file whose markers say `in_cell`; none where it is no file."""
+    if not path.is_file():
+        return []
+    markers = [part.partition("\ndef ")[0] for part in path.read_text().split("pytest.mark.checkpoint(")[1:]]
+    return [found[0] for marker in markers if "in_cell=True" in marker and (found := _NUMBER.search(marker))]

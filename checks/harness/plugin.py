@@ -29,6 +29,7 @@ from checks.harness.fixtures import (
 )
 from checks.harness.grading import checkpoints
 from checks.harness.grading.session import Session
+from checks.harness.judge.start import OURS
 from checks.harness.workspace import Workspace, open_workspace
 
 __all__ = [
@@ -70,8 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except LearnerError as error:
         shutil.rmtree(scratch)
         raise pytest.UsageError(str(error)) from error
-    for name in [name for name in os.environ if name.upper().startswith(("LAB_", "UVICORN_"))]:
-        del os.environ[name]  # what a shell happens to export must not change a verdict
+    for name in [name for name in os.environ if name.upper().startswith(OURS)]:
+        del os.environ[name]
     with_card = _wants_card(config)
     if with_card and config.option.tbstyle == "auto":
         config.option.tbstyle = "native"  # the card shows none, and pytest's own take 50 ms a failure

@@ -8,14 +8,14 @@ import importlib.machinery
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-from checks.harness.errors import LearnerError
+from checks.harness.errors import CellEnded, LearnerError
 from checks.harness.plain_words import describe, hint_for
 from checks.harness.source_lines import GIVEN, LEARNERS, SourceLines
 
@@ -41,6 +41,8 @@ class Workspace(SourceLines):
     """Imports that hung before, and what was said then: they are not waited for again."""
     import_deadline: Callable[[str], AbstractContextManager[object]] = nullcontext
     """Guards an import of the module it is given the name of."""
+    line_in_cell: Callable[[], str | None] = lambda: None
+    """The learner's line that runs in a cell at this moment, where there is a cell."""
 
     @cached_property
     def hash(self) -> str:
@@ -60,7 +62,18 @@ class Workspace(SourceLines):
         return next(filter(None, found), module.__name__.replace(".", "/") + ".py")
 
     def load(self, name: str) -> ModuleType:
-        """Import the learner's `lab.<name>`.
+        """Import the learner's `lab.<name>` in this process; raises what `loading` does."""
+        with self.loading(name) as full:
+            if sys.path[0] != str(self.tree):
+                sys.path.insert(0, str(self.tree))
+                for other in [module for module in sys.modules if module.partition(".")[0] == "lab"]:
+                    del sys.modules[other]  # left from another workspace
+                importlib.invalidate_caches()
+            return importlib.import_module(full)
+
+    @contextmanager
+    def loading(self, name: str) -> Iterator[str]:
+        """Around an import of `lab.<name>`, whose full name it gives.
 
         Raises `LearnerError` with file, line and one sentence for whatever can go wrong in it.
         """
@@ -71,15 +84,10 @@ class Workspace(SourceLines):
             hint = f"`git checkout lab/{name}.py` brings it back as it was committed last."
             said = f"there is no lab/{name}.py in {self.name}"
             raise LearnerError(said, f"lab/{name}.py", hint=hint, explains_itself=True)
-        if sys.path[0] != str(self.tree):
-            sys.path.insert(0, str(self.tree))
-            for other in [module for module in sys.modules if module.partition(".")[0] == "lab"]:
-                del sys.modules[other]  # left from another workspace
-            importlib.invalidate_caches()
         try:
             with self.import_deadline(full):
-                return importlib.import_module(full)
-        except NotImplementedError:
+                yield full
+        except (NotImplementedError, CellEnded, LearnerError):
             raise
         except SyntaxError as error:
             raise self._syntax_error(error) from error
@@ -108,13 +116,13 @@ class Workspace(SourceLines):
 
 
 class LearnerModules:
-    """`lab.timing` is the learner's module of that name, imported on first use."""
+    """`lab.timing` is the learner's module of that name, which `load` imports on first use."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+    def __init__(self, load: Callable[[str], ModuleType]) -> None:
+        self._load = load
 
     def __getattr__(self, name: str) -> ModuleType:
-        module = self._workspace.load(name)
+        module = self._load(name)
         setattr(self, name, module)
         return module
 

@@ -16,9 +16,10 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.grading import isolation
 from checks.harness.grading.isolation import Ending, Send, Watchdog
+from checks.harness.judge.start import can_fork
 from tests.waiting import ended, finished, until
 
-pytestmark = pytest.mark.skipif(not isolation.can_fork(), reason="there is no safe fork here")
+pytestmark = pytest.mark.skipif(not can_fork(), reason="there is no safe fork here")
 
 
 def run(work: Callable[[Send], None], tmp_path: Path, seconds: float = 20) -> Ending:

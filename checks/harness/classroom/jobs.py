@@ -16,8 +16,6 @@ from concurrent.futures import Executor, as_completed
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
 from checks.harness import ROOT
 from checks.harness.classroom import grading, records
 from checks.harness.classroom.grading import Grade, Plan, again, hash_of, to_run_again, without_verdict
@@ -57,7 +55,7 @@ def grade_class(
         Busy: another process grades into `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    others = descendants()
+    others = descendants().keys()
     with _alone(out), _work_folder(out, others) as work:
         version = _version()
         listener.begin(len(submissions))
@@ -113,7 +111,7 @@ def _version() -> str:
 
 
 @contextlib.contextmanager
-def _work_folder(out: Path, others: Set[psutil.Process]) -> Iterator[Path]:
+def _work_folder(out: Path, others: Set[int]) -> Iterator[Path]:
     """An empty folder; at the end it is gone, and so is all that was started meanwhile."""
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)  # a run that was killed left it
@@ -127,7 +125,7 @@ def _work_folder(out: Path, others: Set[psutil.Process]) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _end(executor: Executor, others: Set[psutil.Process]) -> None:
+def _end(executor: Executor, others: Set[int]) -> None:
     """End what runs, and start nothing more: it is graded by the next run."""
     executor.shutdown(wait=False, cancel_futures=True)
     end_descendants(others)

@@ -21,7 +21,7 @@ SHOWN = pytest.StashKey[Show]()
 OUTCOME = pytest.StashKey[Outcome]()
 """What is known of a checkpoint that runs in this process: from the first phase that decided it."""
 
-MARKER = "checkpoint(id, points, needs=[], hints=(), deadline=60): a checkpoint of the lab"
+MARKER = "checkpoint(id, points, needs=[], hints=(), deadline=60, in_cell=False): a checkpoint of the lab"
 
 
 def adopt(item: pytest.Item) -> None:
@@ -63,6 +63,12 @@ def later(item: pytest.Item) -> list[pytest.Item]:
     items = [other for other in item.session.items if CHECKPOINT in other.stash]
     failed = {c.id for c in (o.stash[CHECKPOINT] for o in items) if c.verdict not in ("passed", "not_run")}
     return [other for other in items[items.index(item) + 1 :] if not failed & set(needs(other))]
+
+
+def in_cell(item: pytest.Item) -> bool:
+    """Whether the learner's code runs in a cell for it: a debugger needs it here, in the process with the keyboard."""
+    marker = item.get_closest_marker("checkpoint")
+    return bool(marker and marker.kwargs.get("in_cell")) and item.config.option.isolation != "none"
 
 
 def uses_service(item: pytest.Item) -> bool:

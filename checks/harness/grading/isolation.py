@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from checks.harness.machine import FairClock
+from checks.harness.processes.process_group import end_tree
 
 OUTPUT_KEPT = 64 * 1024
 """Bytes of output that are kept, the last ones: a flood must not fill memory or a disk."""
@@ -53,11 +54,6 @@ class Ending:
 
 
 Send = Callable[[bytes], None]
-
-
-def can_fork() -> bool:
-    """Whether a fork is to be had and safe: macOS has one, but its system libraries do not survive it."""
-    return hasattr(os, "fork") and sys.platform != "darwin"
 
 
 class Watchdog:
@@ -133,7 +129,7 @@ def forked(
             if result not in reader.open or _complete(reader.data[result]):
                 break
     finally:
-        _end_tree(pid)
+        end_tree(pid)
         _, status = os.waitpid(pid, 0)
         reader.drain()
         os.close(lifeline)
@@ -165,7 +161,7 @@ def spawned(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
     finally:
-        _end_tree(process.pid)
+        end_tree(process.pid)
         process.wait()
         reader.join(1)
         assert process.stdin is not None
@@ -182,15 +178,18 @@ def adopt_orphans(*, adopt: bool = True) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
 
 
-def descendants() -> set[psutil.Process]:
-    """Whatever this process, or what it started, has running."""
-    return {*psutil.Process().children(recursive=True)}
+def descendants() -> dict[int, psutil.Process]:
+    """Whatever this process, or what it started, has running, by pid."""
+    return {child.pid: child for child in psutil.Process().children(recursive=True)}
 
 
-def end_descendants(spared: Set[psutil.Process] = frozenset()) -> None:
-    """Kill all descendants but these, sessions of their own or not."""
+def end_descendants(spared: Set[int] = frozenset()) -> None:
+    """Kill all descendants, sessions of their own or not, but those with these pids.
+
+    What those have started is killed with the rest.
+    """
     for _ in range(ORPHAN_ROUNDS):  # one that is being killed may just have started another
-        found = descendants() - spared
+        found = [child for pid, child in descendants().items() if pid not in spared]
         for child in found:
             with contextlib.suppress(psutil.Error):
                 child.kill()
@@ -295,23 +294,6 @@ def _keep(kept: bytearray, chunk: bytes, echo: bool) -> None:
     if echo:
         sys.__stdout__.write(chunk.decode(errors="replace"))  # type: ignore[union-attr]
         sys.__stdout__.flush()  # type: ignore[union-attr]
-
-
-def _end_tree(pid: int) -> None:
-    """Kill a process, its group and its descendants; those in other sessions are found only while it still runs."""
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-    if not hasattr(os, "killpg"):
-        with contextlib.suppress(psutil.Error):
-            psutil.Process(pid).kill()
-        return
-    try:
-        os.killpg(pid, signal.SIGKILL)  # a group exists as long as one process is in it
-    except ProcessLookupError:  # all of it has ended; or it does not lead a group yet
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def _complete(data: bytearray) -> bool:

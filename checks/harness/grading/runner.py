@@ -21,6 +21,8 @@ from checks.harness.cell.stacks import stacks
 from checks.harness.errors import Failure, LearnerError, all_printable, printable
 from checks.harness.grading import isolation
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, deadline
+from checks.harness.judge.cell import how_it_ended
+from checks.harness.judge.start import ZYGOTE, can_fork
 from checks.harness.report.results import Outcome, Verdict
 from checks.harness.source_lines import SourceLines
 from checks.harness.workspace import Workspace
@@ -67,6 +69,9 @@ class Runner:
         self.workspace = workspace
         self.scratch = scratch
         self.seed = seed
+        way = config.option.isolation
+        self.forks: bool = way == "fork" or (way == "auto" and can_fork())
+        """Whether the process of a checkpoint is forked from this one."""
 
     def run(self, item: pytest.Item, tick: Callable[[], None]) -> tuple[Outcome, list[pytest.TestReport]]:
         """Run it until it is conclusive, at most `TRIES` times; `tick` is called meanwhile.
@@ -84,7 +89,10 @@ class Runner:
     def _once(self, item: pytest.Item, tick: Callable[[], None]) -> tuple[Outcome, list[pytest.TestReport]]:
         folder = Path(tempfile.mkdtemp(dir=self.scratch))
         ending = self._process(item, folder, tick)
-        isolation.end_descendants()  # before anything is written that they could change
+        zygote = self.config.stash.get(ZYGOTE, None)
+        isolation.end_descendants(
+            {zygote.pid} if zygote else set()
+        )  # before anything is written that they could change
         sent = _read(ending)
         if sent:
             if sent.hung_import:
@@ -97,13 +105,13 @@ class Runner:
         return outcome, self._loaded(sent.reports) or unsent(item, outcome)
 
     def _process(self, item: pytest.Item, folder: Path, tick: Callable[[], None]) -> isolation.Ending:
-        way, seconds = self.config.option.isolation, deadline(item)
+        seconds = deadline(item)
         common: dict[str, Any] = {
             "echo": self.config.option.capture == "no",
             "stacks": folder / "stacks",
             "tick": tick,
         }
-        if way == "fork" or (way == "auto" and isolation.can_fork()):
+        if self.forks:
 
             def work(send: isolation.Send) -> None:
                 self._inside(item, send, folder)
@@ -152,7 +160,7 @@ class Runner:
 
         def late(what: str, starved: bool) -> None:
             said = f"too busy a machine to {what}" if starved else f"your code did not {what}"
-            where = self.workspace.where_first(stacks(threading.main_thread().ident))
+            where = self.workspace.where_first(stacks(threading.main_thread().ident)) or self.workspace.line_in_cell()
             verdict: Verdict = "inconclusive" if starved else "failed"
             outcome = Outcome(verdict, Failure(said, where=where), evidence=item.stash[SHOWN].evidence)
             hung = what.split()[2] if what.startswith("finish importing") and not starved else None
@@ -213,8 +221,4 @@ def _ended_badly(ending: isolation.Ending, lines: SourceLines) -> Outcome:
     if "Timeout" in ending.stacks:
         said = f"your code did not finish within {ending.seconds:.0f} s, and let nothing else run meanwhile"
         return Outcome("failed", Failure(said, where=lines.where_printed(ending.stacks, innermost_last=False)))
-    if ending.exit_code is not None and ending.exit_code < 0:
-        said = f"the process that ran your code was killed (signal {-ending.exit_code})"
-    else:
-        said = f"your code ended its own process with exit code {ending.exit_code} (os._exit?)"
-    return Outcome("failed", Failure(said))
+    return Outcome("failed", Failure(how_it_ended(ending.exit_code)))

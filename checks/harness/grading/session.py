@@ -32,6 +32,7 @@ from checks.harness.grading import checkpoints, isolation
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN
 from checks.harness.grading.runner import Runner, unsent, with_verdict
 from checks.harness.grading.verdicts import outcome_of
+from checks.harness.judge.start import begin
 from checks.harness.machine import CORES, load
 from checks.harness.report import results
 from checks.harness.report.card import MARKS, Card, console
@@ -106,6 +107,8 @@ class Session:
             return
         if self.config.option.isolation != "none":
             isolation.adopt_orphans()
+        if self.runner.forks and any(map(checkpoints.in_cell, items)):
+            begin(self.config)  # first: its imports take as long as those below
         if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
             with warnings.catch_warnings():  # a library's own deprecations are not for a learner
                 warnings.simplefilter("ignore")

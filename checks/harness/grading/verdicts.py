@@ -11,8 +11,9 @@ from types import ModuleType
 
 from _pytest.outcomes import Failed
 
-from checks.harness.errors import Failure, Inconclusive, LearnerError, NotChecked, StubError
+from checks.harness.errors import CellEnded, Failure, Inconclusive, LearnerError, NotChecked, StubError
 from checks.harness.grading.stubs import stub_reached
+from checks.harness.judge.raised import FromCell
 from checks.harness.missing import most_like
 from checks.harness.missing_await import where_not_awaited
 from checks.harness.plain_words import describe, hint_for
@@ -32,6 +33,8 @@ def outcome_of(error: BaseException, lines: SourceLines, checkpoint: str = "") -
                 return Outcome("not_started", stub_reached(str(cause), where, lines, checkpoint))
             case StubError():
                 return Outcome("not_started", cause.failure)
+            case CellEnded():
+                return _failed(Failure(str(cause)))
             case Inconclusive():
                 return Outcome("inconclusive", Failure(str(cause)))
             case NotChecked():
@@ -79,7 +82,7 @@ def _mismatch(error: BaseException, lines: SourceLines) -> Failure | None:
             f"calling your code does not work: {error}",
             wanted="the parameters as the stub had them",
             hint=f"{hint_for(error)} The checks call it as the stub has it.".strip(),
-            where=_where_defined(called[1], lines),
+            where=_where_called(error, called[1], lines),
         )
     return None
 
@@ -101,8 +104,10 @@ def _missing_name(error: AttributeError, lines: SourceLines) -> Failure | None:
     )
 
 
-def _where_defined(qualified: str, lines: SourceLines) -> str | None:
+def _where_called(error: TypeError, qualified: str, lines: SourceLines) -> str | None:
     """The `def` line of `create_app` or `SimulatedModel.predict`, if only one of the learner's modules has that."""
+    if isinstance(error, FromCell):  # where those modules are
+        return lines.where_defined(error.called)
     found = []
     for module in [module for name, module in sys.modules.items() if name.startswith("lab.")]:
         thing: object = module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -123,6 +124,23 @@ def leave_nothing(process: subprocess.Popen[bytes], family: set[psutil.Process])
     deadline = time.monotonic() + GONE_SECONDS
     while any(map(_runs, family)) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
+
+
+def end_tree(pid: int) -> None:
+    """Kill a process, its group and its descendants; those in other sessions are found only while it still runs."""
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    if not hasattr(os, "killpg"):
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(pid).kill()
+        return
+    try:
+        os.killpg(pid, signal.SIGKILL)  # a group exists as long as one process is in it
+    except ProcessLookupError:  # all of it has ended; or it does not lead a group yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _runs(process: psutil.Process) -> bool:

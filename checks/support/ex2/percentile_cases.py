@@ -10,6 +10,7 @@ from typing import Any
 
 from checks.harness.assertions.answers import calling, is_number, short
 from checks.harness.errors import Failure
+from checks.harness.judge.handles import each
 from checks.harness.load.percentiles import other_percentiles
 from checks.harness.load.percentiles import percentile as nearest_rank
 from checks.harness.workspace import Workspace
@@ -61,16 +62,19 @@ def cases(rng: random.Random) -> list[Case]:
     return [Case(rng.sample(samples, len(samples)), q, expected) for samples, q, expected in known]
 
 
-def answered(percentile: Callable[[Any, Any], Any], case: Case, workspace: Workspace) -> float:
-    """What `percentile` returns for a case: a number, and the list that it was given is as it was."""
-    given = [*case.samples]
-    with calling(case.call, workspace):
-        got = percentile(given, case.q)
-    assert given == case.samples, Failure(
-        f"{case.call} put its list in order", wanted="the list as it was", hint=COPY_HINT
-    )
-    assert is_number(got), Failure(f"{case.call} returned {got!r}", wanted="one of the samples")
-    return float(got)
+def answered(percentile: Callable[[Any, Any], Any], asked: Sequence[Case], workspace: Workspace) -> list[float]:
+    """What `percentile` returns for each case: a number, and the list that it was given is as it was."""
+    given = [[*case.samples] for case in asked]
+    results, answers = each(percentile, [(samples, case.q) for samples, case in zip(given, asked, strict=True)]), []
+    for case, samples in zip(asked, given, strict=True):
+        with calling(case.call, workspace):
+            got = next(results)
+        assert samples == case.samples, Failure(
+            f"{case.call} put its list in order", wanted="the list as it was", hint=COPY_HINT
+        )
+        assert is_number(got), Failure(f"{case.call} returned {got!r}", wanted="one of the samples")
+        answers.append(float(got))
+    return answers
 
 
 def follows_nearest_rank(asked: Sequence[Case], answers: Sequence[float]) -> None:

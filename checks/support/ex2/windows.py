@@ -12,6 +12,7 @@ from typing import Any
 from checks.harness.assertions.answers import is_number
 from checks.harness.assertions.metrics_page import FIGURES, figures_in
 from checks.harness.errors import Failure
+from checks.harness.judge.handles import each
 from checks.harness.load.percentiles import other_percentiles
 from checks.harness.load.percentiles import percentile as nearest_rank
 from checks.harness.report.evidence import Show
@@ -41,6 +42,12 @@ def places_of(lab: LearnerModules, workspace: Workspace) -> Places:
     """Where the learner has defined them."""
     window = lab.timing.LatencyWindow
     return Places(workspace.where_defined(window.record), workspace.where_defined(window.summary))
+
+
+def record_all(window: Any, samples: Sequence[float]) -> None:
+    """Record these seconds, one after the other."""
+    for _ in each(window.record, [(seconds,) for seconds in samples]):
+        pass
 
 
 def one_second(lab: LearnerModules) -> float:
@@ -169,8 +176,7 @@ def holds_the_last_samples(window: Any, size: int, lab: LearnerModules, rng: ran
 def _summary_of(samples: Sequence[float], lab: LearnerModules) -> dict[str, float]:
     """What the learner's own summary says of a window that has seen just these samples."""
     window = lab.timing.LatencyWindow(2 * len(samples))
-    for seconds in samples:
-        window.record(seconds)
+    record_all(window, samples)
     return figures_in(window.summary(), "a summary")
 
 
@@ -217,8 +223,7 @@ def three_windows(lab: LearnerModules, rng: random.Random) -> tuple[list[Any], l
     for worker, count in enumerate((rng.randint(5, 15), 150, 50)):
         window = lab.timing.LatencyWindow(200)
         latencies = [rng.lognormvariate(-3 + worker, 0.5) for _ in range(count)]
-        for seconds in latencies:
-            window.record(seconds)
+        record_all(window, latencies)
         windows.append(window)
         samples += latencies
     return windows, samples
@@ -256,8 +261,7 @@ def counts_forgotten_samples(lab: LearnerModules) -> None:
     """The count of a merged summary is that of all samples over all time, also of those that a window has forgotten."""
     windows = [lab.timing.LatencyWindow(5) for _ in range(2)]
     for number, window in enumerate(windows, 1):
-        for _ in range(8 * number):
-            window.record(0.1)
+        record_all(window, [0.1] * 8 * number)
     own, true = sum(window.summary()["count"] for window in windows), 8 + 16  # 2.3 judges the learner's own count
     got = figures_in(lab.timing.merged_summary(windows), "merged_summary of two full windows")["count"]
     assert got in (own, true), Failure(

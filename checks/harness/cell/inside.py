@@ -1,0 +1,261 @@
+"""The inside of a cell: the learner's code, in an interpreter of its own. It does what the judge asks, one by one.
+
+Each message has a number and says what to `do`; its reply has the same number, and `value` or `values`, `missing` or
+`raised`. Whatever this file says is the learner's word: their code can change everything in here.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import dataclasses
+import faulthandler
+import importlib
+import inspect
+import os
+import re
+import signal
+import sys
+import traceback
+import warnings
+from types import ModuleType
+from typing import Any
+
+from checks.harness.cell.wire import Broken, Wire, decode, encode, handle, record
+
+RECORDS = "lab.records"
+"""The given module whose records both sides have."""
+
+MOST_FRAMES, MOST_TEXT, MOST_NAMES = 60, 20_000, 500
+"""What is told of an exception at most: its innermost frames, characters of what it says, names that an object has."""
+
+_MUTABLE = (list, dict)
+_DATA: tuple[Any, ...] = (int, float, str, bytes, list, tuple, set, dict)
+_DEEPEST_CAUSE = 5
+_ATTRIBUTES = ("name", "msg", "filename", "lineno", "text", "code")
+_CALLED = re.compile(r"([\w.<>]+)\(\) (?:got|missing|takes)")
+
+
+class Breakpoint(BaseException):
+    """`breakpoint()` was called, and nothing can stop in here."""
+
+
+class _TooLarge:
+    def __repr__(self) -> str:
+        return "more than 8 MiB"
+
+
+class Inside:
+    """Answers the judge's messages."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._things: dict[int, object] = {}
+        self._numbers: dict[int, int] = {}
+
+    def run(self) -> None:
+        """Answer until the judge has ended."""
+        while (message := self._wire.receive()) is not None:
+            try:
+                reply = self._do(message)
+            except BaseException as error:
+                reply = {"raised": self._told(error)}
+            with contextlib.suppress(Exception):  # a learner's code may have closed them
+                sys.stdout.flush()
+                sys.stderr.flush()
+            to = message["number"]
+            try:
+                self._wire.send({"to": to, **reply})
+            except Broken:  # too large for a message, and so for any checkpoint
+                large = self._encoded(_TooLarge())
+                number = len(reply.get("values", ()))
+                self._wire.send({"to": to, "value": large, "values": [large] * number, "after": [{}] * number})
+
+    def _do(self, message: dict[str, Any]) -> dict[str, Any]:
+        match message["do"]:
+            case "begin":
+                return self._begin(message["tree"], message["stacks"])
+            case "load":
+                return {"value": self._module(importlib.import_module(message["module"]))}
+            case "get":
+                return self._get(self._things[message["of"]], message["name"])
+            case "call":
+                return self._call(self._things[message["of"]], message["calls"], message["named"])
+            case "say":
+                return {"value": repr(self._things[message["of"]])[:MOST_TEXT]}
+            case _:
+                return {"value": _defined(self._things[message["of"]])}
+
+    def _begin(self, tree: str, stacks: str) -> dict[str, Any]:
+        """Take the learner's files for `lab`; from now on SIGUSR1 writes the stacks of all threads to that file."""
+        sys.path.insert(0, tree)
+        if hasattr(faulthandler, "register"):
+            faulthandler.register(signal.SIGUSR1, open(stacks, "w"))  # noqa: SIM115  # as long as this process
+        return {"value": None}
+
+    def _module(self, module: ModuleType) -> Any:
+        """A module, with what it defines itself."""
+        theirs = {
+            name: value
+            for name, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
+        }
+        return self._encoded({"module": module, "defined": theirs})
+
+    def _get(self, thing: object, name: str) -> dict[str, Any]:
+        try:
+            return {"value": self._encoded(getattr(thing, name))}
+        except AttributeError as error:
+            if error.obj is not thing or error.name != name:
+                raise
+            return {"missing": self._encoded(_missing(thing, str(error)))}
+
+    def _call(self, thing: Any, calls: list[list[Any]], named: dict[str, Any]) -> dict[str, Any]:
+        """Call a thing once for each list of arguments, until a call raises; what each did to its lists and dicts."""
+        values: list[Any] = []
+        after: list[dict[str, Any]] = []
+        for sent in calls:
+            args, keywords = decode(sent, self._found), decode(named, self._found)
+            try:
+                got = thing(*args, **keywords)
+            except BaseException as error:
+                return {"values": values, "after": after, "raised": self._told(error)}
+            changed = [(place, self._encoded(arg)) for place, arg in enumerate(args) if type(arg) in _MUTABLE]
+            after.append({str(place): now for place, now in changed if now != sent[place]})
+            values.append(self._encoded(got))
+        return {"values": values, "after": after}
+
+    # -- what goes over the wire
+
+    def _encoded(self, value: object) -> Any:
+        try:
+            return encode(value, self._instead)
+        except Broken:  # a list that holds itself, say
+            return {"$": "h", "v": self._handle(value)}
+
+    def _instead(self, value: object) -> object:
+        kind = type(value)
+        if kind.__module__ == RECORDS and dataclasses.is_dataclass(value):
+            return record(kind.__name__, {one.name: getattr(value, one.name) for one in dataclasses.fields(value)})
+        for data in _DATA:
+            if isinstance(value, data):  # a subclass is sent as what it is made of: its `==` stays here
+                return str.__str__(value) if isinstance(value, str) else data(value)
+        return handle(self._handle(value))
+
+    def _handle(self, value: object) -> dict[str, Any]:
+        number = self._numbers.setdefault(id(value), len(self._numbers) + 1)
+        self._things[number] = value  # it stays, so that no other thing gets its id
+        owner = value if isinstance(value, type | ModuleType) or hasattr(value, "__qualname__") else type(value)
+        return {"number": number, "module": str(getattr(owner, "__module__", ""))}
+
+    def _found(self, tag: str, content: Any) -> object:
+        if tag == "r":
+            name, fields = content
+            return getattr(importlib.import_module(RECORDS), name)(**fields)
+        return self._things[content["number"]]
+
+    def _told(self, error: BaseException, deep: int = 0) -> dict[str, Any]:
+        """An exception in plain data."""
+        inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        causes = [error.__cause__] if error.__cause__ is not None else []
+        further = deep < _DEEPEST_CAUSE
+        values = {name: getattr(error, name, None) for name in _ATTRIBUTES}
+        owner = getattr(error, "obj", None) if isinstance(error, AttributeError) else None
+        return {
+            "type": type(error).__name__,
+            "bases": [one.__name__ for one in type(error).__mro__ if getattr(builtins, one.__name__, None) is one],
+            "text": _text(str, error),
+            "said": _text(repr, error),
+            "breakpoint": type(error) is Breakpoint,
+            "frames": _frames(error),
+            "attributes": {name: value for name, value in values.items() if type(value) in (str, int)},
+            "key": error.args[0] if isinstance(error, KeyError) and list(map(type, error.args)) == [str] else None,
+            "names": dir(owner)[:MOST_NAMES] if owner is not None else [],
+            "fields": [str(name) for name in getattr(type(owner), "model_fields", ())],
+            "of_module": isinstance(owner, ModuleType),
+            "held": _held(error) if isinstance(error, KeyError) else {},
+            "called": _called(str(error)) if isinstance(error, TypeError) else None,
+            "cause": [self._told(one, deep + 1) for one in causes if further],
+            "inner": [self._told(one, deep + 1) for one in inner[:10] if further],
+        }
+
+
+def run(reader: int, writer: int) -> None:
+    """Be the inside of a cell, until the judge has ended. Never returns."""
+    sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+    sys.argv[:] = ["lab"]
+    warnings.simplefilter("ignore")  # a warning of the learner's code is no failure
+    sys.breakpointhook = _no_breakpoint
+    code = 1
+    try:
+        Inside(Wire(reader, writer)).run()
+        code = 0
+    finally:
+        os._exit(code)  # nothing that their code has registered runs any more
+
+
+def _no_breakpoint(*_: object, **__: object) -> None:
+    raise Breakpoint
+
+
+def _frames(error: BaseException) -> list[list[Any]]:
+    """The innermost frames: file, line, function and module, from the outside in; none of this file's."""
+    frames = [
+        [frame.f_code.co_filename, line, frame.f_code.co_name, str(frame.f_globals.get("__name__", ""))]
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename != __file__
+    ]
+    return frames[-MOST_FRAMES:]
+
+
+def _held(error: BaseException) -> dict[str, list[str]]:
+    """The dicts by name that the innermost frame has, and their keys that are text."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    values = {name: value for frame in frames for name, value in (frame.f_globals | frame.f_locals).items()}
+    dicts = {name: value for name, value in values.items() if type(value) is dict and not name.startswith("__")}
+    return {
+        name: [key for key in list(value)[:MOST_NAMES] if type(key) is str]
+        for name, value in list(dicts.items())[:MOST_NAMES]
+    }
+
+
+def _text(of: Any, error: BaseException) -> str:
+    try:
+        return str(of(error))[:MOST_TEXT]
+    except Exception:
+        return ""
+
+
+def _missing(thing: object, said: str) -> dict[str, Any]:
+    """What is said of a name that a thing does not have: its class, and what that defines."""
+    holder = thing if isinstance(thing, type | ModuleType) else type(thing)
+    module = thing.__name__ if isinstance(thing, ModuleType) else holder.__module__
+    theirs = {name: value for name, value in vars(holder).items() if getattr(value, "__module__", None) == module}
+    return {"text": said[:MOST_TEXT], "holder": holder.__name__, "module": str(module), "defined": theirs}
+
+
+def _defined(thing: object) -> list[Any] | None:
+    """File and first line of a function or a class, decorators included."""
+    try:
+        code = getattr(inspect.unwrap(thing), "__code__", None)  # type: ignore[arg-type]  # what has none raises
+        if code:
+            return [code.co_filename, code.co_firstlineno]
+        path = inspect.getsourcefile(thing)  # type: ignore[arg-type]
+        return [path, inspect.getsourcelines(thing)[1]] if path else None  # type: ignore[arg-type]
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def _called(said: str) -> list[Any] | None:
+    """Where the function is defined that Python names in an error about its arguments, if only one module has it."""
+    if not (called := _CALLED.match(said)):
+        return None
+    found = []
+    for module in [module for name, module in sys.modules.items() if name.startswith("lab.")]:
+        thing: object = module
+        for part in called[1].split("."):
+            thing = getattr(thing, part, None)
+        if thing is not None and getattr(thing, "__module__", None) == module.__name__:
+            found.append(_defined(thing))
+    return found[0] if len(found) == 1 else None

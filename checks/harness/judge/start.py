@@ -1,0 +1,131 @@
+"""Starts the process of a cell: forked by the zygote in milliseconds, or a new interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from checks.harness import ROOT
+from checks.harness.cell.wire import Wire
+from checks.harness.processes.process_group import end_tree
+
+_MAIN = "import sys; sys.path.insert(0, sys.argv[-1]); from checks.harness.cell.zygote import main; main(sys.argv[1:])"
+_ENDED_SECONDS = 2.0
+
+
+def can_fork() -> bool:
+    """Whether a fork is to be had and safe: macOS has one, but its system libraries do not survive it."""
+    return hasattr(os, "fork") and sys.platform != "darwin"
+
+
+OURS = ("LAB_", "UVICORN_")
+"""How the names begin that no environment may set: what a shell happens to export must not change a verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process that a cell is in. `exit_code()` waits a little, and is None while it runs; -N stands for signal N."""
+
+    pid: int
+    wire: Wire
+    exit_code: Callable[[], int | None]
+
+
+class Zygote:
+    """The process that forks cells. Its imports run while pytest goes on."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                _command("fork", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if not name.upper().startswith(OURS)},
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def cell(self) -> Started | None:
+        """A new cell, whose output goes where this process's goes; None where the zygote has ended."""
+        (reader, theirs_to_write), (theirs_to_read, writer) = os.pipe(), os.pipe()
+        ends, told = os.pipe()
+        given = [theirs_to_read, theirs_to_write, 1, told]
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._control, [b"c"], given)
+        for end in (theirs_to_read, theirs_to_write, told):
+            os.close(end)
+        pid = _line(ends)
+        if not pid:
+            for end in (reader, writer, ends):
+                os.close(end)
+            return None
+
+        def exit_code() -> int | None:
+            if not select.select([ends], [], [], _ENDED_SECONDS)[0]:
+                return None
+            code = _line(ends)
+            return int(code) if code else None
+
+        return Started(int(pid), Wire(reader, writer), exit_code)
+
+    def end(self) -> None:
+        """End it, and the cells that it has started."""
+        self._control.close()
+        end_tree(self._process.pid)
+        self._process.wait()
+
+
+ZYGOTE = pytest.StashKey[Zygote]()
+"""Of a run: the process that starts its cells."""
+
+
+def begin(config: pytest.Config) -> None:
+    """Start the zygote of this run, unless there is one. It ends with the run."""
+    if ZYGOTE not in config.stash:
+        config.stash[ZYGOTE] = Zygote()
+        config.add_cleanup(config.stash[ZYGOTE].end)
+
+
+def started() -> Started:
+    """A new interpreter with a cell in it: where no zygote is to be had."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(_command("cell"), stdin=pipe, stdout=pipe, bufsize=0, start_new_session=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin as writer, process.stdout as reader:
+        wire = Wire(os.dup(reader.fileno()), os.dup(writer.fileno()))
+
+    def exit_code() -> int | None:
+        try:
+            return process.wait(_ENDED_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+
+    return Started(process.pid, wire, exit_code)
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-c", _MAIN, *arguments, str(ROOT)]
+
+
+def _line(end: int) -> bytes:
+    """What one line says, without its end; empty where the other side has closed."""
+    line = b""
+    while (byte := os.read(end, 1)) not in (b"", b"\n"):
+        line += byte
+    return line if byte else b""

@@ -1,0 +1,52 @@
+"""The process that starts cells: when it begins, what it passes on, and that it ends."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from checks.harness import ROOT
+from checks.harness.judge.start import Zygote
+from checks.harness.options import _in_cells
+from tests.exercises import EXERCISES
+from tests.judge.conftest import Learner, runs
+from tests.waiting import until
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_the_markers_say_early_which_checkpoints_need_it(number: int) -> None:
+    """Read from the text of a file, before anything is collected."""
+    exercise = EXERCISES[number]
+
+    assert [one.id for one in exercise.checkpoints if one.in_cell] == _in_cells(ROOT / exercise.path)
+
+
+def test_settings_of_a_shell_do_not_reach_a_cell(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a shell happens to export changes no verdict."""
+    monkeypatch.setenv("LAB_THREAD_POOL_SIZE", "4000")
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    learner.zygote = Zygote()
+    learner.ends.callback(learner.zygote.end)
+    thing = learner.wrote("import os\ndef has(name):\n    return name in os.environ\n")
+
+    assert (False, True) == (thing.has("LAB_THREAD_POOL_SIZE"), thing.has("SOMETHING_ELSE"))
+
+
+def test_where_the_zygote_has_ended_there_is_no_cell_of_its() -> None:
+    """The caller then starts an interpreter of its own."""
+    made = Zygote()
+    os.kill(made.pid, 9)
+    until(lambda: made.cell() is None, "a refusal")
+    made.end()
+
+
+def test_the_zygote_ends_with_its_cells(learner: Learner) -> None:
+    """A run that is over leaves nothing behind, whatever runs in its cells."""
+    made = Zygote()
+    process = made.cell()
+    assert process
+    made.end()
+
+    until(lambda: not runs(process.pid), "the end of the cell")
+    assert not runs(made.pid)
