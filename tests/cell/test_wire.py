@@ -94,7 +94,7 @@ def there_and_back(value: object) -> Any:
         b"\x00\xff",
         {"v": [], "deep": {"$": "f"}},
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_plain_data_comes_out_as_it_went_in(value: object) -> None:
     """Of the same type, down to the last element, and equal."""
