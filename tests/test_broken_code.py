@@ -56,7 +56,7 @@ AT_IMPORT = {
     "wrong signature": (
         SERVICE,
         "def create_app(settings: Settings | None = None)",
-        "def create_app()",
+        "def create_app(*, settings: Settings | None = None)",
         "takes 0",
         None,
     ),

@@ -353,4 +353,4 @@ def test_nothing_of_a_cell_is_left(learner: Learner) -> None:
     learner.cell.end()
 
     until(lambda: not alive(), "the end of both")
-    assert not runs(learner.process.pid)
+    until(lambda: not runs(learner.process.pid), "the end of the cell")
