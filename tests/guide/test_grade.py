@@ -6,6 +6,7 @@ import csv
 import shutil
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -50,7 +51,10 @@ def test_ctrl_c_ends_what_runs(tmp_path: Path) -> None:
     service = folder / "stub" / "lab" / "service.py"
     service.write_text("import time\nwhile True:\n    time.sleep(1)\n")
     command = [LAB, "grade", str(folder), "--out", str(out), "--exercise", "1", "--cell", "plain"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    # A shell starts what it runs in the background with SIGINT ignored, and these tests may run there.
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear) as process:
         family = until(lambda: a_family(process.pid), "a checkpoint")
         process.send_signal(signal.SIGINT)
         code = ended(process)
