@@ -120,6 +120,8 @@ def runs_in(out: Path) -> list[str]:
     return found
 
 
+@pytest.mark.exhaustive
+@pytest.mark.cost(60)
 @pytest.mark.cost(60)
 def test_a_class_is_graded_killed_and_resumed(tmp_path: Path) -> None:
     """One class and one test, for a class takes half a minute: what each part asserts is said where it stands."""
@@ -229,6 +231,7 @@ def two_cannot_grade_into_one_folder(folder: Path, out: Path) -> None:
         jobs.grade_class(find(folder), PLAN, out, executor, Quiet())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.cost(10)
 def test_without_a_wall_nothing_is_left_either(tmp_path: Path) -> None:
     """The plain cell ends what was started in it, finds no more points, and says that it is plain."""

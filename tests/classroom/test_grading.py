@@ -119,6 +119,7 @@ def test_what_is_run_again(verdicts: dict[str, Verdict], ids: list[str]) -> None
     assert to_run_again(run, (1,)) == ids
 
 
+@pytest.mark.exhaustive
 @pytest.mark.cost(10)
 def test_what_stays_inconclusive_is_listed(tmp_path: Path) -> None:
     """It is judged again once at the end, alone, and by the next command not again; the rest of the grade stays."""

@@ -213,6 +213,7 @@ def test_from_a_save_to_the_verdict(work: Path) -> None:
         assert not (work / ".lab/guide.json").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_hangs_is_ended_by_the_next_save(work: Path) -> None:
     """A newer save ends the run that is under way, however stuck the learner's code is; nothing of it goes on."""
     with lab(work) as (_, address), connected(address) as client, closing(events(client)) as told:
@@ -232,6 +233,7 @@ def test_a_run_that_hangs_is_ended_by_the_next_save(work: Path) -> None:
         assert "passed" == run["exercises"][0]["checkpoints"][0]["verdict"]
 
 
+@pytest.mark.exhaustive
 def test_a_second_start_names_the_first(work: Path) -> None:
     """The page of a place is served once; another start prints its address and ends."""
     with lab(work) as (first, address), connected(address), lab(work) as (second, other):
@@ -240,6 +242,7 @@ def test_a_second_start_names_the_first(work: Path) -> None:
         assert first.poll() is None
 
 
+@pytest.mark.exhaustive
 def test_a_page_finds_the_server_that_comes_back(work: Path) -> None:
     """After a new start on the same place the cookie of before is still good."""
     port = free_port()

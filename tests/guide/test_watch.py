@@ -15,6 +15,7 @@ from tests.guide.opened import LAB
 from tests.waiting import SECONDS, ended, until
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 def test_a_save_a_key_and_the_end(work: Path) -> None:
     """The card follows a save, a key goes to the next checkpoint, and the terminal is left as it was."""
