@@ -1,4 +1,4 @@
-"""What the files of checkpoints say of themselves, read without running them."""
+"""What the files of checkpoints say of themselves, as the tests ask for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from functools import cached_property
 
-from checks.harness import ROOT
+from checks.harness.grading import markers
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,6 @@ class Checkpoint:
     points: int
     hints: int
     in_cell: bool
-    """Whether the learner's code runs in another interpreter than its judge."""
 
     @property
     def needs_engine(self) -> bool:
@@ -35,37 +34,28 @@ class Exercise:
     number: int
     path: str
 
-    @cached_property
+    @property
     def tree(self) -> ast.Module:
         """Its syntax tree."""
-        return ast.parse((ROOT / self.path).read_text())
+        return markers.tree(self.number)
 
     @cached_property
     def checkpoints(self) -> list[Checkpoint]:
         """Its checkpoints from the first to the last."""
-        functions = [node for node in self.tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        return [found for node in functions if (found := _checkpoint(node))]
+        return [_checkpoint(marker) for marker in markers.markers(self.number)]
 
 
-def _checkpoint(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Checkpoint | None:
-    for mark in node.decorator_list:
-        if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.checkpoint":
-            said = {keyword.arg: keyword.value for keyword in mark.keywords}
-            hints = said.get("hints")
-            return Checkpoint(
-                id=ast.literal_eval(mark.args[0]),
-                function=node.name,
-                fixtures=frozenset(argument.arg for argument in node.args.args),
-                docstring=ast.get_docstring(node) or "",
-                points=ast.literal_eval(said["points"]),
-                hints=len(hints.elts) if isinstance(hints, ast.Tuple) else 0,
-                in_cell="in_cell" in said,
-            )
-    return None
+def _checkpoint(marker: markers.Marker) -> Checkpoint:
+    hints = marker.said.get("hints")
+    return Checkpoint(
+        id=marker.id,
+        function=marker.function.name,
+        fixtures=frozenset(argument.arg for argument in marker.function.args.args),
+        docstring=ast.get_docstring(marker.function) or "",
+        points=marker.points,
+        hints=len(hints.elts) if isinstance(hints, ast.Tuple) else 0,
+        in_cell=marker.in_cell,
+    )
 
 
-EXERCISES = {
-    number: Exercise(number, f"checks/test_ex{number}.py")
-    for number in range(1, 6)
-    if (ROOT / f"checks/test_ex{number}.py").exists()
-}
+EXERCISES = {number: Exercise(number, markers.path_of(number)) for number in markers.EXERCISES}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from checks.harness.grading.markers import EXERCISES, headline, markers
+from lab_guide import ROOT
 from lab_guide.lessons import Step, path, steps
 
 
@@ -42,9 +40,9 @@ class Exercise:
         return self.number not in (3, 4)
 
 
-def catalogue(root: Path) -> list[Exercise]:
+def catalogue() -> list[Exercise]:
     """All exercises, in their order."""
-    return [_exercise(root, file) for file in sorted((root / "checks").glob("test_ex*.py"))]
+    return [_exercise(number) for number in EXERCISES]
 
 
 def touched(exercises: list[Exercise], files: set[str], chosen: int) -> int:
@@ -53,29 +51,8 @@ def touched(exercises: list[Exercise], files: set[str], chosen: int) -> int:
     return chosen if chosen in about or not about else about[0]
 
 
-def _exercise(root: Path, file: Path) -> Exercise:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    number = int(re.sub(r"\D", "", file.stem))
-    title = _docstring(tree)[0].partition(" - ")[2]
-    title = title[:1].upper() + title[1:]
-    lesson = path(root, number).read_text(encoding="utf-8")
-    return Exercise(number, title, list(_checkpoints(tree)), steps(lesson))
-
-
-def _checkpoints(tree: ast.Module) -> Iterator[Checkpoint]:
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        for mark in node.decorator_list:
-            if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.checkpoint":
-                said = {keyword.arg: keyword.value for keyword in mark.keywords}
-                title, why = _docstring(node)
-                needs = list(ast.literal_eval(said["needs"])) if "needs" in said else []
-                name, points = ast.literal_eval(mark.args[0]), ast.literal_eval(said["points"])
-                yield Checkpoint(name, title, why, points, needs)
-
-
-def _docstring(node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[str, str]:
-    """The first line without its full stop, and the rest as one paragraph."""
-    title, _, rest = (ast.get_docstring(node) or "").partition("\n")
-    return title.strip().rstrip("."), " ".join(rest.split())
+def _exercise(number: int) -> Exercise:
+    title = headline(number)[0]
+    checkpoints = [Checkpoint(one.id, one.title, one.why, one.points, list(one.needs)) for one in markers(number)]
+    lesson = path(ROOT, number).read_text(encoding="utf-8")
+    return Exercise(number, title[:1].upper() + title[1:], checkpoints, steps(lesson))

@@ -37,12 +37,7 @@ def html(run: Run) -> str:
     """The card with every open checkpoint in full. It names no folder of this machine."""
     run = replace(run, workspace=run.workspace.partition(" /")[0], options="")
     to = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
-    card = Card(to, all_details=True)
-    for exercise in run.exercises:
-        card.heading(exercise, run)
-        for checkpoint in exercise.checkpoints:
-            card.line(checkpoint)
-    card.ending(run)
+    Card(to, all_details=True).whole(run)
     points, most = sum(e.points for e in run.exercises), sum(e.max_points for e in run.exercises)
     coloured = to.export_html(theme=DEFAULT_TERMINAL_THEME, inline_styles=True, code_format="{code}")
     return PAGE.substitute(

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from checks.harness.report.results import read
+from checks.harness.report.results import parse
 
 KEPT = 200
 """Runs that are kept."""
@@ -22,11 +22,11 @@ Results = dict[str, Any]
 def load(path: Path) -> Results | None:
     """A run's results, checked; None where there are none that can be read."""
     try:
-        read(path)
-        told: Results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found: Results = json.loads(path.read_text(encoding="utf-8"))
+        parse(dict(found), str(path))
+    except (OSError, ValueError, TypeError):
         return None
-    return told
+    return found
 
 
 def stamp(path: Path) -> int:

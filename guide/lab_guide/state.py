@@ -32,7 +32,7 @@ class Guide:
 
     def __init__(self, place: Place, version: str = "") -> None:
         self.place = place
-        self.exercises = catalogue(place.root)
+        self.exercises = catalogue()
         self.version = version
         self.note = place.note
         self.last = history.load(place.results)

@@ -48,12 +48,7 @@ class Screen:
         drawn = Console(
             file=io.StringIO(), width=self._to.width, force_terminal=True, color_system="standard", legacy_windows=False
         )
-        card = Card(drawn, all_hints=self._all_hints, all_details=self._all_details)
-        for exercise in run.exercises:
-            card.heading(exercise, run)
-            for checkpoint in exercise.checkpoints:
-                card.line(checkpoint)
-        card.ending(run)
+        Card(drawn, all_hints=self._all_hints, all_details=self._all_details).whole(run)
         assert isinstance(drawn.file, io.StringIO)
         return Text.from_ansi("\n" + drawn.file.getvalue())
 

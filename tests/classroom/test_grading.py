@@ -15,9 +15,9 @@ from checks.harness.classroom import gradebook, grading, jobs, records
 from checks.harness.classroom.grading import Grade, Plan, _nothing, _told, to_run_again
 from checks.harness.classroom.inside import Report
 from checks.harness.classroom.likeness import alike, own_code
-from checks.harness.classroom.markers import markers
 from checks.harness.classroom.submissions import Submission, find
 from checks.harness.classroom.summary import summarise
+from checks.harness.grading.markers import markers
 from checks.harness.report.results import Run, Verdict
 from tests.classroom.test_class import CELL, Quiet
 from tests.exercises import EXERCISES

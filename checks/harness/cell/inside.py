@@ -59,7 +59,7 @@ class Inside:
             try:
                 reply = self._do(message)
             except BaseException as error:
-                reply = {"raised": self._told(error)}
+                reply = {"raised": self._described(error)}
             with contextlib.suppress(Exception):  # a learner's code may have closed them
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -119,7 +119,7 @@ class Inside:
             try:
                 got = thing(*args, **keywords)
             except BaseException as error:
-                return {"values": values, "after": after, "raised": self._told(error)}
+                return {"values": values, "after": after, "raised": self._described(error)}
             changed = [(place, self._encoded(arg)) for place, arg in enumerate(args) if type(arg) in _MUTABLE]
             after.append({str(place): now for place, now in changed if now != sent[place]})
             values.append(self._encoded(got))
@@ -154,7 +154,7 @@ class Inside:
             return getattr(importlib.import_module(RECORDS), name)(**fields)
         return self._things[content["number"]]
 
-    def _told(self, error: BaseException, deep: int = 0) -> dict[str, Any]:
+    def _described(self, error: BaseException, deep: int = 0) -> dict[str, Any]:
         """An exception in plain data."""
         inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
         causes = [error.__cause__] if error.__cause__ is not None else []
@@ -175,8 +175,8 @@ class Inside:
             "of_module": isinstance(owner, ModuleType),
             "held": _held(error) if isinstance(error, KeyError) else {},
             "called": _called(str(error)) if isinstance(error, TypeError) else None,
-            "cause": [self._told(one, deep + 1) for one in causes if further],
-            "inner": [self._told(one, deep + 1) for one in inner[:10] if further],
+            "cause": [self._described(one, deep + 1) for one in causes if further],
+            "inner": [self._described(one, deep + 1) for one in inner[:10] if further],
         }
 
 

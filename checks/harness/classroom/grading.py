@@ -11,10 +11,10 @@ from pathlib import Path
 
 from checks.harness.classroom.inside import Report
 from checks.harness.classroom.likeness import own_code
-from checks.harness.classroom.markers import Marker, headline, markers
 from checks.harness.classroom.one_run import NoReport, run_pytest
 from checks.harness.classroom.submissions import Refused, Submission, prepare
 from checks.harness.errors import all_printable, printable
+from checks.harness.grading.markers import Marker, headline, markers
 from checks.harness.report.evidence import Timeline
 from checks.harness.report.results import Checkpoint, Exercise, Run, parse
 from checks.harness.walls.cells import choose

@@ -20,7 +20,8 @@ from checks.harness import ROOT
 from checks.harness.classroom import grading, records
 from checks.harness.classroom.grading import Grade, Plan, again, hash_of, to_run_again, without_verdict
 from checks.harness.classroom.submissions import Submission
-from checks.harness.grading.isolation import adopt_orphans, descendants, end_descendants
+from checks.harness.grading.isolation import adopt_orphans, end_descendants
+from checks.harness.processes.process_group import descendants
 
 WORK = ".work"
 """The folder among the grades where submissions lie while they are judged."""
@@ -55,7 +56,7 @@ def grade_class(
         Busy: another process grades into `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    others = descendants().keys()
+    others = {child.pid for child in descendants(os.getpid())}
     with _alone(out), _work_folder(out, others) as work:
         version = _version()
         listener.begin(len(submissions))

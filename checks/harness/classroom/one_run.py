@@ -14,8 +14,9 @@ import psutil
 
 from checks.harness import ROOT
 from checks.harness.classroom.inside import Order, Report
-from checks.harness.classroom.markers import path_of
 from checks.harness.containers.build_context import GIVEN
+from checks.harness.grading.markers import path_of
+from checks.harness.processes.process_group import descendants, end_tree
 from checks.harness.walls.wall import Wall
 
 MOST_MEMORY_MB = 4096
@@ -59,7 +60,7 @@ def run_pytest(
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    ears = [_Ear(process, name) for name in ("stdout", "stderr")]
+    readers = [_Reader(process, name) for name in ("stdout", "stderr")]
     why = ""
     try:
         with contextlib.suppress(BrokenPipeError):
@@ -68,8 +69,13 @@ def run_pytest(
             process.stdin.flush()
         why = _watch(process, seconds + GRACE)
     finally:
-        _end(process)
-    said, errors = (ear.heard() for ear in ears)
+        # Behind a wall nothing can be left of it; without one, all that is found in its tree is killed.
+        end_tree(process.pid)
+        process.wait()
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    said, errors = (reader.all() for reader in readers)
     if not why:
         with contextlib.suppress(ValueError, TypeError):
             return Report(**json.loads(said))
@@ -78,21 +84,21 @@ def run_pytest(
     raise NoReport(why)
 
 
-class _Ear:
-    """Reads what a process says on a thread of its own."""
+class _Reader:
+    """Reads one output of a process, on a thread of its own."""
 
     def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
         self._pipe = getattr(process, name)
         self._data = bytearray()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         with self._pipe:
             while (chunk := self._pipe.read1(65536)) and len(self._data) <= MOST_SAID:
                 self._data += chunk
 
-    def heard(self) -> bytes:
+    def all(self) -> bytes:
         """All of it, once the process has ended."""
         self._thread.join(5)
         return bytes(self._data)
@@ -114,21 +120,8 @@ def _memory_mb(pid: int) -> int:
     """What all processes of a run have for themselves."""
     total = 0
     with contextlib.suppress(psutil.Error):
-        for one in (top := psutil.Process(pid), *top.children(recursive=True)):
+        for one in (psutil.Process(pid), *descendants(pid)):
             with contextlib.suppress(psutil.Error):
                 told = one.memory_info()
                 total += max(0, told.rss - getattr(told, "shared", 0))
     return total // 2**20
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of a run. Behind a wall nothing can be; without one, what is found in its tree."""
-    with contextlib.suppress(psutil.Error):
-        for one in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                one.kill()
-    process.kill()
-    process.wait()
-    assert process.stdin is not None
-    with contextlib.suppress(OSError):
-        process.stdin.close()

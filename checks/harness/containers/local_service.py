@@ -60,7 +60,7 @@ class Process:
     def listening(self) -> set[tuple[str, int]]:
         """Addresses and ports that it and its children listen on."""
         found: set[tuple[str, int]] = set()
-        for member in descendants(self._process):
+        for member in descendants(self._process.pid):
             with contextlib.suppress(psutil.Error):
                 listening = (c for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
                 found |= {(c.laddr.ip, c.laddr.port) for c in listening}
@@ -95,7 +95,7 @@ class Process:
 
     def freeze(self) -> None:
         """Stop every process of it."""
-        for member in descendants(self._process):
+        for member in descendants(self._process.pid):
             with contextlib.suppress(psutil.Error):
                 member.suspend()
 
@@ -208,7 +208,7 @@ def process(image: Image, changes: Mapping[str, str]) -> Iterator[Process]:
     try:
         yield Process(running, image, env, int(changes["PORT"]))
     finally:
-        leave_nothing(running, descendants(running))
+        leave_nothing(running, descendants(running.pid))
 
 
 def _number(name: str) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from checks.harness.machine import FairClock
-from checks.harness.processes.process_group import end_tree
+from checks.harness.processes.process_group import descendants, end_tree
 
 OUTPUT_KEPT = 64 * 1024
 """Bytes of output that are kept, the last ones: a flood must not fill memory or a disk."""
@@ -178,18 +178,13 @@ def adopt_orphans(*, adopt: bool = True) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
 
 
-def descendants() -> dict[int, psutil.Process]:
-    """Whatever this process, or what it started, has running, by pid."""
-    return {child.pid: child for child in psutil.Process().children(recursive=True)}
-
-
 def end_descendants(spared: Set[int] = frozenset()) -> None:
-    """Kill all descendants, sessions of their own or not, but those with these pids.
+    """Kill all descendants of this process, sessions of their own or not, but those with these pids.
 
     What those have started is killed with the rest.
     """
     for _ in range(ORPHAN_ROUNDS):  # one that is being killed may just have started another
-        found = [child for pid, child in descendants().items() if pid not in spared]
+        found = [child for child in descendants(os.getpid()) if child.pid not in spared]
         for child in found:
             with contextlib.suppress(psutil.Error):
                 child.kill()

@@ -90,9 +90,8 @@ class Runner:
         folder = Path(tempfile.mkdtemp(dir=self.scratch))
         ending = self._process(item, folder, tick)
         zygote = self.config.stash.get(ZYGOTE, None)
-        isolation.end_descendants(
-            {zygote.pid} if zygote else set()
-        )  # before anything is written that they could change
+        # Before anything is written that they could change.
+        isolation.end_descendants({zygote.pid} if zygote else set())
         sent = _read(ending)
         if sent:
             if sent.hung_import:

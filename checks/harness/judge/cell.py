@@ -27,7 +27,9 @@ _STACKS_SECONDS, _LOOK = 1.0, 0.02
 
 def how_it_ended(exit_code: int | None) -> str:
     """The end of a process that ran the learner's code, in words."""
-    if exit_code is not None and exit_code < 0:
+    if exit_code is None:
+        return "the process that ran your code closed its connection to the lab"
+    if exit_code < 0:
         return f"the process that ran your code was killed (signal {-exit_code})"
     return f"your code ended its own process with exit code {exit_code} (os._exit?)"
 

@@ -16,7 +16,7 @@ from checks.harness.cell.wire import Broken
 from checks.harness.errors import LearnerError
 
 Frame = tuple[str, int, str, str]
-"""File, line, function, and module, as a cell tells them."""
+"""File, line, function, and module, as a cell gives them."""
 
 _ENDING = (KeyboardInterrupt, GeneratorExit)
 """Builtin exceptions that would do more in the judge than fail a checkpoint."""
@@ -39,8 +39,8 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a cell tells of an exception."""
+class Described:
+    """An exception, as a cell describes it."""
 
     type: str
     bases: list[str]
@@ -58,56 +58,56 @@ class Told:
     """Of a KeyError: the key that was missed, if it is text, and the dicts that the innermost frame has, by name."""
     held: dict[str, list[str]]
     called: tuple[str, int] | None
-    cause: list[Told] = field(default_factory=list)
-    inner: list[Told] = field(default_factory=list)
+    cause: list[Described] = field(default_factory=list)
+    inner: list[Described] = field(default_factory=list)
 
 
-_TOLD = TypeAdapter(Told)
+_DESCRIBED = TypeAdapter(Described)
 
 
 def raised(data: object, tree: Path) -> BaseException:
-    """The exception that a cell tells of: below the same builtin class, with the learner's frames as its traceback.
+    """The exception that a cell describes: below the same builtin class, with the learner's frames as its traceback.
 
-    `tree` holds the learner's files. Raises `Broken` where it tells something else.
+    `tree` holds the learner's files. Raises `Broken` where the data describe none.
     """
     try:
-        told = _TOLD.validate_python(data, extra="forbid")
+        described = _DESCRIBED.validate_python(data, extra="forbid")
     except (ValidationError, RecursionError) as error:
         raise Broken("what should be an exception is none") from error
-    return _exception(told, tree)
+    return _exception(described, tree)
 
 
-def _exception(told: Told, tree: Path) -> BaseException:
-    if told.breakpoint:
+def _exception(described: Described, tree: Path) -> BaseException:
+    if described.breakpoint:
         try:
             sys.breakpointhook()
         except LearnerError as stopped:
-            return stopped.with_traceback(_traceback(told, tree))
-    error: BaseException = _without_frames(told, [_exception(one, tree) for one in told.inner])
-    for one in told.cause:
+            return stopped.with_traceback(_traceback(described, tree))
+    error: BaseException = _without_frames(described, [_exception(one, tree) for one in described.inner])
+    for one in described.cause:
         error.__cause__ = _exception(one, tree)
-    return error.with_traceback(_traceback(told, tree))
+    return error.with_traceback(_traceback(described, tree))
 
 
-def _without_frames(told: Told, inner: Sequence[BaseException]) -> Any:
+def _without_frames(described: Described, inner: Sequence[BaseException]) -> Any:
     def init(self: BaseException, *_: object) -> None:  # some builtin classes want certain arguments
-        self.args = (told.text if told.key is None else told.key,)
+        self.args = (described.text if described.key is None else described.key,)
 
-    base = _builtin(told.bases)
-    words = {"__init__": init, "__str__": lambda _: told.text, "__repr__": lambda _: told.said}
-    args = (told.text, inner) if issubclass(base, BaseExceptionGroup) else (told.text,)
+    base = _builtin(described.bases)
+    words = {"__init__": init, "__str__": lambda _: described.text, "__repr__": lambda _: described.said}
+    args = (described.text, inner) if issubclass(base, BaseExceptionGroup) else (described.text,)
     try:
-        made: Any = type(told.type, (FromCell, base), words)(*args)
+        made: Any = type(described.type, (FromCell, base), words)(*args)
     except (TypeError, ValueError) as error:  # a group of nothing, a name that is none
         raise Broken("what should be an exception is none") from error
-    for name, value in told.attributes.items():
+    for name, value in described.attributes.items():
         if isinstance(getattr(base, name, None), type(ImportError.name)):  # one that this builtin class has, too
             setattr(made, name, value)
     if isinstance(made, AttributeError):
-        has = {"__dir__": lambda _: told.names, "model_fields": dict.fromkeys(told.fields)}
-        made.obj = type("module", (ModuleType,), has)("module") if told.of_module else type("object", (), has)()
-    if told.called:
-        made.called = Place(*told.called)
+        has = {"__dir__": lambda _: described.names, "model_fields": dict.fromkeys(described.fields)}
+        made.obj = type("module", (ModuleType,), has)("module") if described.of_module else type("object", (), has)()
+    if described.called:
+        made.called = Place(*described.called)
     return made
 
 
@@ -120,14 +120,14 @@ def _builtin(names: Sequence[str]) -> type[BaseException]:
     return BaseException
 
 
-def _traceback(told: Told, tree: Path) -> TracebackType | None:
-    """A traceback whose frames say that they are these: whatever reads tracebacks finds the learner's lines in it.
+def _traceback(described: Described, tree: Path) -> TracebackType | None:
+    """A traceback whose frames say that they are these: what reads tracebacks finds the learner's lines in it.
 
     No line of the learner's runs for it. Files beside theirs get no name that anything could be read from.
     """
     inner: TracebackType | None = None
-    held: dict[str, Any] = {name: dict.fromkeys(keys) for name, keys in told.held.items()}
-    for path, line, function, module in reversed(told.frames):
+    held: dict[str, Any] = {name: dict.fromkeys(keys) for name, keys in described.held.items()}
+    for path, line, function, module in reversed(described.frames):
         if not 0 < line < _MOST_LINES or "\0" in path:
             continue
         name = path if Path(path).is_relative_to(tree) else f"<{path}>"

@@ -101,11 +101,11 @@ class Tail:
         return "\n".join(self.kept.decode(errors="replace").splitlines()[-KEPT_LINES:])
 
 
-def descendants(process: subprocess.Popen[bytes]) -> set[psutil.Process]:
-    """All processes that it has started, and those that they have."""
+def descendants(pid: int) -> set[psutil.Process]:
+    """All processes that a process has started, and those that they have; none of one that has ended."""
     try:
-        return set(psutil.Process(process.pid).children(recursive=True))
-    except psutil.NoSuchProcess:
+        return set(psutil.Process(pid).children(recursive=True))
+    except psutil.Error:
         return set()
 
 
@@ -128,10 +128,9 @@ def leave_nothing(process: subprocess.Popen[bytes], family: set[psutil.Process])
 
 def end_tree(pid: int) -> None:
     """Kill a process, its group and its descendants; those in other sessions are found only while it still runs."""
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
+    for child in descendants(pid):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
     if not hasattr(os, "killpg"):
         with contextlib.suppress(psutil.Error):
             psutil.Process(pid).kill()

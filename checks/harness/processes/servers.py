@@ -73,7 +73,7 @@ class Server:
     def spawned_workers(self) -> int:
         """How many workers uvicorn's supervisor has started, whether or not they answer; 0 where there is none."""
         found = 0
-        for member in descendants(self._process):
+        for member in descendants(self._process.pid):
             with contextlib.suppress(psutil.Error):
                 found += any("spawn_main" in word for word in member.cmdline())
         return found
@@ -133,14 +133,14 @@ def server(
     try:
         tail = Tail(process, pattern)
         port, pids = _wait_until_ready(process, tail, workers, ready_path, ready_seconds)
-        family |= descendants(process)
+        family |= descendants(process.pid)
         try:
             yield Server(port, pids, tail.text, process, stop_seconds)
         finally:
-            family |= descendants(process)
+            family |= descendants(process.pid)
             _ask_to_stop(process, stop_seconds)
     finally:
-        leave_nothing(process, family | descendants(process))
+        leave_nothing(process, family | descendants(process.pid))
         # The end of its output is the end of the last process that could write to it.
         tail.thread.join(GONE_SECONDS)
 
@@ -168,7 +168,7 @@ def _wait_until_ready(
             raise ServerDied(f"The server ended before it was ready, {how}.", tail.text(), code)
         dead = workers > 1 and _dead_children(process) >= workers
         if dead or tail.worker_deaths > max(workers, _DEATHS):
-            leave_nothing(process, descendants(process))
+            leave_nothing(process, descendants(process.pid))
             tail.thread.join(1)
             raise ServerDied("The server's workers end as soon as they start.", tail.text(), None)
         port = tail.port or (_listening(process) if clock.real_seconds > _PATIENCE_SECONDS else None)
@@ -176,7 +176,7 @@ def _wait_until_ready(
             left = min(seconds - clock.seconds(), LONGEST_START - clock.real_seconds)
             answers = _ask(port, path, 4 * workers if workers > 1 else 1, left)
             # A worker may have ended since it answered.
-            pids = (pids | {a.pid for a in answers if a.pid}) & {p.pid for p in descendants(process)}
+            pids = (pids | {a.pid for a in answers if a.pid}) & {p.pid for p in descendants(process.pid)}
             if len(pids) >= workers or (workers == 1 and any(a.status and a.status < 500 for a in answers)):
                 return port, tuple(sorted(pids))
             seen = f"{len(pids)} of {workers} workers answered" if pids else _why_not(answers, path)
@@ -205,7 +205,7 @@ def _why_not(answers: list[Answer], path: str) -> str:
 def _listening(process: subprocess.Popen[bytes]) -> int | None:
     """The one port that the server listens on, for an app whose logging hides the line that names it."""
     ports: set[int] = set()
-    for member in descendants(process):
+    for member in descendants(process.pid):
         with contextlib.suppress(psutil.Error):
             ports |= {c.laddr.port for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     return ports.pop() if len(ports) == 1 else None
@@ -217,7 +217,7 @@ def _dead_children(process: subprocess.Popen[bytes]) -> int:
     uvicorn's supervisor may wait for the answer of a worker that has just died until the health check's time is up.
     """
     parents: Counter[int] = Counter()
-    for member in descendants(process):
+    for member in descendants(process.pid):
         with contextlib.suppress(psutil.Error):
             parents[member.ppid()] += member.status() == psutil.STATUS_ZOMBIE
     return max(parents.values(), default=0)

@@ -43,12 +43,7 @@ def main() -> None:
 
 def show(run: Run, to: Console, *, all_details: bool = False) -> None:
     """Print the whole card; with `all_details` every open checkpoint in full, and not only the first."""
-    card = Card(to, all_details=all_details)
-    for exercise in run.exercises:
-        card.heading(exercise, run)
-        for checkpoint in exercise.checkpoints:
-            card.line(checkpoint)
-    card.ending(run)
+    Card(to, all_details=all_details).whole(run)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,18 @@ class Card:
         self._all_hints = all_hints
         self._all_details = all_details
 
+    def whole(self, run: Run) -> None:
+        """The card of a run that is over."""
+        self.lines(run)
+        self.ending(run)
+
+    def lines(self, run: Run) -> None:
+        """Each exercise with its checkpoints, a line each."""
+        for exercise in run.exercises:
+            self.heading(exercise, run)
+            for checkpoint in exercise.checkpoints:
+                self.line(checkpoint)
+
     def heading(self, exercise: Exercise, run: Run) -> None:
         """What the exercise is called, and whose files are judged."""
         self._console.print()

@@ -13,7 +13,6 @@ _WALLS: dict[str, tuple[type[Wall], Callable[[], str]]] = {
     "plain": (Plain, lambda: ""),
 }
 NAMES = tuple(_WALLS)
-DEFAULT = "bwrap"
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ def grade(
     from checks.harness.classroom import command
     from checks.harness.classroom.grading import Plan
     from checks.harness.classroom.jobs import Busy
-    from checks.harness.classroom.markers import EXERCISES
     from checks.harness.classroom.submissions import NoClass
+    from checks.harness.grading.markers import EXERCISES
     from checks.harness.walls.cells import NAMES
     from checks.harness.walls.wall import NoCell
 

@@ -31,11 +31,7 @@ def status(
         typer.echo(f"{results} cannot be read: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(1) from error
     to = console(sys.stdout)
-    card = Card(to)
-    for exercise in run.exercises:
-        card.heading(exercise, run)
-        for checkpoint in exercise.checkpoints:
-            card.line(checkpoint)
+    Card(to).lines(run)
     points, most = sum(e.points for e in run.exercises), sum(e.max_points for e in run.exercises)
     to.print(f"\n   {points} of {most} points, {_ago(run.started)}", style="bold", highlight=False)
     if waiting := [c.id for c in run.checkpoints if c.verdict == "not_run"]:
