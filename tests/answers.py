@@ -13,6 +13,7 @@
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
     hint = "await model.predict"                  # a regex found in the hint; "" where no hint may be shown; a list ...
     where = "service.py.*\\n.*predict_blocking"    # a regex found in the line that is named: its file, and its text
+    of = ["name", "name"]                         # the changes of these answers, in the place of changes of its own
 
 A checkpoint that starts real servers, or Locust, takes longer than all others together: it runs only for the answers
 that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with `real = true`. One that needs a Docker
@@ -21,7 +22,7 @@ tests/test_containers.py.
 
 With `--exhaustive` every answer is judged by its whole exercise. Without it a part of them is judged, each by the
 checkpoints that it is about: see `DEFAULT`. Those with `quick = true` come first: their checkpoint starts servers, or
-Locust, and they fail it sooner than others do.
+Locust, and they fail it sooner than others do. A right answer made `of` others is tried in the place of all of them.
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ class Answer:
             assert found == 1, f"found {found} times in {change['file']}, wanted once:\n{change['replace']}"
             path.write_text(text.replace(change["replace"], change["with"]))
 
+    @property
+    def right(self) -> bool:
+        """Whether it passes all that runs."""
+        return not self.fails and not self.locked
+
     def wants(self, checkpoint: Checkpoint) -> bool:
         """Whether that checkpoint runs for this answer at all."""
         named = {*self.fails, *self.locked, *(self.real if isinstance(self.real, list) else ())}
@@ -131,9 +137,11 @@ class Case:
 def _answers() -> Iterator[tuple[str, Answer]]:
     for number in EXERCISES:
         path = ROOT / "tests" / "wrong_answers" / f"ex{number}.toml"
+        known: dict[str, list[dict[str, str]]] = {}
         for entry in tomllib.loads(path.read_text())["answer"] if path.exists() else []:
             first = {key: entry.pop(key) for key in ("file", "replace", "with") if key in entry}
-            changes = [*([first] if first else []), *entry.pop("changes", [])]
+            others = [change for name in entry.pop("of", []) for change in known[name]]
+            changes = known[entry["name"]] = [*([first] if first else []), *entry.pop("changes", []), *others]
             says, hints, wheres = (_listed(entry.pop(key, None)) for key in ("says", "hint", "where"))
             answer = Answer(number, changes=changes, says=says or [], hints=hints, wheres=wheres, **entry)
             yield f"{number}: {answer.name}", answer
@@ -188,15 +196,20 @@ def whole(answer: Answer) -> Case:
 
 
 def _default(answers: dict[str, Answer]) -> dict[str, Case]:
-    """For each checkpoint the two cheapest wrong answers that fail it, and the cheapest right one that is about it."""
+    """For each checkpoint the two cheapest wrong answers that fail it, and the fewest right ones about all of them."""
     cases = {name: Case(answer, about(answer, answers.values())) for name, answer in answers.items()}
     # Stable: of the same cost, the first in the file.
-    cheapest = sorted(cases, key=lambda name: (cases[name].cost, not cases[name].answer.quick))
+    cheapest = sorted(cases, key=lambda name: (not cases[name].answer.quick, cases[name].cost))
     chosen: set[str] = set()
     for checkpoint in [checkpoint.id for exercise in EXERCISES.values() for checkpoint in exercise.checkpoints]:
-        fitting = [name for name in cheapest if checkpoint in cases[name].checkpoints]
-        chosen.update([name for name in fitting if cases[name].answer.fails][:2])
-        chosen.update([name for name in fitting if not cases[name].answer.fails][:1])
+        failing = [name for name in cheapest if checkpoint in cases[name].answer.fails]
+        chosen.update(sorted(failing, key=lambda name: name not in chosen)[:2])
+    right = [name for name in cheapest if cases[name].answer.right]
+    uncovered = {checkpoint for name in right for checkpoint in cases[name].checkpoints}
+    while uncovered:
+        most = max(right, key=lambda name: len(uncovered & {*cases[name].checkpoints}))
+        chosen.add(most)
+        uncovered -= {*cases[most].checkpoints}
     return {name: case for name, case in cases.items() if name in chosen}
 
 

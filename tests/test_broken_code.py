@@ -116,7 +116,10 @@ IN_A_HANDLER_CASES = {
     name: Broken(((SERVICE, old, new), IMPORTS), "contract or burst", words, line)
     for name, (old, new, words, line) in IN_A_HANDLER.items()
 }
-IN_C = Broken(((SERVICE, "import os\n", "import os\nsum(iter(int, 1))\n"),), "health or burst", "", "lab/service.py:4")
+IN_C = ["__import__('ctypes').PyDLL(None).sleep(1000)", pytest.param("sum(iter(int, 1))", marks=pytest.mark.exhaustive)]
+"""C functions that never give the interpreter's lock away: the second one computes, which costs a core."""
+ENDLESS = ["__import__('time').sleep(1)", pytest.param("pass", marks=pytest.mark.exhaustive)]
+"""What an endless import does again and again; the second one computes."""
 
 
 @pytest.mark.parametrize("case", AT_IMPORT_CASES.values(), ids=AT_IMPORT_CASES)
@@ -139,10 +142,11 @@ def test_a_handler_that_breaks_fails_its_checkpoint_alone(case: Broken, tmp_path
     assert len(run.card.splitlines()) < 50
 
 
-def test_an_endless_import_is_waited_for_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", ENDLESS)
+def test_an_endless_import_is_waited_for_once(again: str, tmp_path: Path) -> None:
     """A module that never finishes importing is named with its line, and the next checkpoints know it already."""
     imports = tmp_path / "imports"
-    endless = f"import os\nopen({str(imports)!r}, 'a').write('once ')\nwhile True:\n    pass\n"
+    endless = f"import os\nopen({str(imports)!r}, 'a').write('once ')\nwhile True: {again}\n"
     words = "did not finish importing lab.service within"
     run = Broken(((SERVICE, "import os\n", endless),), "h and not 1.9", words, "lab/service.py:5").run(tmp_path)
     failed = [c for c in run.checkpoints.values() if c["verdict"] == "failed"]
@@ -154,9 +158,12 @@ def test_an_endless_import_is_waited_for_once(tmp_path: Path) -> None:
     assert imports.read_text().count("once") <= TRIES  # of the first one: more where the machine is too busy to tell
 
 
-def test_code_that_lets_nothing_else_run_ends_at_its_deadline(tmp_path: Path) -> None:
-    """A loop in C holds every Python thread: it is ended from outside, with the line it was in."""
-    run = IN_C.run(tmp_path)
+@pytest.mark.parametrize("in_c", IN_C)
+def test_code_that_lets_nothing_else_run_ends_at_its_deadline(in_c: str, tmp_path: Path) -> None:
+    """A function in C holds every Python thread: it is ended from outside, with the line it was in."""
+    run = Broken(((SERVICE, "import os\n", f"import os\n{in_c}\n"),), "health or burst", "", "lab/service.py:4").run(
+        tmp_path
+    )
     run.assert_verdicts({"1.1": "failed", "1.8": "passed"})
     assert "lab/service.py:4" in run.checkpoints["1.1"]["where"]
 

@@ -64,9 +64,9 @@ def test_every_checkpoint_is_failed_by_two_named_wrong_answers(number: int) -> N
 
 def test_every_checkpoint_that_has_a_right_answer_of_its_own_is_tried_with_one() -> None:
     """And every exercise has some."""
-    right = [answer for answer in HERE.values() if not answer.fails]
+    right = [answer for answer in HERE.values() if answer.right]
     own = {checkpoint for answer in right for checkpoint in about(answer, HERE.values())}
-    tried = {checkpoint for case in DEFAULT.values() if not case.answer.fails for checkpoint in case.checkpoints}
+    tried = {checkpoint for case in DEFAULT.values() if case.answer.right for checkpoint in case.checkpoints}
 
     assert own == tried
     assert set(EXERCISES) == {answer.exercise for answer in right}

@@ -115,8 +115,9 @@ def test_many_short_sleeps_are_a_blocking_call(watch: Watch, monkeypatch: pytest
     assert standstill.kind == "blocked"
 
 
-def test_a_computation_without_end_is_seen(watch: Watch) -> None:
-    """A loop whose thread burns seconds of CPU time on one callback is spinning."""
+def test_a_computation_without_end_is_seen(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop whose thread burns too much CPU time on one callback is spinning."""
+    monkeypatch.setattr(watch_module, "SPINNING", 0.5)
     stop = threading.Event()
 
     def spin() -> None:
