@@ -11,8 +11,8 @@ import os
 import pytest
 
 from checks.harness.assertions.answers import content
-from checks.harness.assertions.factory import make_app
 from checks.harness.assertions.routed import routed
+from checks.harness.cell.factory import make_app
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import CONTROL
@@ -66,6 +66,7 @@ def test_health(service, workspace, lab, show):
 @pytest.mark.checkpoint(
     "1.2",
     points=2,
+    in_cell=True,
     hints=(
         "The handler awaits `model.predict(body.features)` and returns the answer in a `PredictResponse`. "
         "The model comes from `Depends(get_model)`, so that this checkpoint can put one of its own in its place.",
@@ -79,7 +80,7 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     prediction that nobody can explain.
     """
     # The probe takes the place of the model. Its answers cannot be guessed from the features.
-    probe = Probe(held=False, seconds=0, answer=lambda _: rng.uniform(-1e6, 1e6))
+    probe = Probe(held=False, seconds=0)
     app = service(model=probe)
     show.at(workspace.where_defined(lab.service.create_app))
     questions = [answers.features(rng) for _ in range(5)]
@@ -134,6 +135,7 @@ def test_the_model_waits(workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "1.4",
     points=3,
+    in_cell=True,
     hints=(
         "Inside `async def`, everything that waits must be awaited: `await model.predict(...)`.",
         "An `async def` that calls something blocking holds the only thread that the event loop has.",
@@ -150,11 +152,11 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     app = service(model=probe)
     calls = answers.ask(app, "/predict", rng, CALLERS)
     app.until(lambda: probe.questions_inside == CALLERS or app.where_slept())
-    questions, inside, slept = probe.questions_inside, probe.inside, app.where_slept()
-    held_up = concurrency.where_held_up(workspace, CALLERS - questions)
+    held, slept = probe.held_calls, app.where_slept()
+    held_up, threads = app.where_held_up(CALLERS - probe.questions_inside), app.threads()
     probe.open()
     app.finish([*calls.values()], seconds=3)
-    together = concurrency.requests_inside(questions, inside, len(probe.calls), CALLERS)
+    together = concurrency.requests_inside(held, len(probe.calls), calls)
 
     answers.reached(app, probe, calls, service)
     show.number(f"{together} of {CALLERS} in the model together", together)
@@ -174,9 +176,14 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
         hint=hint,
         where=held_up,
     )
-    threads = len({call.thread for call in probe.calls})
-    assert threads == 1, Failure(
-        f"the model was called on {threads} threads",
+    called_on = len({call.thread for call in probe.calls})
+    assert called_on == 1, Failure(
+        f"the model was called on {called_on} threads",
+        wanted="await model.predict, on the event loop's own",
+        hint="`await model.predict(...)` waits without a thread, however many calls there are.",
+    )
+    assert threads < CALLERS, Failure(
+        f"the service had {threads} threads while {CALLERS} calls waited",
         wanted="await model.predict, on the event loop's own",
         hint="`await model.predict(...)` waits without a thread, however many calls there are.",
     )
@@ -186,6 +193,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "1.5",
     points=2,
+    in_cell=True,
     hints=(
         "Write it as a plain `def` and call `model.predict_blocking`: FastAPI itself moves it to its pool of threads.",
     ),
@@ -201,7 +209,8 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     app = service(model=probe)
     calls = answers.ask(app, "/predict/threaded", rng, CALLERS)
     app.until(lambda: probe.inside == CALLERS)
-    together, held_up = probe.inside, concurrency.where_held_up(workspace, CALLERS - probe.inside)
+    together, held_up = probe.inside, app.where_held_up(CALLERS - probe.inside)
+    threads = app.threads()
     health = app.get("/health")
     app.until(lambda: health.done)
     healthy, busy = health.done, app.pool_threads_in_use()
@@ -225,6 +234,12 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     assert busy == pool, Failure(
         f"{busy} of FastAPI's {pool} threads were in use", wanted="its own pool, and no other", hint=hint
     )
+    assert probe.peak == pool, Failure(
+        f"{probe.peak} calls were in the model together in the end", wanted=f"{pool}, one for each thread", hint=hint
+    )
+    assert threads >= pool, Failure(
+        f"the service had {threads} threads while {pool} calls waited", wanted="one for each call", hint=hint
+    )
     assert healthy, Failure(
         "GET /health got no answer while all threads were taken",
         wanted="an answer",
@@ -237,6 +252,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "1.6",
     points=2,
+    in_cell=True,
     hints=("`async def`, and in it `model.predict_blocking` without await or thread: here the mistake is wanted.",),
 )
 def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
@@ -281,6 +297,7 @@ def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "1.7",
     points=2,
+    in_cell=True,
     hints=("Keep what belongs to one request in local variables: not on the module, the app or the model.",),
 )
 def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
@@ -304,11 +321,12 @@ def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
             app.until(lambda before=before: progress() != before)
     probe.open()  # and the others all at once
     app.until(lambda: all(call.done for call in calls.values()))
-    answers.own_answers(app, calls, workspace.where_defined(next(iter(calls.values())).endpoint), first="1.2")
+    where = workspace.where_defined(next(iter(calls.values())).endpoint)
+    answers.own_answers(app, calls, where, right=probe.answer, first="1.2")
 
     model = lab.model.SimulatedModel  # and now your own model
     answers.must_be_awaitable(model(0.001))
-    app.app.dependency_overrides.clear()
+    app.use_their_model()
     show.at(workspace.where_defined(lab.service.get_model))
     answers.own_answers(app, answers.ask(app, "/predict", rng, 50), workspace.where_defined(model.predict))
     show.number(f"{len(calls)} callers, {len(calls)} own answers", len(calls))

@@ -15,9 +15,10 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
-from checks.harness.assertions.factory import make_app
 from checks.harness.assertions.start import why_it_is_not_ready
+from checks.harness.cell.factory import make_app
 from checks.harness.cell.inprocess import START_SECONDS, InProcess
+from checks.harness.cell.probe import Probe
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.wall_clock import WallClock
 from checks.harness.containers.deploy import Deployments
@@ -26,6 +27,7 @@ from checks.harness.containers.image_build import Builder
 from checks.harness.containers.spec import Files
 from checks.harness.errors import Inconclusive, ServerDied, ServerError, ServerNotReady
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, declared, in_cell, later, needs
+from checks.harness.judge.app import App, Running
 from checks.harness.judge.cell import Cell
 from checks.harness.judge.start import ZYGOTE, started
 from checks.harness.loadtest.locate import is_written, require_written
@@ -56,46 +58,80 @@ OVERLOADED_CONTROL = "checks.harness.cell.slots:create_control"
 LIFTED = {"max_in_flight": 10_000, "max_queue": 10_000, "queue_seconds": 60}
 """Settings under which admission control refuses no request, so that other checkpoints measure their own subject."""
 
-Service = Callable[..., InProcess]
+Service = Callable[..., Any]
 Serve = Callable[..., Server]
 Launch = Callable[..., Server]
 LoadTest = Callable[[], list[Recording]]
 
 
 @pytest.fixture
-def lab(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> Iterator[LearnerModules]:
-    """The learner's modules: `lab.model.SimulatedModel` loads `lab/model.py` on first use.
-
-    For a checkpoint that says `in_cell` they run in a cell: another interpreter, which is asked for every call.
-    """
+def cell(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> Iterator[Cell | None]:
+    """Another interpreter for the learner's code, for a checkpoint that says `in_cell`."""
     if not in_cell(request.node):
-        yield LearnerModules(workspace.load)
+        yield None
         return
     zygote = request.config.stash.get(ZYGOTE, None)
     process = (zygote.cell() if zygote else None) or started()
     cell = Cell(process, workspace, shared / f"stacks-{process.pid}")
     workspace.line_in_cell = cell.where_it_is
-    yield LearnerModules(cell.load)
+    yield cell
     cell.end()
 
 
 @pytest.fixture
-def service(request: pytest.FixtureRequest, workspace: Workspace, lab: LearnerModules, show: Show) -> Iterator[Service]:
-    """`service(model=..., **settings)` starts the learner's app in process; `model` replaces its own model.
+def lab(workspace: Workspace, cell: Cell | None) -> LearnerModules:
+    """The learner's modules: `lab.model.SimulatedModel` loads `lab/model.py` on first use.
 
-    `routes` is a router that the app serves as well. Admission control is `LIFTED` unless set.
+    For a checkpoint that says `in_cell` they run in a cell: another interpreter, which is asked for every call.
     """
-    started: list[InProcess] = []
+    return LearnerModules(cell.load if cell else workspace.load)
 
+
+@pytest.fixture
+def service(
+    request: pytest.FixtureRequest, workspace: Workspace, lab: LearnerModules, cell: Cell | None, show: Show
+) -> Iterator[Service]:
+    """`service(model=..., **settings)` starts the learner's app; `model` replaces its own model.
+
+    In a cell for a checkpoint that says `in_cell`, else in process. There `routes` may be a router that the app serves
+    as well. Admission control is `LIFTED` unless set.
+    """
+    started: list[InProcess | App] = []
+    start = _in_cell(cell, workspace, lab) if cell else _in_process(workspace, lab)
+
+    def begin(model: Any = None, **settings: Any) -> InProcess | App:
+        if model is not None:
+            lab.service.get_model  # noqa: B018  # where it is missing, that is said as for any name
+            _say_whose_model_runs(workspace)
+        started.append(start(model, **settings))
+        return started[-1]
+
+    yield begin
+    patience = START_SECONDS if request.node.stash[OUTCOME].verdict == "passed" else 1.0  # its verdict stands
+    for running in started:
+        show.at(workspace.where_defined(running.endpoint))
+        running.stop(patience)
+
+
+def _in_cell(cell: Cell, workspace: Workspace, lab: LearnerModules) -> Callable[..., App]:
+    running = Running(cell, workspace)
+
+    def start(model: Probe | None, **settings: Any) -> App:
+        lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
+        return running.app(model, LIFTED | settings)
+
+    return start
+
+
+def _in_process(workspace: Workspace, lab: LearnerModules) -> Callable[..., InProcess]:
     SLEEPS.install()
 
-    def start(model: Any = None, routes: APIRouter | None = None, **settings: Any) -> InProcess:
+    def start(model: Any, routes: APIRouter | None = None, **settings: Any) -> InProcess:
         app = make_app(lab.service, workspace, lab.settings.Settings(**LIFTED | settings))
         running = InProcess(app, workspace)
         if routes is not None:
             app.include_router(routes)
         if model is not None:
-            _say_whose_model_runs(workspace)
 
             async def give() -> Any:  # a plain function would take a thread of the pool that is measured
                 return model
@@ -103,15 +139,10 @@ def service(request: pytest.FixtureRequest, workspace: Workspace, lab: LearnerMo
             app.dependency_overrides[lab.service.get_model] = give
             running.watch.held_by = model.blocked_loop
             running.progress = lambda: len(model.calls)
-        started.append(running)
         running.start()
         return running
 
-    yield start
-    patience = START_SECONDS if request.node.stash[OUTCOME].verdict == "passed" else 1.0  # its verdict stands
-    for running in started:
-        show.at(workspace.where_defined(running.endpoint))
-        running.stop(patience)
+    return start
 
 
 def _say_whose_model_runs(workspace: Workspace) -> None:

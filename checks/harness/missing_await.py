@@ -23,6 +23,8 @@ def where_not_awaited(error: BaseException, lines: SourceLines, handler: object 
     """
     if not lacks_await(error):
         return None
+    if known := getattr(error, "not_awaited", None):  # one from a cell brings it: its frames hold no values
+        return str(known)
     named = {name.rpartition(".")[2] for name in re.findall(r"<coroutine object ([\w.<>]+) at", str(error))}
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
         if lines.where(frame.f_code, line):

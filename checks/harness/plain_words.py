@@ -224,7 +224,9 @@ def describe(error: BaseException) -> str:
 
 
 def hint_for(error: BaseException) -> str:
-    """What mends an exception of this kind; empty where nothing general does."""
+    """What mends an exception of this kind; empty where nothing general does. One from a cell brings it along."""
+    if isinstance(told := getattr(error, "hint", None), str):
+        return told
     if isinstance(error, NameError | ModuleNotFoundError):
         return missing.hint_for(error)
     known, match = _known(error)

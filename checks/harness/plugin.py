@@ -12,6 +12,7 @@ import pytest
 from checks.harness.containers.engine import leave_nothing
 from checks.harness.errors import LearnerError
 from checks.harness.fixtures import (
+    cell,
     deploy,
     feature_store,
     files,
@@ -33,6 +34,7 @@ from checks.harness.judge.start import OURS
 from checks.harness.workspace import Workspace, open_workspace
 
 __all__ = [
+    "cell",
     "deploy",
     "feature_store",
     "files",

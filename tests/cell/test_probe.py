@@ -13,7 +13,7 @@ from tests.waiting import until
 
 
 async def test_held_calls_are_inside_until_the_gate_opens() -> None:
-    """All awaited calls wait together, and answer the mean of their features when they are let go."""
+    """All awaited calls wait together, and when they are let go each has its own answer, always the same one."""
     probe = Probe()
     calls = [asyncio.create_task(probe.predict([n, n + 2])) for n in range(5)]
     await asyncio.sleep(0)
@@ -22,7 +22,8 @@ async def test_held_calls_are_inside_until_the_gate_opens() -> None:
     answers = await asyncio.gather(*calls)
 
     assert (inside, probe.inside, probe.peak) == (5, 0, 5)
-    assert answers == [1, 2, 3, 4, 5]
+    assert answers == [probe.answer([n, n + 2]) for n in range(5)]
+    assert 5 == len({*answers, *map(Probe().answer, [[0, 2]])}) - 1
     assert not any(call.blocking for call in probe.calls)
 
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from checks.harness import ROOT
+from checks.harness.judge.app import Running
 from checks.harness.judge.cell import Cell
 from checks.harness.judge.start import Started, Zygote, started
 from checks.harness.workspace import Workspace, open_workspace
@@ -39,8 +40,17 @@ class Learner:
 
     def wrote(self, text: str) -> ModuleType:
         """Their lab/thing.py, in a new cell."""
+        self._in_a_cell("thing", text)
+        return self.cell.load("thing")
+
+    def serves(self, text: str) -> Running:
+        """Their lab/service.py, in a new cell that can start its app."""
+        self._in_a_cell("service", text)
+        return Running(self.cell, self.workspace)
+
+    def _in_a_cell(self, name: str, text: str) -> None:
         (self.folder / "lab").mkdir(exist_ok=True)
-        (self.folder / "lab" / "thing.py").write_text(text)
+        (self.folder / "lab" / f"{name}.py").write_text(text)
         self.workspace = open_workspace(ROOT, self.folder, self.folder.parent / "tree")
         process = self.zygote.cell() if self.way == "forked" else started()
         assert process
@@ -48,7 +58,6 @@ class Learner:
         self.cell = Cell(process, self.workspace, self.folder / "stacks")
         self.ends.callback(process.exit_code)
         self.ends.callback(self.cell.end)
-        return self.cell.load("thing")
 
 
 Wrote = Callable[[str], ModuleType]

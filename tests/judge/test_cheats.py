@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from checks.harness import ROOT
 from checks.harness.cell.wire import Broken
 from checks.harness.errors import CellEnded
 from checks.harness.judge.cell import FORGED
 from checks.harness.judge.raised import raised
 from tests.conftest import Judge
-from tests.exercises import EXERCISES
+from tests.exercises import EXERCISES, Checkpoint
 from tests.judge.conftest import Learner
 
 WRITE = '''
@@ -132,8 +133,8 @@ def test_what_is_patched_in_a_cell_is_patched_nowhere_else(learner: Learner) -> 
 def told(**more: Any) -> dict[str, Any]:
     """What a cell tells of a ValueError."""
     plain: dict[str, Any] = {"type": "ValueError", "bases": ["ValueError"], "text": "no", "said": "ValueError('no')"}
-    plain |= {"breakpoint": False, "frames": [], "attributes": {}, "names": [], "called": None, "cause": []}
-    plain |= {"inner": [], "fields": [], "of_module": False, "key": None, "held": {}}
+    plain |= {"breakpoint": False, "frames": [], "attributes": {}, "called": None, "cause": [], "inner": []}
+    plain |= {"key": None, "ours": None, "hint": "", "not_awaited": None}
     return plain | more
 
 
@@ -147,6 +148,7 @@ def told(**more: Any) -> dict[str, Any]:
         told(frames=[["a.py", "x", "f", "m"]]),
         told(cause=[{}]),
         told(passed=True),
+        told(ours={"kind": "Inconclusive", "seen": "", "wanted": "", "hint": "", "where": None}),
         told(bases=["ExceptionGroup"]),
         told(bases=["ExceptionGroup"], inner=[told(bases=[])]),
         told(type="\0"),
@@ -219,10 +221,137 @@ def test_a_cheat_gains_nothing(cheat: str, solution: Path, judge: Judge) -> None
     assert 1 == run.exit_code
 
 
+TOOLS = f"""
+{WRITE}
+import asyncio, builtins, math, sys, types
+from concurrent.futures import ThreadPoolExecutor
+from statistics import fmean
+
+def classes(name):
+    return [one for one in object.__subclasses__() if one.__name__ == name]
+
+def instead(path, handler):
+    router.routes[:] = [route for route in router.routes if route.path != path]
+    router.post(path, response_model=PredictResponse)(handler)
+
+def claim(**said):
+    for gate in classes("Gate"):
+        def enter(self, *args, was=gate.enter, **named):
+            tell, self._tell = self._tell, lambda event, **more: tell(event, **(more | said))
+            try:
+                return was(self, *args, **named)
+            finally:
+                self._tell = tell
+        gate.enter = enter
+
+def never_moves():
+    for watch in classes("Watch"):
+        watch.until = lambda *_, **__: types.SimpleNamespace(kind="blocked", busy=False)
+"""
+SERVICES = {
+    "calls that no request made": (
+        "/predict",
+        ["1.4"],
+        """
+forged = dict(event="enter", probe=0, wrong=None, blocking=False, on_loop=True, thread=1, caller=["a.py", 1, "f"])
+
+async def mine(body: PredictRequest, model: Model):
+    for number in range(1000, 1059):
+        write(frame(forged | dict(call=number, features=[float(number)])))
+    return {"prediction": model.predict_blocking(body.features)}
+""",
+    ),
+    "sixty threads that say they are the loop's": (
+        "/predict",
+        ["1.4"],
+        """
+claim(blocking=False, on_loop=True, thread=1)
+threads = ThreadPoolExecutor(64)
+
+async def mine(body: PredictRequest, model: Model):
+    loop = asyncio.get_running_loop()
+    return {"prediction": await loop.run_in_executor(threads, model.predict_blocking, body.features)}
+""",
+    ),
+    "forty at a time that say they are threads": (
+        "/predict/threaded",
+        ["1.5"],
+        """
+claim(blocking=True, on_loop=False)
+forty = asyncio.Semaphore(40)
+for app in classes("InProcess"):
+    app.pool_threads_in_use = lambda self: 40
+
+async def mine(body: PredictRequest, model: Model):
+    async with forty:
+        return {"prediction": await model.predict(body.features)}
+""",
+    ),
+    "a standstill that is none, with late calls": (
+        "/predict/blocking",
+        ["1.6"],
+        """
+claim(blocking=True, on_loop=True)
+never_moves()
+first = []
+
+async def mine(body: PredictRequest, model: Model):
+    first.append(1)
+    if len(first) > 1:
+        await asyncio.sleep(0.6)
+    return {"prediction": await model.predict(body.features)}
+""",
+    ),
+    "a model of its own, behind patched builtins": (
+        "/predict",
+        ["1.2", "1.4"],
+        """
+never_moves()
+math.isclose = lambda *_, **__: True
+builtins.abs = builtins.round = lambda *_: 0
+for name, module in [*sys.modules.items()]:
+    if name.startswith("checks"):
+        vars(module).clear()
+
+async def mine(body: PredictRequest, model: Model):
+    return {"prediction": fmean(body.features)}
+""",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "failing", "text"), SERVICES.values(), ids=SERVICES)
+def test_a_service_that_cheats_gains_nothing(
+    path: str, failing: list[str], text: str, solution: Path, judge: Judge
+) -> None:
+    """What the judge has not counted, or cannot tie to a request of its own, is none of its calls."""
+    service = solution / "lab" / "service.py"
+    service.write_text(f"{service.read_text()}\n{TOOLS}\n{text}\ninstead({path!r}, mine)\n")
+    run = judge(solution, "checks/test_ex1.py", "-k", " or ".join(failing))
+
+    assert {"failed", "locked"} >= {run.verdicts[name] for name in failing}
+    assert "failed" in run.verdicts.values()
+    assert {0} == {run.checkpoints[name]["points"] for name in failing}
+
+
+CELLS = {one.id: one for exercise in EXERCISES.values() for one in exercise.checkpoints if one.in_cell}
+
+
 def test_checkpoints_in_a_cell_run_nothing_of_the_learners_here() -> None:
     """They take no fixture that loads or starts the learner's code in another way."""
-    cells = {one.id: one for exercise in EXERCISES.values() for one in exercise.checkpoints if one.in_cell}
-    allowed = {"lab", "workspace", "rng", "show", "serve_target"}
+    allowed = {"lab", "service", "workspace", "rng", "show", "serve_target"}
+    pure = {"1.8", "2.1", "2.2", "2.10", "3.6", "3.7", "3.8", "4.1", "4.8"}
 
-    assert {"1.8", "2.1", "2.2", "2.10", "3.6", "3.7", "3.8", "4.1", "4.8"} == set(cells)
-    assert {name: one.fixtures - allowed for name, one in cells.items() if one.fixtures - allowed} == {}
+    assert set(CELLS) == pure | {"1.2", "1.4", "1.5", "1.6", "1.7"}
+    assert {name: one.fixtures - allowed for name, one in CELLS.items() if one.fixtures - allowed} == {}
+
+
+@pytest.mark.parametrize("one", CELLS.values(), ids=CELLS)
+def test_checkpoints_in_a_cell_measure_nothing_of_their_own_process(one: Checkpoint) -> None:
+    """Memory and CPU time here are the judge's, and its sleeps are not the learner's: such a check would be void."""
+    source = (ROOT / EXERCISES[int(one.id.partition(".")[0])].path).read_text()
+    function = source.partition(f"def {one.function}(")[2].partition("@pytest.mark.checkpoint")[0]
+
+    assert function
+    for name in ("tracemalloc", "process_time", "thread_time", "time.sleep(", "SLEEPS", "app.app", "stacks("):
+        assert name not in function

@@ -14,16 +14,17 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Exchange:
-    """A request without a body, and what the app has sent so far. Times are `time.perf_counter()` seconds.
+    """A request, and what the app has sent so far. Times are `time.perf_counter()` seconds.
 
     Attributes:
         status: of the answer, None before it began.
         headers: of the answer, names in lower case; the values of one that comes several times with commas between.
+        fields: the same as they came.
         chunks: each piece of the body that is not empty, with the time at which it left the app.
         finished: when the last message of the body left, None before.
     """
 
-    def __init__(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> None:
         self.scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -40,29 +41,38 @@ class Exchange:
         }
         self.status: int | None = None
         self.headers: dict[str, str] = {}
+        self.fields: list[tuple[bytes, bytes]] = []
         self.chunks: list[tuple[float, bytes]] = []
         self.finished: float | None = None
         self.moved: Callable[[], None] = lambda: None
         """Called at each message."""
-        self._asked = False
+        self._body, self._asked = body, False
+        self._left = asyncio.Event()
 
     async def run(self, app: App) -> Exchange:
         """Run the app on it until the app returns. Raises what the app raises."""
         await app(self.scope, self._receive, self._send)
         return self
 
+    @property
+    def body(self) -> bytes:
+        """What of the body has left so far."""
+        return b"".join(piece for _, piece in self.chunks)
+
     async def _receive(self) -> Message:
         if self._asked:
-            await asyncio.Event().wait()  # its client stays until the end
+            await self._left.wait()  # its client stays until the end
+            return {"type": "http.disconnect"}
         self._asked = True
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": self._body, "more_body": False}
 
     async def _send(self, message: Message) -> None:
         now = time.perf_counter()
         assert_bytes(message)
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            for name, value in message.get("headers", ()):
+            self.fields = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+            for name, value in self.fields:
                 field = name.decode("latin-1").lower()
                 self.headers[field] = ", ".join(filter(None, [self.headers.get(field), value.decode("latin-1")]))
         elif message["type"] == "http.response.body":
@@ -70,6 +80,7 @@ class Exchange:
                 self.chunks.append((now, bytes(body)))
             if not message.get("more_body"):
                 self.finished = now
+                self._left.set()
         self.moved()
 
 

@@ -1,6 +1,7 @@
-"""The learner's app on an event loop in a thread of its own, called through `httpx.ASGITransport`.
+"""The learner's app on an event loop in a thread of its own.
 
-The test stays on another thread: whatever the app does to its loop, the test goes on and can say what happened.
+What asks it stays on another thread: whatever the app does to its loop, that goes on and can say what happened. In a
+cell `cell/apps.py` asks it, through `drive`; in the process of a checkpoint the checkpoint does, through httpx.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -17,8 +19,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.cell.exchange import App, Exchange, assert_bytes
+from checks.harness.cell.routes import Route, routes_of
 from checks.harness.cell.sleep_spy import SLEEPS
-from checks.harness.cell.stacks import stacks
+from checks.harness.cell.stacks import Stack, stacks
 from checks.harness.cell.standstill import TIMER_HORIZON, Standstill, Watch, WatchedLoop
 from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered
 from checks.harness.machine import FairClock, load_in_words
@@ -37,6 +40,8 @@ START_TURN = 0.1
 ANSWER_SECONDS = 30.0
 POOL_MOST = 1000
 """Threads of a pool that `pool_taken` takes at most."""
+MODELS = frozenset(("checks.harness.cell.gate", "checks.harness.cell.probe"))
+"""Modules of the models that take the learner's place: a stack with one of them is a call inside the model."""
 
 
 class Pending:
@@ -64,6 +69,15 @@ class Pending:
         """Called when the app has returned from a request that was given up."""
         self.swallowed = not cancelled
         self._app.moved()
+
+    def when_done(self, work: Callable[[Future[Any]], None]) -> None:
+        """Call this with its outcome when it has ended; `done` is true then."""
+        self._future.add_done_callback(work)
+
+    @property
+    def path(self) -> str:
+        """What was asked for."""
+        return self.asked.partition(" ")[2]
 
     @property
     def endpoint(self) -> object:
@@ -126,13 +140,14 @@ class InProcess:
         self._fatal: BaseException | None = None
         self._raised: list[BaseException] = []
         """What the learner's own lines raised, in requests and in callbacks of the loop."""
-        self._moves = 0
+        self.moves = 0
+        """Counts what happened: it differs when something did."""
         self.progress: Callable[[], object] = lambda: None
         """Returns a value that differs when something happened beside the answers: the calls of a probe."""
         self._slept_before = len(SLEEPS.stacks)
         self._thread = threading.Thread(target=self._run, name="service loop", daemon=True)
         self.watch = Watch(self._loop, self._thread)
-        self._client: httpx.AsyncClient
+        self._client: httpx.AsyncClient | None = None
         self._life: Future[Any]
         self._state: dict[str, Any] = {}
         self._started = threading.Event()
@@ -153,14 +168,26 @@ class InProcess:
         """The `def` line of that function."""
         return self._lines.where_defined(self.endpoint)
 
+    @property
+    def where_refused(self) -> str | None:
+        """The `def` line of the handler that answers a body of the wrong form, if it is the learner's."""
+        from fastapi.exceptions import RequestValidationError
+
+        return self._lines.where_defined(self.app.exception_handlers.get(RequestValidationError))
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes that the learner wrote, in their order."""
+        return [*routes_of(self.app, self._lines)]
+
+    def use_their_model(self) -> None:
+        """Give the learner's own model to their routes again."""
+        self.app.dependency_overrides.clear()
+
     def start(self) -> None:
         """Run the app's lifespan up to where it serves. It may take long, and block, as loading a model does."""
-        import httpx
-
         self._thread.start()
         clock = FairClock()
-        transport = httpx.ASGITransport(app=self._serve)
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost", trust_env=False)
         what = "the start of the app (its lifespan)"
         self._life = self.submit(self._theirs(what, self._live()))
         self._life.add_done_callback(lambda _: self._started.set())
@@ -246,18 +273,27 @@ class InProcess:
         self, done: Callable[[], object], seconds: float = ANSWER_SECONDS, horizon: float = TIMER_HORIZON
     ) -> Standstill | None:
         """Wait until `done()`; `None` then, else why it will not. Timers that are due within `horizon` count."""
-        standstill = self.watch.until(done, lambda: (self._moves, self.progress()), seconds, horizon)
-        if self._fatal is not None and not done():
+        standstill = self.watch.until(done, lambda: (self.moves, self.progress()), seconds, horizon)
+        if not done():
+            self.still_runs()
+        if standstill and standstill.kind == "starved":
+            raise Inconclusive(f"{standstill.words} in {seconds:g} s")
+        self.note(standstill)
+        return standstill
+
+    def still_runs(self) -> None:
+        """Raise `LearnerError` where the learner's code has ended the loop."""
+        if self._fatal is not None:
             where = self._lines.where_raised(self._fatal.__traceback__)
             raise LearnerError(
                 f"your code ended the whole program: {describe(self._fatal)}",
                 where,
                 wanted="an exception that ends this request alone, such as HTTPException",
             )
-        if standstill and standstill.kind == "starved":
-            raise Inconclusive(f"{standstill.words} in {seconds:g} s")
+
+    def note(self, standstill: Standstill | None) -> None:
+        """Remember how a wait ended: `stop` does not wait for a loop that will not come back."""
         self._stuck = standstill is not None and standstill.kind in ("spinning", "blocked", "ended")
-        return standstill
 
     def go_on_until(self, done: Callable[[], object], horizon: float = TIMER_HORIZON) -> None:
         """Wait until `done()`, or until nothing happens any more. A loop that is blocked or never idle is a failure."""
@@ -293,7 +329,7 @@ class InProcess:
 
     def moved(self) -> None:
         """Note that something happened: `until` looks again."""
-        self._moves += 1
+        self.moves += 1
         self.watch.changed.set()
 
     def finish(self, calls: Sequence[Pending], seconds: float) -> None:
@@ -304,9 +340,27 @@ class InProcess:
         """The learner's line that the loop's thread is in, else one where a task or another thread waits."""
         return self._lines.where_first(stacks(self._thread.ident))
 
+    def threads(self) -> int:
+        """How many threads this process has now."""
+        return threading.active_count()
+
     def where_slept(self) -> str | None:
         """The learner's line that called `time.sleep` on the event loop's thread, if one did."""
         return self._lines.where_first(SLEEPS.stacks[self._slept_before :])
+
+    def where_held_up(self, number: int) -> str | None:
+        """The learner's line at which most calls wait that are not in the model, at most `number` of them.
+
+        A line where more of them are, such as a middleware's, is on the way of those inside, too.
+        """
+        outside = (stack for stack in stacks() if MODELS.isdisjoint(_modules(stack)))
+        found = Counter(filter(None, map(self._lines.where_frames, outside)))
+        return next((line for line, count in found.most_common() if count <= number), None)
+
+    def slept_at(self, stack: Stack, thread: int) -> str | None:
+        """The learner's line in this stack of a sleep, if it was on this app's loop, after its start."""
+        mine = thread == self._thread.ident and self._started.is_set()
+        return self._lines.where_frames(stack) if mine else None
 
     def pool_threads_in_use(self) -> int:
         """How many threads of FastAPI's pool are in use now; 0 where the loop cannot say."""
@@ -368,12 +422,18 @@ class InProcess:
             where = where_not_awaited(error, self._lines, handler) or self._lines.where_defined(handler)
             raise LearnerError(said, where, wanted=wanted, hint=hint) from error
 
-    def drive(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> Driven:
+    def drive(self, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> Driven:
         """Send without httpx, to see the answer leave the app message by message."""
-        return Driven(self, Exchange(method, path, headers), self._serve)
+        return Driven(self, Exchange(method, path, headers, body), self._serve)
 
     def _send(self, method: str, path: str, **request: Any) -> Pending:
-        return Pending(self, f"{method} {path}", lambda: self._client.request(method, path, **request))
+        import httpx
+
+        if self._client is None:
+            transport = httpx.ASGITransport(app=self._serve)
+            self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost", trust_env=False)
+        client = self._client
+        return Pending(self, f"{method} {path}", lambda: client.request(method, path, **request))
 
     async def request(self, pending: Pending, send: Callable[[], Awaitable[Any]]) -> Any:
         """The coroutine behind a pending request."""
@@ -428,6 +488,10 @@ class InProcess:
         except BaseException as error:  # sys.exit in a handler ends the loop, and the test waits on another thread
             self._fatal = error
             self.watch.changed.set()
+
+
+def _modules(stack: Stack) -> set[str]:
+    return {frame.f_globals.get("__name__", "") for frame, _ in stack}
 
 
 def _is_last(message: MutableMapping[str, Any]) -> bool:

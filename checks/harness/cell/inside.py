@@ -1,11 +1,13 @@
 """The inside of a cell: the learner's code, in an interpreter of its own. It does what the judge asks, one by one.
 
-Each message has a number and says what to `do`; its reply has the same number, and `value` or `values`, `missing` or
-`raised`. Whatever this file says is the learner's word: their code can change everything in here.
+A message that has a number says what to `do`; its reply has the same number, and `value` or `values`, `missing` or
+`raised`. One that says what to `tell` has no reply. An `event` comes unasked: what became of a request, a call of the
+model. Whatever this file says is the learner's word: their code can change everything in here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import contextlib
 import dataclasses
@@ -13,21 +15,32 @@ import faulthandler
 import importlib
 import inspect
 import os
+import queue
 import re
 import signal
 import sys
+import threading
 import traceback
 import warnings
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
+from checks.harness.cell.apps import Apps
 from checks.harness.cell.wire import Broken, Wire, decode, encode, handle, record
+from checks.harness.errors import BrokenOff, LearnerError, NoAnswer, Unanswered
+from checks.harness.missing_await import where_not_awaited
+from checks.harness.plain_words import hint_for
+from checks.harness.source_lines import SourceLines
 
 RECORDS = "lab.records"
 """The given module whose records both sides have."""
 
-MOST_FRAMES, MOST_TEXT, MOST_NAMES = 60, 20_000, 500
-"""What is told of an exception at most: its innermost frames, characters of what it says, names that an object has."""
+MOST_FRAMES, MOST_TEXT = 60, 20_000
+"""What is told of an exception at most: its innermost frames, characters of what it says."""
+
+OURS = (NoAnswer, BrokenOff, Unanswered, LearnerError)
+"""The lab's own errors that its part of a cell raises, the special ones first."""
 
 _MUTABLE = (list, dict)
 _DATA: tuple[Any, ...] = (int, float, str, bytes, list, tuple, set, dict)
@@ -50,12 +63,17 @@ class Inside:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._lines = SourceLines(Path())
+        self._apps = Apps(self._tell, self._described, _defined)
         self._things: dict[int, object] = {}
         self._numbers: dict[int, int] = {}
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         """Answer until the judge has ended."""
-        while (message := self._wire.receive()) is not None:
+        threading.Thread(target=self._read, name="wire", daemon=True).start()
+        while True:
+            message = self._asked.get()
             try:
                 reply = self._do(message)
             except BaseException as error:
@@ -71,6 +89,22 @@ class Inside:
                 number = len(reply.get("values", ()))
                 self._wire.send({"to": to, "value": large, "values": [large] * number, "after": [{}] * number})
 
+    def _read(self) -> None:
+        code = 1
+        try:
+            while (message := self._wire.receive()) is not None:
+                if "number" in message:
+                    self._asked.put(message)
+                else:
+                    self._apps.told(message)
+            code = 0
+        finally:
+            os._exit(code)  # nothing that their code has registered runs any more
+
+    def _tell(self, event: str, **more: Any) -> None:
+        with contextlib.suppress(OSError):  # the judge has ended
+            self._wire.send({"event": event, **more})
+
     def _do(self, message: dict[str, Any]) -> dict[str, Any]:
         match message["do"]:
             case "begin":
@@ -81,14 +115,19 @@ class Inside:
                 return self._get(self._things[message["of"]], message["name"])
             case "call":
                 return self._call(self._things[message["of"]], message["calls"], message["named"])
+            case "await":
+                return {"value": self._encoded(asyncio.run(_awaited(self._things[message["of"]])))}
             case "say":
                 return {"value": repr(self._things[message["of"]])[:MOST_TEXT]}
+            case "spy" | "start" | "stop" | "app":
+                return {"value": self._apps.asked(message)}
             case _:
                 return {"value": _defined(self._things[message["of"]])}
 
     def _begin(self, tree: str, stacks: str) -> dict[str, Any]:
         """Take the learner's files for `lab`; from now on SIGUSR1 writes the stacks of all threads to that file."""
         sys.path.insert(0, tree)
+        self._lines = SourceLines(Path(tree))
         if hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, open(stacks, "w"))  # noqa: SIM115  # as long as this process
         return {"value": None}
@@ -146,7 +185,8 @@ class Inside:
         number = self._numbers.setdefault(id(value), len(self._numbers) + 1)
         self._things[number] = value  # it stays, so that no other thing gets its id
         owner = value if isinstance(value, type | ModuleType) or hasattr(value, "__qualname__") else type(value)
-        return {"number": number, "module": str(getattr(owner, "__module__", ""))}
+        kinds = {"awaited": inspect.isawaitable(value), "async": inspect.iscoroutinefunction(value)}
+        return {"number": number, "module": str(getattr(owner, "__module__", "")), **kinds}
 
     def _found(self, tag: str, content: Any) -> object:
         if tag == "r":
@@ -160,20 +200,18 @@ class Inside:
         causes = [error.__cause__] if error.__cause__ is not None else []
         further = deep < _DEEPEST_CAUSE
         values = {name: getattr(error, name, None) for name in _ATTRIBUTES}
-        owner = getattr(error, "obj", None) if isinstance(error, AttributeError) else None
         return {
             "type": type(error).__name__,
             "bases": [one.__name__ for one in type(error).__mro__ if getattr(builtins, one.__name__, None) is one],
             "text": _text(str, error),
             "said": _text(repr, error),
             "breakpoint": type(error) is Breakpoint,
+            "ours": _ours(error),
+            "hint": _text(hint_for, error),
+            "not_awaited": where_not_awaited(error, self._lines),
             "frames": _frames(error),
             "attributes": {name: value for name, value in values.items() if type(value) in (str, int)},
             "key": error.args[0] if isinstance(error, KeyError) and list(map(type, error.args)) == [str] else None,
-            "names": dir(owner)[:MOST_NAMES] if owner is not None else [],
-            "fields": [str(name) for name in getattr(type(owner), "model_fields", ())],
-            "of_module": isinstance(owner, ModuleType),
-            "held": _held(error) if isinstance(error, KeyError) else {},
             "called": _called(str(error)) if isinstance(error, TypeError) else None,
             "cause": [self._described(one, deep + 1) for one in causes if further],
             "inner": [self._described(one, deep + 1) for one in inner[:10] if further],
@@ -187,12 +225,28 @@ def run(reader: int, writer: int) -> None:
     sys.argv[:] = ["lab"]
     warnings.simplefilter("ignore")  # a warning of the learner's code is no failure
     sys.breakpointhook = _no_breakpoint
-    code = 1
     try:
         Inside(Wire(reader, writer)).run()
-        code = 0
     finally:
-        os._exit(code)  # nothing that their code has registered runs any more
+        os._exit(1)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def _ours(error: BaseException) -> dict[str, Any] | None:
+    """What an error says that the lab's part of a cell has raised."""
+    kind = next((kind for kind in OURS if isinstance(error, kind)), None)
+    if kind is None or not isinstance(error, LearnerError):
+        return None
+    ended = error.ended if isinstance(error, BrokenOff) else ""
+    return {
+        "kind": kind.__name__,
+        **{name: getattr(error.failure, name) for name in ("seen", "wanted", "hint", "where")},
+        "explains_itself": error.explains_itself,
+        "ended": ended,
+    }
 
 
 def _no_breakpoint(*_: object, **__: object) -> None:
@@ -207,17 +261,6 @@ def _frames(error: BaseException) -> list[list[Any]]:
         if frame.f_code.co_filename != __file__
     ]
     return frames[-MOST_FRAMES:]
-
-
-def _held(error: BaseException) -> dict[str, list[str]]:
-    """The dicts by name that the innermost frame has, and their keys that are text."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
-    values = {name: value for frame in frames for name, value in (frame.f_globals | frame.f_locals).items()}
-    dicts = {name: value for name, value in values.items() if type(value) is dict and not name.startswith("__")}
-    return {
-        name: [key for key in list(value)[:MOST_NAMES] if type(key) is str]
-        for name, value in list(dicts.items())[:MOST_NAMES]
-    }
 
 
 def _text(of: Any, error: BaseException) -> str:

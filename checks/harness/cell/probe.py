@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import secrets
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
-from types import CodeType
+from typing import Any
 
 from checks.harness.errors import LearnerError
 
@@ -30,128 +31,160 @@ class Call:
     thread: int
     on_loop: bool
     """Whether an event loop runs on its thread: a blocking call stops all else there."""
-    caller: tuple[CodeType, int]
+    caller: tuple[Any, int]
     """Code and line that called."""
     entered: float
     left: float | None = None
     answer: float | None = None
-    _go: Callable[[], None] = field(default=lambda: None, repr=False)
+    go: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Lets it go on."""
 
 
 class Probe:
     """A model whose calls wait inside until the gate is open; without a gate they stay for `seconds`.
 
-    `answer` makes the prediction of the features; without it that is their mean.
+    `answer` makes the prediction of the features. Without it, it is one that nobody can guess who has not asked, always
+    the same for the same features.
 
     Attributes:
         calls: the calls so far, those that have left among them.
+        held: whether calls wait for the gate; else each stays for `seconds`.
         asked: how often it was called, calls with something else than numbers among them.
         inside: how many calls are in the model now; `peak` is the most that there were.
     """
 
     def __init__(
-        self, *, held: bool = True, seconds: float = SECONDS, answer: Callable[[Sequence[float]], float] = fmean
+        self, *, held: bool = True, seconds: float = SECONDS, answer: Callable[[Sequence[float]], float] | None = None
     ) -> None:
         self.calls: list[Call] = []
         self.asked = 0
         self.peak = 0
         self.inside = 0
-        self._held = held
-        self._seconds = seconds
-        self._answer = answer
+        self.held = held
+        self.seconds = seconds
+        self.answer = answer or _secret()
         self._lock = threading.Lock()
+
+    @property
+    def held_calls(self) -> list[Call]:
+        """The calls that are in the model now."""
+        return [call for call in list(self.calls) if call.left is None]
 
     @property
     def questions_inside(self) -> int:
         """How many different questions are in the model now: a service may ask one of them twice."""
-        return len({call.features for call in list(self.calls) if call.left is None})
+        return len({call.features for call in self.held_calls})
 
     async def predict(self, features: Sequence[float]) -> float:
         """What an endpoint awaits."""
         call = self._enter(features, blocking=False)
         try:
-            if self._held:
+            if self.held:
                 gate, loop = asyncio.Event(), asyncio.get_running_loop()
-                call._go = lambda: _thread_safe(loop, gate.set)
-                if self._held:  # else it was opened in between, and _go will not be called
+                call.go = lambda: _thread_safe(loop, gate.set)
+                if self.held:  # else it was opened in between, and `go` will not be called
                     async with asyncio.timeout(LONGEST_HOLD):
                         await gate.wait()
             else:
-                await asyncio.sleep(self._seconds)
-            return self._answered(call)
+                await asyncio.sleep(self.seconds)
+            return self.answered(call)
         finally:
-            self._leave(call)
+            self.leave(call)
 
     def predict_blocking(self, features: Sequence[float]) -> float:
         """What blocks the thread that calls it."""
         call = self._enter(features, blocking=True)
         try:
-            if self._held:
+            if self.held:
                 gate = threading.Event()
-                call._go = gate.set
-                if self._held:
+                call.go = gate.set
+                if self.held:
                     gate.wait(LONGEST_HOLD)
             else:
-                time.sleep(self._seconds)
-            return self._answered(call)
+                time.sleep(self.seconds)
+            return self.answered(call)
         finally:
-            self._leave(call)
+            self.leave(call)
 
     def open(self) -> None:
         """Release all calls; later ones are not held."""
-        self._held = False
+        self.held = False
         for call in list(self.calls):
-            call._go()
+            call.go()
 
     def release(self, call: Call) -> None:
         """Let this one call go on."""
-        call._go()
+        call.go()
 
     def blocked_loop(self, thread: int) -> Call | None:
         """The call that is held on this thread although an event loop runs there: nothing else can run on that loop."""
-        if not self._held:
+        if not self.held:
             return None
         return next((c for c in self.calls if c.thread == thread and c.on_loop and c.blocking and c.left is None), None)
 
-    def _enter(self, features: Sequence[float], *, blocking: bool) -> Call:
-        caller = sys._getframe(2)
-        with self._lock:
-            self.asked += 1
-        given = features if isinstance(features, Sequence) and not isinstance(features, str | bytes) else None
-        if given is None or not all(isinstance(value, int | float) for value in given):
-            shown = textwrap.shorten(str(features), 50, placeholder=" ...")
-            raise LearnerError(
-                f"the model was given {shown!r} ({type(features).__name__})",
-                wanted="the list of numbers, `body.features`",
-                hint="It is a coroutine: put `await` in front of the call that gave it."
-                if asyncio.iscoroutine(features)
-                else "`model.predict(body.features)`; the body's own type refuses what is not a number.",
-            )
-        call = Call(
-            features=tuple(given),
-            blocking=blocking,
-            thread=threading.get_ident(),
-            on_loop=_on_event_loop(),
-            caller=(caller.f_code, caller.f_lineno),
-            entered=time.perf_counter(),
-        )
+    def enter(self, features: Sequence[float], *, blocking: bool, thread: int, on_loop: bool, caller: Any) -> Call:
+        """Take a call in: numbers, from that thread, whose code and line are `caller`. `leave` ends it."""
+        now = time.perf_counter()
+        call = Call(tuple(features), blocking, thread, on_loop, caller, now)
         with self._lock:
             self.calls.append(call)
             self.inside += 1
             self.peak = max(self.peak, self.inside)
         return call
 
-    def _answered(self, call: Call) -> float:
-        call.answer = self._answer(call.features)
+    def answered(self, call: Call) -> float:
+        """The answer to a call, which the call then has."""
+        call.answer = self.answer(call.features)
         return call.answer
 
-    def _leave(self, call: Call) -> None:
+    def leave(self, call: Call) -> None:
+        """End a call."""
         call.left = time.perf_counter()
         with self._lock:
             self.inside -= 1
 
+    def _enter(self, features: Sequence[float], *, blocking: bool) -> Call:
+        frame = sys._getframe(2)
+        with self._lock:
+            self.asked += 1
+        if not numbers(features):
+            seen, hint = no_numbers(features)
+            raise LearnerError(seen, wanted=NUMBERS, hint=hint)
+        caller = (frame.f_code, frame.f_lineno)
+        thread, on_loop = threading.get_ident(), on_event_loop()
+        return self.enter(features, blocking=blocking, thread=thread, on_loop=on_loop, caller=caller)
 
-def _on_event_loop() -> bool:
+
+NUMBERS = "the list of numbers, `body.features`"
+"""What a model is to be given."""
+
+
+def numbers(features: object) -> bool:
+    """Whether these are features: a sequence of numbers."""
+    listed = isinstance(features, Sequence) and not isinstance(features, str | bytes)
+    return listed and all(isinstance(value, int | float) for value in features)  # type: ignore[attr-defined]
+
+
+def no_numbers(given: object) -> tuple[str, str]:
+    """What is said of something else that a model was given, and what mends it."""
+    shown = textwrap.shorten(str(given), 50, placeholder=" ...")
+    hint = "`model.predict(body.features)`; the body's own type refuses what is not a number."
+    if asyncio.iscoroutine(given):
+        hint = "It is a coroutine: put `await` in front of the call that gave it."
+    return f"the model was given {shown!r} ({type(given).__name__})", hint
+
+
+def _secret() -> Callable[[Sequence[float]], float]:
+    key = secrets.token_hex()
+
+    def answer(features: Sequence[float]) -> float:
+        return random.Random(f"{key} {[float(one) for one in features]}").uniform(-1e6, 1e6)
+
+    return answer
+
+
+def on_event_loop() -> bool:
+    """Whether an event loop runs on the thread that calls this."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from checks.harness.cell.stacks import Stack, stack_of
 
@@ -16,11 +17,13 @@ class SleepSpy:
     Attributes:
         stacks: where each sleep on a thread with a running event loop was called; the loop stood still meanwhile.
         elsewhere: how many sleeps there were on threads without one.
+        noticed: called with where each such sleep was called, and its thread.
         naps: for each event loop's thread how often it slept, and the task that slept last.
     """
 
     def __init__(self) -> None:
         self.stacks: list[Stack] = []
+        self.noticed: Callable[[Stack, int], None] = lambda *_: None
         self.elsewhere = 0
         self.naps: dict[int, tuple[int, object]] = {}
         self._sleep = time.sleep
@@ -50,6 +53,7 @@ class SleepSpy:
             thread = threading.get_ident()
             self.naps[thread] = (self.naps.get(thread, (0, None))[0] + 1, asyncio.current_task())
             self.stacks.append(stack_of(sys._getframe(1)))
+            self.noticed(self.stacks[-1], thread)
             self._sleep(seconds)
 
 

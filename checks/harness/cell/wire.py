@@ -24,6 +24,7 @@ import json
 import math
 import os
 import re
+import select
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
@@ -90,6 +91,10 @@ class Wire:
         if type(message) is not dict:
             raise Broken("a message that is no object")
         return message
+
+    def ready(self, seconds: float) -> bool:
+        """Whether something comes within so many seconds: then `receive` waits for no more than its end."""
+        return bool(select.select([self._reader], [], [], seconds)[0])
 
     def close(self) -> None:
         """Close both file descriptors."""

@@ -18,8 +18,8 @@ from typing import NoReturn
 
 from checks.harness.cell import inside
 
-HEAVY = ("pydantic_settings",)
-"""What the lab's given modules import that takes long."""
+HEAVY = ("pydantic_settings", "anyio._backends._asyncio", "fastapi", "pydantic.v1", "structlog")
+"""What the lab's given modules and a learner's service import that takes long."""
 
 LOOK = 1.0
 """Seconds between two looks whether the process still lives that started this one."""

@@ -109,10 +109,12 @@ class Session:
             isolation.adopt_orphans()
         if self.runner.forks and any(map(checkpoints.in_cell, items)):
             begin(self.config)  # first: its imports take as long as those below
-        if self.config.option.isolation != "none" and any(map(checkpoints.uses_service, items)):
+        apps = [checkpoints.in_cell(item) for item in items if checkpoints.uses_service(item)]
+        if self.config.option.isolation != "none" and apps:
             with warnings.catch_warnings():  # a library's own deprecations are not for a learner
                 warnings.simplefilter("ignore")
-                import_module("checks.harness.grading.preload")  # once here, and not in every checkpoint's process
+                # Once here, and not in every checkpoint's process. A cell has an app's own libraries.
+                import_module("httpx" if all(apps) else "checks.harness.grading.preload")
         gc.freeze()  # what is imported is no garbage: no collection touches it, here or in a checkpoint's process
         self.run = results.Run(
             workspace=self.workspace.name,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from checks.harness.cell.wire import Broken, decode, encode, handle, record
 from checks.harness.errors import CellEnded
-from checks.harness.judge.handles import CellModule, Handle, missing, records
+from checks.harness.judge.handles import GIVEN, CellModule, Handle, given, missing, records
 from checks.harness.judge.raised import Place, raised
 from checks.harness.judge.start import Started
 from checks.harness.processes.process_group import end_tree
@@ -23,6 +25,7 @@ FORGED = "your code wrote something else in the place of an answer"
 
 _MOST_TOGETHER = 128
 _STACKS_SECONDS, _LOOK = 1.0, 0.02
+_TURN = 0.5
 
 
 def how_it_ended(exit_code: int | None) -> str:
@@ -44,14 +47,19 @@ class Cell:
         self._process, self._wire = started, started.wire
         self._workspace, self._stacks = workspace, stacks
         self._asked = 0
-        self._over = False
+        self._reply: dict[str, Any] | None = None
+        self._events: dict[str, Callable[[dict[str, Any]], None]] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._over: CellEnded | None = None
+        """Why nothing can be asked any more."""
         self._handles: dict[int, Handle] = {}
+        self._numbers = itertools.count()
         self._ask("begin", tree=str(workspace.tree), stacks=str(stacks))
 
     def load(self, name: str) -> ModuleType:
         """The learner's `lab.<name>`; raises what `Workspace.load` does. The records are the judge's own."""
-        if name == "records":
-            return records()
+        if name in GIVEN:
+            return given(name)
         with self._workspace.loading(name) as full:
             reply = self._ask("load", module=full)
             match self._decoded(reply.get("value")):
@@ -89,7 +97,7 @@ class Cell:
                 self._change(args, place, self._decoded(now))
             yield self._decoded(value)
         if "raised" in reply:
-            raise self._raised(reply)
+            raise self.raised(reply["raised"])
 
     def get(self, number: int, name: str, owner: object) -> Any:
         """An attribute of a thing."""
@@ -105,9 +113,18 @@ class Cell:
         """The `repr` of a thing."""
         return str(self._ask("say", of=number).get("value"))
 
+    def wait_for(self, number: int) -> Any:
+        """What awaiting a thing gives."""
+        return self._decoded(self._ask("await", of=number).get("value"))
+
     def place(self, number: int) -> Place | None:
         """Where a thing is defined."""
-        match self._ask("place", of=number).get("value"):
+        return self.defined(self._ask("place", of=number).get("value"))
+
+    @staticmethod
+    def defined(told: object) -> Place | None:
+        """Where something is defined, as a cell tells it."""
+        match told:
             case [str(path), int(line)]:
                 return Place(path, line)
         return None
@@ -127,34 +144,116 @@ class Cell:
 
     def end(self) -> None:
         """Kill it, and whatever it has started."""
-        if not self._over:
-            self._over = True
+        if self._over is None:
+            self._over = CellEnded("the process that ran your code has been ended")
             end_tree(self._process.pid)
             self._wire.close()
+
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        return self._process.pid
+
+    @property
+    def tree(self) -> Path:
+        """The learner's files."""
+        return self._workspace.tree
+
+    def on(self, event: str, work: Callable[[dict[str, Any]], None]) -> None:
+        """Call this with each event of that name. What does not have its form ends the cell."""
+        self._events[event] = work
+
+    def after(self, seconds: float, work: Callable[[], None]) -> None:
+        """Call this so much later, in `turn`."""
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), work))
+
+    @property
+    def timers(self) -> int:
+        """How many of them are not due yet."""
+        return len(self._timers)
+
+    def tell(self, what: str, **message: Any) -> None:
+        """Tell it something that has no reply."""
+        self._send({"tell": what, **message})
+
+    def ask(self, do: str, **message: Any) -> Any:
+        """Ask it to do something: the data that come back."""
+        return self._decoded(self._ask(do, **message).get("value"))
+
+    def turn(self, seconds: float) -> bool:
+        """Handle the events that come within so many seconds, and run what is due; whether anything happened.
+
+        It returns after the first of them that came with none behind it.
+        """
+        happened, end = self._run_due(), time.monotonic() + seconds
+        while True:
+            soon = self._timers[0][0] if self._timers else end
+            left = 0.0 if happened else max(0.0, min(end, soon) - time.monotonic())
+            if self._wire.ready(left):
+                self._receive()
+                happened = True
+            elif self._run_due():
+                happened = True
+            elif happened or time.monotonic() >= end:
+                return happened
+
+    def _run_due(self) -> bool:
+        due = False
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            due = True
+            heapq.heappop(self._timers)[2]()
+        return due
 
     def _ask(self, do: str, **message: Any) -> dict[str, Any]:
         """Its reply to a message."""
         self._asked += 1
-        try:
-            self._wire.send({"number": self._asked, "do": do, **message})
-            reply = self._wire.receive()
-        except OSError:
-            reply = None
-        except Broken as broken:
-            raise self._forged() from broken
-        if reply is None:
-            code = self._process.exit_code()
-            self.end()
-            raise CellEnded(how_it_ended(code))
-        if type(reply.get("to")) is not int or reply["to"] != self._asked:
-            raise self._forged()
+        self._send({"number": self._asked, "do": do, **message})
+        while self._reply is None:
+            if self._timers:
+                self.turn(_TURN)
+            else:
+                self._receive()
+        reply, self._reply = self._reply, None
         if "raised" in reply and "values" not in reply:
-            raise self._raised(reply)
+            raise self.raised(reply["raised"])
         return reply
 
-    def _raised(self, reply: dict[str, Any]) -> BaseException:
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._over:
+            raise self._over
         try:
-            return raised(reply["raised"], self._workspace.tree)
+            self._wire.send(message)
+        except OSError:
+            raise self._ended() from None
+
+    def _receive(self) -> None:
+        """Take the next message: the reply that is waited for, or an event. Anything else ends the cell."""
+        try:
+            message = self._wire.receive()
+        except Broken as broken:
+            raise self._forged() from broken
+        if message is None:
+            raise self._ended()
+        if type(message.get("to")) is int and message["to"] == self._asked and self._reply is None:
+            self._reply = message
+        elif "to" not in message and (work := self._events.get(str(message.get("event")))):
+            try:
+                work(message)
+            except (Broken, LookupError, TypeError, ValueError) as error:
+                raise self._forged() from error
+        else:
+            raise self._forged()
+
+    def _ended(self) -> CellEnded:
+        code = self._process.exit_code()
+        self.end()
+        self._over = CellEnded(how_it_ended(code))
+        return self._over
+
+    def raised(self, told: object) -> BaseException:
+        """The exception that it tells of."""
+        try:
+            return raised(told, self._workspace.tree)
         except Broken as broken:
             raise self._forged() from broken
 
@@ -166,8 +265,9 @@ class Cell:
 
     def _found(self, tag: str, content: Any) -> object:
         match tag, content:
-            case "h", {"number": int(number), "module": str(module)}:
-                return self._handles.setdefault(number, Handle(self, number, module))
+            case "h", {"number": int(number), "module": str(module), "awaited": awaited, "async": is_async}:
+                made = Handle(self, number, module, awaited=awaited is True, is_async=is_async is True)
+                return self._handles.setdefault(number, made)
             case "r", [str(name), dict(fields)]:
                 kind = vars(records()).get(name)
                 if isinstance(kind, type) and kind.__module__ == records().__name__:
@@ -186,7 +286,8 @@ class Cell:
 
     def _forged(self) -> CellEnded:
         self.end()
-        return CellEnded(FORGED)
+        self._over = CellEnded(FORGED)
+        return self._over
 
 
 def _theirs(value: object) -> object:

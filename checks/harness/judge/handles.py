@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import ModuleType
@@ -26,6 +28,9 @@ class Asked(Protocol):
     def say(self, number: int) -> str:
         """The `repr` of a thing."""
 
+    def wait_for(self, number: int) -> Any:
+        """What awaiting a thing gives."""
+
     def place(self, number: int) -> Place | None:
         """Where a thing is defined."""
 
@@ -37,8 +42,9 @@ class Handle:
     did not come as data.
     """
 
-    def __init__(self, cell: Asked, number: int, module: str) -> None:
+    def __init__(self, cell: Asked, number: int, module: str, *, awaited: bool, is_async: bool) -> None:
         self._cell, self._number = cell, number
+        self._awaited, self._is_async = awaited, is_async
         self.__module__ = module
 
     def __call__(self, *args: Any, **named: Any) -> Any:
@@ -89,12 +95,40 @@ def missing(name: str, owner: object, text: str, holder: str, module: str, defin
     return AttributeError(text, name=name, obj=owner)
 
 
+def awaitable(thing: object) -> bool:
+    """Whether a thing can be awaited, as its cell says of a handle."""
+    return thing._awaited if isinstance(thing, Handle) else inspect.isawaitable(thing)
+
+
+def is_async(function: object) -> bool:
+    """Whether a function is an `async def`, as its cell says of a handle."""
+    return function._is_async if isinstance(function, Handle) else inspect.iscoroutinefunction(function)
+
+
+def awaited(thing: Any) -> Any:
+    """What awaiting a thing gives, or raises; a handle's is awaited in its cell."""
+
+    async def wait() -> Any:
+        return await thing
+
+    return thing._cell.wait_for(thing._number) if isinstance(thing, Handle) else asyncio.run(wait())
+
+
+GIVEN = ("records", "settings")
+"""Modules of `lab` that both sides have: the judge takes its own, whatever a learner makes of theirs."""
+
+
 @cache
-def records() -> ModuleType:
-    """The judge's own copy of lab/records.py: what a learner makes of theirs changes nothing here."""
-    spec = importlib.util.spec_from_file_location("lab.records", ROOT / "lab" / "records.py")
+def given(name: str) -> ModuleType:
+    """The judge's own copy of one of them."""
+    spec = importlib.util.spec_from_file_location(f"lab.{name}", ROOT / "lab" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def records() -> ModuleType:
+    """The judge's own lab/records.py."""
+    return given("records")

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, SimpleNamespace, TracebackType
-from typing import Any
+from types import SimpleNamespace, TracebackType
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from checks.harness.cell.wire import Broken
-from checks.harness.errors import LearnerError
+from checks.harness.errors import BrokenOff, Failure, LearnerError, NoAnswer, Unanswered
 
 Frame = tuple[str, int, str, str]
 """File, line, function, and module, as a cell gives them."""
@@ -29,13 +29,46 @@ class FromCell(BaseException):
 
     called: object = None
     """Of a call that does not fit its function: what `SourceLines.where_defined` finds that function by."""
+    not_awaited: str | None = None
+    """The learner's line that lacks an `await`, if that is what it is about."""
+    hint: str = ""
+    """What mends it: only the cell knows which names and keys there are."""
 
 
 class Place:
     """Stands for a function or a class that is defined in that file, at that line."""
 
-    def __init__(self, path: str, line: int) -> None:
-        self.__code__ = SimpleNamespace(co_filename=path, co_firstlineno=line)
+    def __init__(self, path: str, line: int, name: str = "") -> None:
+        self.__code__ = SimpleNamespace(co_filename=path, co_firstlineno=line, co_name=name)
+        self.__name__ = name
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """What an error says that the lab's part of a cell has raised: words about a failure, which pass nothing."""
+
+    kind: Literal["LearnerError", "NoAnswer", "BrokenOff", "Unanswered"]
+    seen: str
+    wanted: str
+    hint: str
+    where: str | None
+    explains_itself: bool
+    ended: str
+
+    def error(self) -> LearnerError:
+        """The same error."""
+        made: LearnerError
+        match self.kind:
+            case "BrokenOff":
+                made = BrokenOff(self.seen, self.where, self.ended)
+            case "NoAnswer":
+                made = NoAnswer("", "", self.where)
+            case "Unanswered":
+                made = Unanswered(self.seen)
+            case _:
+                made = LearnerError(self.seen, explains_itself=self.explains_itself)
+        made.failure = Failure(self.seen, self.wanted, self.hint, self.where)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +81,13 @@ class Described:
     text: str
     said: str
     breakpoint: bool
+    ours: Ours | None
+    not_awaited: str | None
     frames: list[Frame]
     attributes: dict[str, str | int]
-    names: list[str]
-    """Of an AttributeError: what the object has instead; its fields, of a pydantic model; whether it is a module."""
-    fields: list[str]
-    of_module: bool
+    hint: str
     key: str | None
-    """Of a KeyError: the key that was missed, if it is text, and the dicts that the innermost frame has, by name."""
-    held: dict[str, list[str]]
+    """Of a KeyError: the key that was missed, if it is text."""
     called: tuple[str, int] | None
     cause: list[Described] = field(default_factory=list)
     inner: list[Described] = field(default_factory=list)
@@ -83,7 +114,11 @@ def _exception(described: Described, tree: Path) -> BaseException:
             sys.breakpointhook()
         except LearnerError as stopped:
             return stopped.with_traceback(_traceback(described, tree))
-    error: BaseException = _without_frames(described, [_exception(one, tree) for one in described.inner])
+    error: BaseException
+    if described.ours:
+        error = described.ours.error()
+    else:
+        error = _without_frames(described, [_exception(one, tree) for one in described.inner])
     for one in described.cause:
         error.__cause__ = _exception(one, tree)
     return error.with_traceback(_traceback(described, tree))
@@ -103,9 +138,7 @@ def _without_frames(described: Described, inner: Sequence[BaseException]) -> Any
     for name, value in described.attributes.items():
         if isinstance(getattr(base, name, None), type(ImportError.name)):  # one that this builtin class has, too
             setattr(made, name, value)
-    if isinstance(made, AttributeError):
-        has = {"__dir__": lambda _: described.names, "model_fields": dict.fromkeys(described.fields)}
-        made.obj = type("module", (ModuleType,), has)("module") if described.of_module else type("object", (), has)()
+    made.not_awaited, made.hint = described.not_awaited, described.hint
     if described.called:
         made.called = Place(*described.called)
     return made
@@ -126,7 +159,6 @@ def _traceback(described: Described, tree: Path) -> TracebackType | None:
     No line of the learner's runs for it. Files beside theirs get no name that anything could be read from.
     """
     inner: TracebackType | None = None
-    held: dict[str, Any] = {name: dict.fromkeys(keys) for name, keys in described.held.items()}
     for path, line, function, module in reversed(described.frames):
         if not 0 < line < _MOST_LINES or "\0" in path:
             continue
@@ -134,10 +166,10 @@ def _traceback(described: Described, tree: Path) -> TracebackType | None:
         here: TracebackType | None = None
         code = compile("raise error", name, "exec").replace(co_name=function, co_firstlineno=line)
         try:
-            exec(code, held | {"__name__": module, "__builtins__": {}}, {"error": FromCell})
+            exec(code, {"__name__": module, "__builtins__": {}}, {"error": FromCell})
         except FromCell as error:
             here = error.__traceback__
         if here and here.tb_next:  # the first frame is this function's
             here.tb_next.tb_next = inner
-            inner, held = here.tb_next, {}  # what the innermost frame has is no other frame's
+            inner = here.tb_next
     return inner

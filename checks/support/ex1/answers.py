@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
@@ -12,7 +10,6 @@ from statistics import fmean
 from typing import Any
 
 import httpx
-from fastapi.exceptions import RequestValidationError
 
 from checks.harness.assertions.answers import close, content, is_number, short
 from checks.harness.assertions.routed import routed
@@ -20,6 +17,7 @@ from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import Failure, LearnerError, Needs, NoAnswer
 from checks.harness.fixtures import Service
+from checks.harness.judge.handles import awaitable, awaited
 from checks.harness.processes.http_client import FEATURES
 from checks.harness.source_lines import SourceLines
 
@@ -84,6 +82,14 @@ def prediction(app: InProcess, answer: httpx.Response, where: str | None = None,
     return float(number)
 
 
+def number_in(request: Pending) -> float | None:
+    """The only number in the answer to a request, if there is one."""
+    with suppress(Exception):
+        numbers = [value for value in content(request.answer()).values() if is_number(value)]
+        return float(numbers[0]) if request.done and len(numbers) == 1 else None
+    return None
+
+
 def the_models_own(
     app: InProcess,
     request: Pending,
@@ -99,9 +105,7 @@ def the_models_own(
     answer = request.answer()
     where = app.where_routed
     _routes_at_all(app, answer)
-    other_name = (
-        request.scope.get("path") != "/predict" and "prediction" not in answer.text and _is_named_so(app, answer)
-    )
+    other_name = request.path != "/predict" and "prediction" not in answer.text and _is_named_so(app, answer)
     got = prediction(app, answer, where, any_name=other_name)
     if any(call.features == tuple(question) for call in earlier) and not calls:
         raise LearnerError(
@@ -137,11 +141,18 @@ def all_the_models_own(
     app: InProcess, calls: dict[tuple[float, ...], Pending], probe: Probe, lines: SourceLines
 ) -> None:
     """Each answer is the model's own, also to a question that comes once more."""
+    strays = [call for call in probe.calls if call.features not in calls]
     for question, call in calls.items():
         the_models_own(app, call, question, [one for one in probe.calls if one.features == question], lines)
+    assert not strays, Failure(
+        f"the model was asked about {short(strays[0].features)}, which no request had",
+        wanted="a call for each request, with what was sent",
+        hint="Hand `body.features` on as it is, once.",
+        where=lines.where(*strays[0].caller),
+    )
     question, first = next(iter(calls.items()))
     earlier = [*probe.calls]
-    again = app.post(str(first.scope["path"]), {"features": [*question]})
+    again = app.post(first.path, {"features": [*question]})
     again.answer()
     the_models_own(app, again, question, probe.calls[len(earlier) :], lines, earlier)
 
@@ -212,8 +223,7 @@ def refuse(app: InProcess, body: str, probe: Probe, type_line: str | None) -> No
         raise
     if answer.status_code == 400:
         hint = f"422 is FastAPI's status for a body of the wrong form; {own} gives it."
-        handler = app.app.exception_handlers.get(RequestValidationError)
-        type_line = app.lines.where_defined(handler) or app.where_routed or type_line
+        type_line = app.where_refused or app.where_routed or type_line
     else:
         hint = BAD_BODIES[body]
     assert answer.status_code == 422, Failure(
@@ -254,8 +264,18 @@ def _single(app: InProcess) -> None:
         return
 
 
-def own_answers(app: InProcess, calls: dict[tuple[float, ...], Pending], where: str | None, *, first: str = "") -> None:
-    """Each of these requests gets the answer that it gets alone. `first` reports what fails alone, too."""
+def own_answers(
+    app: InProcess,
+    calls: dict[tuple[float, ...], Pending],
+    where: str | None,
+    *,
+    right: Callable[[Sequence[float]], float] = fmean,
+    first: str = "",
+) -> None:
+    """Each of these requests gets the answer that it gets alone. `right` is the model's answer to a question.
+
+    `first` reports what fails alone, too.
+    """
 
     def alone(question: Sequence[float]) -> float:
         return prediction(app, app.post("/predict", {"features": question}).answer(), any_name=True)
@@ -272,10 +292,10 @@ def own_answers(app: InProcess, calls: dict[tuple[float, ...], Pending], where: 
             raise
     hint = "What belongs to one request stays in local variables: not on the module, the app or the model."
     for question, got in answers.items():
-        if close(got, fmean(question)):
+        if close(got, right(question)):
             continue  # else it is wrong, but is it another caller's? 1.2 judges what is wrong for a single request, too
         expected = alone(question)
-        others = any(close(got, fmean(other)) for other in answers)
+        others = any(close(got, right(other)) for other in answers)
         whose = ", the answer to another caller's question" if others else ""
         assert close(got, expected), Failure(
             f"a caller got {got!r}{whose}", wanted=f"{expected!r}, as when it asks alone", hint=hint, where=where
@@ -299,8 +319,8 @@ def must_be_awaitable(model: Any) -> None:
     """The learner's own predict can be awaited, and does not raise: else 1.3 reports it."""
     try:
         call = model.predict([1.0])
-        if inspect.isawaitable(call):
-            asyncio.run(_awaited(call))
+        if awaitable(call):
+            awaited(call)
             return
         reason = "cannot be awaited"
     except NotImplementedError:
@@ -308,7 +328,3 @@ def must_be_awaitable(model: Any) -> None:
     except Exception as error:
         reason = f"raises {type(error).__name__}"
     raise Needs("1.3", f"the model's predict {reason}")
-
-
-async def _awaited(call: Awaitable[object]) -> None:
-    await call

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import Counter
+from collections.abc import Sequence
 
+from checks.harness.assertions.answers import close
 from checks.harness.cell.inprocess import InProcess, Pending
-from checks.harness.cell.probe import Probe
-from checks.harness.cell.stacks import stacks
+from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import LearnerError
+from checks.harness.judge.handles import is_async
 from checks.harness.processes.http_client import FEATURES
 from checks.harness.report.evidence import Timeline, timeline
 from checks.harness.source_lines import SourceLines
-
-PROBE = Probe.__module__
-"""A stack with this module in it is a call inside the model."""
+from checks.support.ex1.answers import number_in
 
 
-def requests_inside(questions: int, inside: int, asked: int, callers: int) -> int:
-    """How many of the callers' requests were in the model together.
+def requests_inside(held: Sequence[Call], asked: int, calls: dict[tuple[float, ...], Pending]) -> int:
+    """How many of these requests were in the model together, when it held the calls `held`. It was `asked` so often.
 
-    A service may ask the model twice for each request, and it may ask another caller's question, which is 1.7's
-    subject. So neither the different questions nor the calls inside are the number: the larger one is, with the calls
-    divided by those of one request.
+    A call counts that belongs to one of the requests: it asks what one of them was sent with, or one of them was
+    answered with its answer, which nobody can guess. A service may ask the model twice for each request, and it may ask
+    another caller's question, which is 1.7's subject. So neither the different questions nor the calls inside are the
+    number: the larger one is, with the calls divided by those of one request.
     """
-    return max(questions, min(inside // max(1, asked // callers), callers))
+    answers = [number for request in calls.values() if (number := number_in(request)) is not None]
+    theirs = [
+        call for call in held if call.features in calls or any(close(call.answer or 0.0, answer) for answer in answers)
+    ]
+    each = max(1, asked // len(calls))
+    return max(len({call.features for call in theirs}), min(len(theirs) // each, len(calls)))
 
 
 def why_not_all(probe: Probe, together: int) -> tuple[str, str]:
@@ -67,19 +71,9 @@ def why_not_the_pool(probe: Probe, together: int, pool: int, busy: int) -> tuple
     )
 
 
-def where_held_up(lines: SourceLines, number: int) -> str | None:
-    """The learner's line at which most calls wait that are not in the model, at most `number` of them.
-
-    A line where more of them are, such as a middleware's, is on the way of those inside, too.
-    """
-    outside = (stack for stack in stacks() if all(frame.f_globals.get("__name__") != PROBE for frame, _ in stack))
-    found = Counter(filter(None, map(lines.where_frames, outside)))
-    return next((line for line, count in found.most_common() if count <= number), None)
-
-
 def needs_no_thread(app: InProcess, get_model: object, lines: SourceLines) -> None:
     """/predict with the learner's own model answers while all threads of the pool are taken."""
-    app.app.dependency_overrides.clear()
+    app.use_their_model()
     with app.pool_taken():
         call = app.post("/predict", content=FEATURES)
         app.until(lambda: call.done)
@@ -87,7 +81,7 @@ def needs_no_thread(app: InProcess, get_model: object, lines: SourceLines) -> No
     app.until(lambda: call.done)
     if not waited or not call.done:
         return  # whatever became of it, it was no thread that it waited for
-    plain = not asyncio.iscoroutinefunction(get_model)
+    plain = not is_async(get_model)
     what = "get_model is a plain `def`" if plain else "something on its way to the model needs one"
     raise LearnerError(
         f"/predict waited for a thread of the pool: {what}",

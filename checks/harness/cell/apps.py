@@ -1,0 +1,163 @@
+"""The learner's apps in a cell. The judge asks for one, sends it requests, and is told what became of them.
+
+What it is told decides nothing by itself: an answer is data, which the judge compares, and all else explains.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.factory import make_app
+from checks.harness.cell.gate import Gate, Probe, Tell
+from checks.harness.cell.inprocess import InProcess, Pending
+from checks.harness.cell.sleep_spy import SLEEPS
+from checks.harness.cell.stacks import Stack
+from checks.harness.cell.wire import Broken, decode, encode
+from checks.harness.errors import LearnerError
+from checks.harness.source_lines import SourceLines
+
+Describe = Callable[[BaseException], dict[str, Any]]
+Defined = Callable[[Any], list[Any] | None]
+
+
+class Apps:
+    """What runs in this cell. `describe` makes data of an exception, `defined` of a function: its file and line."""
+
+    def __init__(self, tell: Tell, describe: Describe, defined: Defined) -> None:
+        self._tell, self._describe, self._defined = tell, describe, defined
+        self._gate = Gate(tell)
+        self._apps: dict[int, InProcess] = {}
+        self._requests: dict[int, Pending] = {}
+        self._watches: dict[int, threading.Event] = {}
+        self._taken = ExitStack()
+        self._lines = SourceLines(Path())
+
+    # -- asked by the judge, one after the other
+
+    def asked(self, message: dict[str, Any]) -> Any:
+        """Do what a message says; the data that it gives."""
+        match message["do"]:
+            case "spy":
+                self._spy(message["tree"])
+            case "start":
+                self._start(message["app"], message["probe"], message["settings"])
+            case "stop":
+                self._apps[message["app"]].stop(message["seconds"])
+            case _:
+                return self._say(self._apps[message["app"]], message["what"], message["with"])
+        return None
+
+    def _spy(self, tree: str) -> None:
+        """Notice every `time.sleep` of the learner's code, which is below `tree` and not loaded yet."""
+        self._lines = SourceLines(Path(tree))
+        SLEEPS.install()
+        SLEEPS.noticed = self._slept
+
+    def _start(self, app: int, probe: int | None, settings: dict[str, Any]) -> None:
+        """Start the app of the learner's `create_app` with these settings, and with that probe for its model."""
+        service, given = importlib.import_module("lab.service"), importlib.import_module("lab.settings")
+        made = make_app(service, self._lines, given.Settings(**settings))
+        if probe is not None:
+            model = Probe(self._gate, probe)
+
+            async def give() -> Probe:  # a plain function would take a thread of the pool that is measured
+                return model
+
+            made.dependency_overrides[service.get_model] = give
+        running = self._apps[app] = InProcess(made, self._lines)
+        running.start()
+
+    def _say(self, running: InProcess, what: str, number: int | None) -> Any:
+        match what:
+            case "waits":
+                return running.where_waiting()
+            case "held up":
+                return running.where_held_up(number or 0)
+            case "refused":
+                return running.where_refused
+            case "still runs":
+                return running.still_runs()
+            case "their model":
+                return running.use_their_model()
+            case "threads":
+                return running.threads()
+            case "pool":
+                return running.pool_threads_in_use()
+            case "take the pool":
+                return self._taken.enter_context(running.pool_taken())
+            case "give the pool back":
+                return self._taken.close()
+            case _:
+                return [
+                    [sorted(one.methods), one.path, self._named(one.handler), [*map(self._named, one.beside.values())]]
+                    for one in running.routes
+                ]
+
+    def _named(self, function: Any) -> list[Any]:
+        return [function.__name__, *(self._defined(function) or ["", 1])]
+
+    # -- told by the judge, on the thread that reads: none of this waits or writes
+
+    def told(self, message: dict[str, Any]) -> None:
+        """Do what needs no reply."""
+        match message["tell"]:
+            case "send":
+                self._send(message)
+            case "go":
+                self._gate.go(message["call"], message)
+            case "watch":
+                over = self._watches[message["watch"]] = threading.Event()
+                threading.Thread(target=self._watch, args=(message, over), name="watch", daemon=True).start()
+            case "enough":
+                if over_now := self._watches.pop(message["watch"], None):
+                    over_now.set()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        app = self._apps[message["app"]]
+        headers = [(name, value) for name, value in message["headers"]]
+        pending = app.drive(message["method"], message["path"], headers, decode(message["body"], _nothing))
+        self._requests[message["request"]] = pending
+        pending.when_done(lambda outcome: self._ended(message["request"], pending, outcome))
+
+    # -- told to the judge
+
+    def _ended(self, request: int, pending: Pending, outcome: Future[Exchange]) -> None:
+        """On the app's loop."""
+        del self._requests[request]
+        endpoint = self._defined(pending.endpoint) if pending.endpoint else None
+        if (error := outcome.exception()) is None:
+            got = outcome.result()
+            fields = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in got.fields]
+            try:
+                data = {"status": got.status, "fields": fields, "body": encode(got.body, _nothing)}
+                return self._tell("ended", request=request, endpoint=endpoint, **data)
+            except Broken:
+                error = LearnerError(f"{pending.asked} was answered with {len(got.body):,} bytes")
+        return self._tell("ended", request=request, endpoint=endpoint, raised=self._describe(error))
+
+    def _watch(self, message: dict[str, Any], over: threading.Event) -> None:
+        app = self._apps[message["app"]]
+        app.watch.held_by = lambda thread: message["held"] and self._gate.holds(thread)
+        standstill = app.watch.until(
+            over.is_set, lambda: (app.moves, self._gate.moves), message["seconds"], message["horizon"]
+        )
+        app.note(standstill)
+        self._watches.pop(message["watch"], None)
+        if standstill:
+            self._tell("still", watch=message["watch"], kind=standstill.kind, busy=standstill.busy)
+
+    def _slept(self, stack: Stack, thread: int) -> None:
+        for number, app in [*self._apps.items()]:
+            if where := app.slept_at(stack, thread):
+                self._tell("slept", app=number, where=where)
+
+
+def _nothing(*_: object) -> object:
+    raise Broken("no bytes")

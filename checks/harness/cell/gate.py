@@ -1,0 +1,124 @@
+"""The model in a cell: each call of it waits for what the judge's probe lets it answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from checks.harness.cell.probe import no_numbers, numbers, on_event_loop
+from checks.harness.cell.wire import encode
+from checks.harness.errors import LearnerError
+
+Said = dict[str, Any]
+"""What the judge says to a call: `answer`, or `wrong`, what was seen and what is wanted and what mends it."""
+
+
+class Tell(Protocol):
+    """Sends the judge an event, a message that it does not answer."""
+
+    def __call__(self, event: str, **more: Any) -> None:
+        """Such as `tell("left", call=3)`."""
+
+
+class Waiting(NamedTuple):
+    """A call that waits for the judge."""
+
+    go: Callable[[Said], None]
+    thread: int
+    blocks_loop: bool
+
+
+class Gate:
+    """The calls of this cell that wait for the judge."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._waiting: dict[int, Waiting] = {}
+        self._numbers = itertools.count(1)
+        self.moves = 0
+        """Counts what happened here: it differs when something did."""
+
+    def enter(self, probe: int, features: object, *, blocking: bool, go: Callable[[Said], None]) -> int:
+        """Tell the judge of a call of that probe. `go` is called with what it says."""
+        frame = sys._getframe(2)
+        call, on_loop = next(self._numbers), on_event_loop()
+        self._waiting[call] = Waiting(go, threading.get_ident(), blocking and on_loop)
+        self.moves += 1
+        given: dict[str, Any] = {"features": None, "wrong": no_numbers(features)}
+        if numbers(features):
+            plain = [one if type(one) is int else float(one) for one in features]  # type: ignore[attr-defined]
+            given = {"features": encode(plain, str), "wrong": None}
+        caller = [frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name]
+        thread = threading.get_native_id()
+        where = {"blocking": blocking, "on_loop": on_loop, "thread": thread, "caller": caller}
+        self._tell("enter", probe=probe, call=call, **given, **where)
+        return call
+
+    def go(self, call: int, said: Said) -> None:
+        """Let a call go on."""
+        if waiting := self._waiting.pop(call, None):
+            self.moves += 1
+            waiting.go(said)
+
+    def leave(self, call: int) -> None:
+        """Tell the judge that a call has ended, if it was not let go."""
+        if self._waiting.pop(call, None):
+            self.moves += 1
+            self._tell("left", call=call)
+
+    def holds(self, thread: int) -> bool:
+        """Whether a call waits on this thread although an event loop runs there: nothing else can run on that loop."""
+        return any(waiting.thread == thread and waiting.blocks_loop for waiting in [*self._waiting.values()])
+
+
+class Probe:
+    """Stands in a cell for the probe that the judge has, as the learner's model."""
+
+    def __init__(self, gate: Gate, number: int) -> None:
+        self._gate, self._number = gate, number
+
+    async def predict(self, features: Sequence[float]) -> float:
+        """What an endpoint awaits."""
+        loop = asyncio.get_running_loop()
+        said: asyncio.Future[Said] = loop.create_future()
+
+        def go_on(message: Said) -> None:
+            if not said.done():
+                said.set_result(message)
+
+        def go(message: Said) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(go_on, message)
+
+        call = self._gate.enter(self._number, features, blocking=False, go=go)
+        try:
+            return _answer(await said)
+        finally:
+            self._gate.leave(call)
+
+    def predict_blocking(self, features: Sequence[float]) -> float:
+        """What blocks the thread that calls it."""
+        said, over = list[Said](), threading.Event()
+
+        def go(message: Said) -> None:
+            said.append(message)
+            over.set()
+
+        call = self._gate.enter(self._number, features, blocking=True, go=go)
+        try:
+            over.wait()
+            return _answer(said[0])
+        finally:
+            self._gate.leave(call)
+
+
+def _answer(said: Said) -> float:
+    if "wrong" in said:
+        seen, wanted, hint = said["wrong"]
+        raise LearnerError(seen, wanted=wanted, hint=hint)
+    return float(said["answer"])

@@ -1,0 +1,49 @@
+"""The routes of an app that a learner wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from checks.harness.source_lines import SourceLines
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+PATHS = ("/health", "/metrics", "/predict", "/predict/threaded", "/predict/blocking", "/predict/enriched")
+"""What the lab asks for: a route at one of these paths is meant for it, and for no other."""
+
+
+class Route(NamedTuple):
+    """One route of an app: its methods, its whole path, and the function that handles it.
+
+    `beside` are the functions of that function's module which are called as handlers of the lab are.
+    """
+
+    methods: frozenset[str]
+    path: str
+    handler: Any
+    beside: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """As it is called: `POST /predict`."""
+        return f"{'/'.join(sorted(self.methods - {'HEAD'}))} {self.path}"
+
+
+def called(path: str) -> str:
+    """What the handler of a path is called."""
+    return path.strip("/").replace("/", "_")
+
+
+def routes_of(app: FastAPI, lines: SourceLines) -> Iterator[Route]:
+    """The routes of an app that learners wrote, in their order."""
+    routes: Sequence[Any] = app.routes
+    for route in routes:
+        included = getattr(route, "effective_route_contexts", None)  # what FastAPI keeps of a router (0.165)
+        for one in included() if included else [route]:
+            handler, methods = getattr(one, "endpoint", None), getattr(one, "methods", None)
+            if isinstance(handler, FunctionType) and methods and lines.where_defined(handler):
+                beside = {name: handler.__globals__.get(name) for name in map(called, PATHS)}
+                functions = {name: one for name, one in beside.items() if isinstance(one, FunctionType)}
+                yield Route(frozenset(methods), one.path, handler, functions)

@@ -1,0 +1,316 @@
+"""The learner's app in a cell, as a checkpoint has it: the same as `cell/inprocess.py` gives of one beside it.
+
+Requests go in as data and answers come out as data. What the cell says beside them may end a wait and explain.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from checks.harness.cell.inprocess import ANSWER_SECONDS, START_SECONDS, refuse_if_busy
+from checks.harness.cell.probe import Probe
+from checks.harness.cell.routes import Route
+from checks.harness.cell.standstill import LONGEST_ROUND, SPINNING, TIMER_HORIZON, Standstill
+from checks.harness.cell.wire import Broken, decode, encode
+from checks.harness.errors import Inconclusive, NoAnswer
+from checks.harness.judge import kernel
+from checks.harness.judge.cell import Cell
+from checks.harness.judge.gate import Gate
+from checks.harness.judge.raised import Place
+from checks.harness.machine import FairClock
+from checks.harness.source_lines import SourceLines
+
+if TYPE_CHECKING:
+    import httpx
+
+ORIGIN = "http://localhost"
+
+SOON = 0.02
+"""Seconds within which most waits are over: a cell is not asked for advice before."""
+TURN = 0.01
+"""Seconds of one turn of a wait."""
+LOOKS = 20
+"""Looks of the kernel in a row at which all threads were asleep and none had run, after which nothing more comes."""
+LOOK = 0.005
+"""Seconds between two of them."""
+UNPROVED = 5.0
+"""Seconds of a wait that go on, by this process's clock, where the kernel does not say what the cell says."""
+GIVE_UP = 2.0
+"""Seconds after a deadline in which the cell may still say how the wait ended there."""
+KINDS = ("settled", "blocked", "spinning", "ended", "late", "starved")
+
+
+class Pending:
+    """A request on its way. Times are `time.perf_counter()` seconds, taken here."""
+
+    def __init__(self, app: App, number: int, method: str, path: str, sent: float) -> None:
+        self.asked = f"{method} {path}"
+        self.path = path
+        self.sent = sent
+        self.finished: float | None = None
+        self.endpoint: Place | None = None
+        """Where the learner's function is defined that it was routed to, as the cell says."""
+        self._app, self._number, self._method = app, number, method
+        self._answer: httpx.Response | None = None
+        self._raised: object = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it was answered, or failed."""
+        return self.finished is not None
+
+    def ended(self, told: dict[str, Any]) -> None:
+        """Take what came of it."""
+        import httpx
+
+        if self.done:
+            raise Broken("two answers")
+        self.endpoint = Cell.defined(told["endpoint"])
+        if "raised" in told:
+            self._raised = told["raised"]
+        else:
+            body = decode(told["body"], _nothing)
+            if type(told["status"]) is not int or type(body) is not bytes:
+                raise Broken("no answer")
+            fields = [(str(name).encode("latin-1"), str(value).encode("latin-1")) for name, value in told["fields"]]
+            request = httpx.Request(self._method, ORIGIN + self.path)
+            self._answer = httpx.Response(told["status"], headers=fields, content=body, request=request)
+        self.finished = time.perf_counter()
+
+    def answer(self, seconds: float = ANSWER_SECONDS) -> httpx.Response:
+        """Wait for the answer. What the app raised is raised here; `NoAnswer` when none can come any more."""
+        self._app.looked_at = self
+        standstill = self._app.until(lambda: self.done, seconds, horizon=seconds)
+        if standstill:
+            refuse_if_busy(standstill)
+            raise NoAnswer(self.asked, standstill.words, self._app.where_waiting())
+        if self._answer is None:
+            raise self._app.error(self._raised)
+        return self._answer
+
+
+class Running:
+    """The apps of a cell, and what they say."""
+
+    def __init__(self, cell: Cell, lines: SourceLines) -> None:
+        self.cell, self.lines, self.gate = cell, lines, Gate(cell)
+        self.apps: list[App] = []
+        self.requests: list[Pending] = []
+        self.advice: dict[int, Standstill] = {}
+        self.watches = 0
+        cell.on("ended", lambda told: self.requests[_number(told["request"])].ended(told))
+        cell.on("slept", lambda told: self.apps[_number(told["app"])].slept(told["where"]))
+        cell.on("still", self._still)
+        cell.ask("spy", tree=str(cell.tree))
+
+    def _still(self, told: dict[str, Any]) -> None:
+        if told["kind"] not in KINDS:
+            raise Broken("no standstill")
+        self.advice[_number(told["watch"])] = Standstill(told["kind"], busy=bool(told["busy"]))
+
+    def app(self, probe: Probe | None, settings: dict[str, Any]) -> App:
+        """The learner's app with these settings, started; `probe` is in the place of its model."""
+        app = App(self, len(self.apps), probe)
+        self.apps.append(app)
+        number = None if probe is None else self.gate.add(probe)
+        self.cell.ask("start", app=app.number, probe=number, settings=settings)
+        return app
+
+
+class App:
+    """A running app. `post` and `get` send and return at once; `answer()` of what they return waits."""
+
+    def __init__(self, running: Running, number: int, probe: Probe | None) -> None:
+        self.number = number
+        self.looked_at: Pending | None = None
+        """The request whose answer was asked for last."""
+        self._running, self._cell = running, running.cell
+        self._probe = probe
+        self._slept: str | None = None
+
+    @property
+    def endpoint(self) -> Place | None:
+        """Where the function is defined that the request looked at last was routed to."""
+        return self.looked_at.endpoint if self.looked_at else None
+
+    @property
+    def lines(self) -> SourceLines:
+        """Names lines of the learner's."""
+        return self._running.lines
+
+    @property
+    def where_routed(self) -> str | None:
+        """The `def` line of that function."""
+        return self.lines.where_defined(self.endpoint)
+
+    @property
+    def where_refused(self) -> str | None:
+        """The `def` line of the handler that answers a body of the wrong form, if it is the learner's."""
+        return self._line("refused")
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes that the learner wrote, in their order, as the cell says."""
+        return [
+            Route(
+                frozenset(map(str, methods)), str(path), _place(handler), {str(one[0]): _place(one) for one in beside}
+            )
+            for methods, path, handler, beside in self._ask("routes")
+        ]
+
+    def use_their_model(self) -> None:
+        """Give the learner's own model to their routes again."""
+        self._probe = None
+        self._ask("their model")
+
+    def post(self, path: str, body: object = None, *, content: bytes | None = None) -> Pending:
+        """`POST` a JSON body (or `content` as it is)."""
+        data = json.dumps(body).encode() if content is None else content
+        length = ("content-length", str(len(data)))
+        return self._send("POST", path, [("content-type", "application/json"), length], data)
+
+    def get(self, path: str) -> Pending:
+        """`GET` a path."""
+        return self._send("GET", path, [], b"")
+
+    def _send(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> Pending:
+        requests = self._running.requests
+        pending = Pending(self, len(requests), method, path, time.perf_counter())
+        requests.append(pending)
+        headers = [("host", "localhost"), ("accept", "*/*"), ("user-agent", "lab"), *headers]
+        data: dict[str, Any] = {"method": method, "path": path, "headers": headers, "body": encode(body, _nothing)}
+        self._cell.tell("send", app=self.number, request=len(requests) - 1, **data)
+        return pending
+
+    def until(
+        self, done: Callable[[], object], seconds: float = ANSWER_SECONDS, horizon: float = TIMER_HORIZON
+    ) -> Standstill | None:
+        """Wait until `done()`; `None` then, else why it will not. Timers that are due within `horizon` count.
+
+        The cell may say that nothing more will come. Then the kernel is looked at, and if that does not agree, the wait
+        goes on for a while by this process's own clock.
+        """
+        watch: int | None = None
+        clock, waited, last = FairClock(), 0.0, time.monotonic()
+        burnt = kernel.computed(self._cell.pid)
+        try:
+            while not done():
+                self._cell.turn(TURN)
+                if done():
+                    break
+                clock.seconds()
+                now = time.monotonic()
+                waited, last = waited + min(now - last, LONGEST_ROUND), now
+                if watch is None:
+                    watch = self._watch(seconds, horizon) if waited > SOON else None
+                    continue
+                standstill = self._running.advice.pop(watch, None)
+                if standstill is None and waited > seconds + GIVE_UP:
+                    return Standstill("late", busy=clock.busy)
+                if standstill is None:
+                    continue
+                if standstill.kind == "starved":
+                    raise Inconclusive(f"{standstill.words} in {seconds:g} s")
+                if standstill.kind == "ended":
+                    self._ask("still runs")
+                if standstill.kind == "late" or (not self._cell.timers and self._agrees(standstill, burnt, done)):
+                    return None if done() else standstill
+                watch = self._watch(seconds, horizon)
+        finally:
+            if watch is not None:
+                self._cell.tell("enough", watch=watch)
+        return None
+
+    def _watch(self, seconds: float, horizon: float) -> int:
+        """Ask the cell to say why nothing more will come; the number that it says it with."""
+        self._running.watches += 1
+        number, held = self._running.watches, self._probe is not None and self._probe.held
+        self._cell.tell("watch", watch=number, app=self.number, seconds=seconds, horizon=horizon, held=held)
+        return number
+
+    def _agrees(self, standstill: Standstill, burnt: float, done: Callable[[], object]) -> bool:
+        """Whether the kernel agrees that nothing moves, or nothing came for long enough. False once something comes."""
+        if not kernel.can_look():
+            return True
+        if standstill.kind == "spinning" and kernel.computed(self._cell.pid) - burnt >= SPINNING / 2:
+            return True
+        family, before, same, end = kernel.family(self._cell.pid), None, 0, time.monotonic() + UNPROVED
+        while same < LOOKS and time.monotonic() < end:
+            if self._cell.turn(LOOK) or done():
+                return bool(done())
+            now = kernel.look(family)
+            same = same + 1 if now.asleep and now == before else 0
+            before = now
+        return True
+
+    def finish(self, calls: Sequence[Pending], seconds: float) -> None:
+        """Wait until these calls have ended, at most so many seconds."""
+        self.until(lambda: all(call.done for call in calls), seconds)
+
+    def threads(self) -> int:
+        """How many threads the cell has now, as the kernel says; where it does not, the cell."""
+        return kernel.threads(self._cell.pid) or int(self._ask("threads"))
+
+    def slept(self, where: object) -> None:
+        """Take where `time.sleep` was called on the event loop's thread."""
+        self._slept = self._slept or str(where)
+
+    def where_waiting(self) -> str | None:
+        """The learner's line that the loop's thread is in, else one where a task or another thread waits."""
+        return self._line("waits")
+
+    def where_held_up(self, number: int) -> str | None:
+        """The learner's line at which most calls wait that are not in the model, at most `number` of them."""
+        return self._line("held up", number)
+
+    def where_slept(self) -> str | None:
+        """The learner's line that called `time.sleep` on the event loop's thread, if one did."""
+        return self._slept
+
+    def pool_threads_in_use(self) -> int:
+        """How many threads of FastAPI's pool are in use now, as the cell says; 0 where the loop cannot say."""
+        return int(self._ask("pool"))
+
+    @contextmanager
+    def pool_taken(self) -> Iterator[None]:
+        """While this block runs, every thread of FastAPI's pool is taken; none where the loop is blocked."""
+        self._ask("take the pool")
+        try:
+            yield
+        finally:
+            self._ask("give the pool back")
+
+    def stop(self, seconds: float = START_SECONDS) -> None:
+        """Run the app's lifespan to its end, which an idle machine would do in so many seconds."""
+        self._cell.ask("stop", app=self.number, seconds=seconds)
+
+    def error(self, told: object) -> BaseException:
+        """The exception that a request ended in."""
+        return self._cell.raised(told)
+
+    def _ask(self, what: str, number: int | None = None) -> Any:
+        return self._cell.ask("app", app=self.number, what=what, **{"with": number})
+
+    def _line(self, what: str, number: int | None = None) -> str | None:
+        line = self._ask(what, number)
+        return line if type(line) is str else None
+
+
+def _place(told: Any) -> Place:
+    name, path, line = told
+    return Place(str(path), int(line), str(name))
+
+
+def _number(told: object) -> int:
+    """An index that a cell tells."""
+    if type(told) is not int or told < 0:
+        raise Broken("no number")
+    return told
+
+
+def _nothing(*_: object) -> object:
+    raise Broken("no data")
