@@ -6,6 +6,8 @@ knob can serve has to be refused, or all requests wait too long. Begin with `lab
 PYTEST_DONT_REWRITE
 """
 
+from statistics import fmean
+
 import pytest
 
 from checks.harness.apps.feature_store import store_that_is_full
@@ -133,7 +135,7 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
 
     users = rng.sample(range(1, 10**6), 60)
     feature_store.users = {user: [rng.uniform(-100, 100), rng.randint(-100, 100)] for user in users}
-    pool, probe, apps = rng.randint(3, 5), Probe(held=False, seconds=0), []
+    pool, probe, apps = rng.randint(3, 5), Probe(held=False, seconds=0, answer=fmean), []
 
     def app_with(seconds, url=feature_store.url):
         limits = {"feature_store_seconds": seconds, "feature_store_connections": pool}
