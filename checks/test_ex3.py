@@ -18,7 +18,7 @@ from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.locate import where_part
 from checks.harness.loadtest.recording import hockey_stick
 from checks.harness.loadtest.targets import Answer, Service
-from checks.harness.processes.http_client import FEATURES
+from checks.harness.processes.single_requests import FEATURES
 from checks.support.ex3 import plans, runs, tables
 from checks.support.ex3.runs import NEAR, ms, too_busy
 

@@ -15,7 +15,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
-from checks.harness.assertions.start import why_it_is_not_ready
+from checks.harness.assertions.not_ready import why_it_is_not_ready
 from checks.harness.cell.factory import make_app
 from checks.harness.cell.inprocess import START_SECONDS, InProcess
 from checks.harness.cell.probe import Probe
@@ -50,9 +50,9 @@ TALKER = "checks.harness.cell.logging_app:create_app"
 """The learner's app, with added routes whose handlers write log lines."""
 KINDS = "checks.harness.apps.reference:create_bare"
 """A service of the lab's own that blocks, awaits or computes."""
-OVERLOADED = "checks.harness.cell.slots:create_app"
+OVERLOADED = "checks.harness.cell.known_capacity:create_app"
 """Theirs, around a model of known capacity."""
-OVERLOADED_CONTROL = "checks.harness.cell.slots:create_control"
+OVERLOADED_CONTROL = "checks.harness.cell.known_capacity:create_control"
 """The lab's own service around the same model."""
 
 LIFTED = {"max_in_flight": 10_000, "max_queue": 10_000, "queue_seconds": 60}

@@ -48,7 +48,7 @@ def test_what_nobody_expected_is_told() -> None:
 @pytest.fixture
 def control() -> Iterator[str]:
     """The URL of the lab's own service, which takes on as many as it can serve soon."""
-    command = uvicorn_command("checks.harness.cell.slots:create_control", factory=True)
+    command = uvicorn_command("checks.harness.cell.known_capacity:create_control", factory=True)
     env = {"LAB_SLOTS": str(SLOTS), "LAB_SLOT_SECONDS": str(SECONDS)}
     with server(command, env=env | {"PYTHONPATH": os.fspath(ROOT)}, cwd=ROOT) as running:
         yield running.url

@@ -66,7 +66,7 @@ def test_goodput_at_twice_the_capacity(solution: Path) -> None:
     env = {name: str(value) for name, value in (model | limits).items()} | {"PYTHONPATH": os.fspath(ROOT)}
     loads: list[Load] = []
     with server(
-        uvicorn_command("checks.harness.cell.slots:create_app", factory=True), env=env, cwd=solution
+        uvicorn_command("checks.harness.cell.known_capacity:create_app", factory=True), env=env, cwd=solution
     ) as running:
         for seed in range(ROUNDS):
             loads += overload([running.url], slots=SLOTS, seconds=SECONDS, times=2, lasting=4, seed=seed)

@@ -65,7 +65,7 @@ def test_an_answer_that_is_no_200_is_told(control_with_limit: str) -> None:
 @pytest.fixture
 def control_with_limit() -> Iterator[str]:
     """A service that refuses the third of three."""
-    command = uvicorn_command("checks.harness.cell.slots:create_control", factory=True)
+    command = uvicorn_command("checks.harness.cell.known_capacity:create_control", factory=True)
     env = {"LAB_SLOTS": "1", "LAB_SLOT_SECONDS": "0.3", "PYTHONPATH": os.fspath(ROOT)}
     with server(command, env=env, cwd=ROOT) as running:
         yield running.url

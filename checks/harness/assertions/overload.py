@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 
-from checks.harness.cell.slots import FORGET
+from checks.harness.cell.known_capacity import FORGET
 from checks.harness.load.generator import closed_loop, open_loop
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import MS, Trace
-from checks.harness.processes.http_client import FEATURES
+from checks.harness.processes.single_requests import FEATURES
 
 IN_TIME = 5
 """Service times within which an answer is of use, counted from when the request was due."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from checks.harness.containers.spec import Container
-from checks.harness.processes.http_client import ask_once
+from checks.harness.processes.single_requests import ask_once
 from checks.harness.source_lines import SourceLines
 
 ANSWER_SECONDS = 10.0

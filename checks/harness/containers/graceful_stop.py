@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from checks.harness.containers.deployed import Running, last_lines, url
 from checks.harness.errors import LearnerError
 from checks.harness.machine import FairClock
-from checks.harness.processes.http_client import FEATURES, ask_once
+from checks.harness.processes.single_requests import FEATURES, ask_once
 from checks.harness.processes.workers import all_pids
 
 AT_WORK = 4

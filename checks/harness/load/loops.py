@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
-from checks.harness.load.connection import IDLE, Connection, ends_at_eof
+from checks.harness.load.sending import IDLE, Connection, ends_at_eof
 from checks.harness.load.trace import Request, Trace
 
 BACK_OFF = 0.05

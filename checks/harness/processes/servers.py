@@ -22,8 +22,8 @@ import psutil
 
 from checks.harness.errors import ServerDied, ServerNotReady
 from checks.harness.machine import FairClock
-from checks.harness.processes.http_client import Answer, ask_together
 from checks.harness.processes.process_group import GONE_SECONDS, Tail, descendants, leave_nothing, start
+from checks.harness.processes.single_requests import Answer, ask_together
 
 PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
 """How a server names its port: the first group of this regular expression, in one line of its output."""

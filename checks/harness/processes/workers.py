@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 from checks.harness.errors import Inconclusive, LearnerError
-from checks.harness.processes.http_client import FEATURES, Answer, ask
+from checks.harness.processes.single_requests import FEATURES, Answer, ask
 
 BATCH = 32
 """Connections that are opened before the first is asked: one after the other, the same worker may take each of them."""
@@ -62,7 +62,7 @@ def all_pids(url: str, workers: int, seconds: float) -> set[int]:
 
 @contextmanager
 def spread(url: str, workers: int, connections: int) -> Iterator[Connections]:
-    """So many open connections, of which each worker holds the same number.
+    """So many open connections, of which each worker holds the same number: the first worker's, then the second's, ...
 
     Raises `Inconclusive` when the system hands out its connections too unevenly.
     """

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from checks.harness.machine import BUSY
 from checks.harness.report.evidence import Evidence, Number
 from checks.harness.report.pictures import draw
 from checks.harness.report.results import Checkpoint, Exercise, Run
@@ -27,8 +28,6 @@ MEASURED = re.compile(
     r"|(?<!\S)\d+\.\d+(?![\w.,)])|(?<=gave )\d{3}\b"
 )
 """A number that was measured, with its unit; not that of a line, or a kind of Python."""
-BUSY = 3.0
-"""Load per core from which the card says that the machine is busy."""
 
 # verdict: mark, the same in ASCII, style, word
 MARKS = {

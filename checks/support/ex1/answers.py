@@ -18,7 +18,7 @@ from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import Failure, LearnerError, Needs, NoAnswer
 from checks.harness.fixtures import Service
 from checks.harness.judge.handles import awaitable, awaited
-from checks.harness.processes.http_client import FEATURES
+from checks.harness.processes.single_requests import FEATURES
 from checks.harness.source_lines import SourceLines
 
 STRICT = 'By default pydantic turns "2" and true into numbers: `Annotated[float, Field(strict=True)]` does not.'

@@ -10,7 +10,7 @@ from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import LearnerError
 from checks.harness.judge.handles import is_async
-from checks.harness.processes.http_client import FEATURES
+from checks.harness.processes.single_requests import FEATURES
 from checks.harness.report.evidence import Timeline, timeline
 from checks.harness.source_lines import SourceLines
 from checks.support.ex1.answers import number_in

@@ -10,8 +10,8 @@ from checks.harness.grading.noise import EARLY
 from checks.harness.load.generator import closed_loop
 from checks.harness.load.trace import Trace
 from checks.harness.machine import FairClock, load_in_words
-from checks.harness.processes.http_client import FEATURES
 from checks.harness.processes.servers import Server
+from checks.harness.processes.single_requests import FEATURES
 from checks.harness.report.evidence import Show, timeline
 from checks.harness.source_lines import SourceLines
 

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from checks.harness.assertions.start import blame_the_ping
+from checks.harness.assertions.not_ready import blame_the_ping
 from checks.harness.errors import Failure, Inconclusive, LearnerError, ServerDied
 from checks.harness.fixtures import KINDS, Launch, Serve
 from checks.harness.grading.noise import best_of, blame_the_machine_if_busy
 from checks.harness.machine import FairClock, fair_clock
-from checks.harness.processes.http_client import FEATURES, Answer, ask_once
 from checks.harness.processes.servers import Server, free_port, just_one_process
+from checks.harness.processes.single_requests import FEATURES, Answer, ask_once
 from checks.harness.processes.workers import all_pids, pids, pids_beside, rate, spread
 from checks.harness.report.evidence import Show
 
@@ -179,11 +179,11 @@ def worker_picture(serve: Serve, show: Show) -> None:
     seconds, connections, rows = 0.02, 16, []
     measured = (("/predict/blocking", 1), ("/predict", 2), ("/burn", 1))
     try:
-        for workers in (1, 2, 4):
-            server = serve(app=KINDS, workers=workers, inference_seconds=seconds)
-            with spread(server.url, workers, connections) as held:
-                rates = [rate(held, path, each) for path, each in measured]
-            rows.append((workers, *(f"{value:.0f}" for value in rates)))
+        server = serve(app=KINDS, workers=WORKERS, inference_seconds=seconds)
+        with spread(server.url, WORKERS, WORKERS * connections) as held:
+            for workers in (1, 2, 4):  # the others have nothing to do
+                asked = [held[n * connections + k] for n in range(workers) for k in range(connections // workers)]
+                rows.append((workers, *(f"{rate(asked, path, each):.0f}" for path, each in measured)))
     except (Inconclusive, LearnerError):
         return
     columns = ("workers", "blocking, 20 ms", "awaited, 20 ms", "computing, 10 ms")

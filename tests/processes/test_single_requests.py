@@ -7,7 +7,7 @@ import threading
 import time
 from http.client import HTTPConnection
 
-from checks.harness.processes.http_client import FEATURES, ask, ask_once, ask_together
+from checks.harness.processes.single_requests import FEATURES, ask, ask_once, ask_together
 from tests.threaded_server import Server, answer, read_request, serving
 
 

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection of the load generator: the hot path, on httptools."""
+"""Sends requests over one HTTP/1.1 connection: the hot path of the load generator, on httptools."""
 
 from __future__ import annotations
 

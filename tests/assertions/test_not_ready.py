@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from checks.harness.assertions.start import blame_the_ping, why_it_is_not_ready
+from checks.harness.assertions.not_ready import blame_the_ping, why_it_is_not_ready
 from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerNotReady, StubError
 from checks.harness.machine import FairClock
 from checks.harness.source_lines import SourceLines
