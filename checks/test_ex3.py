@@ -395,6 +395,7 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
     points=2,
     needs=["3.1", "3.4", "3.7"],
     deadline=180,
+    in_cell=True,
     plans=[plans.first_unknown, plans.second_unknown],
     parts=["wait_time", "task"],
     hints=(

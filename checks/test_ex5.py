@@ -118,6 +118,7 @@ def test_ends_without_losing_requests(deploy, show):
 @pytest.mark.checkpoint(
     "5.4",
     points=2,
+    in_cell=True,
     hints=(
         "`deploy: resources: limits:` takes `cpus` and `memory`. A reservation promises a minimum, and limits nothing.",
         "`stop_grace_period: 15s`: docker sends the signal, waits so long, and then kills. The default is 10 s, as "
@@ -140,9 +141,7 @@ def test_stack(files, lab, show):
     expect.assert_api_is_built_here(files, stack)
     expect.assert_limits(stack)
     container = expect.container_of(files)
-    expect.assert_grace_is_longer_than_drain(
-        container, stack, lab.settings.Settings.model_fields["drain_seconds"].default
-    )
+    expect.assert_grace_is_longer_than_drain(container, stack, lab.settings.Settings().drain_seconds)
     expect.assert_locust_stands_by(stack, container.port)
     cpus, memory = stack_rules.limits(stack.services["api"])
     loaded = [name for name, one in stack.services.items() if "load" in (one.get("profiles") or ())]
