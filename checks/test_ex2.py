@@ -238,6 +238,7 @@ def test_streams_are_timed_to_their_end(in_process, service, workspace, lab, sho
     show.number(f"streamed {stream.held * 1000:.0f} ms, recorded {recorded * 1000:.0f} ms", recorded)
     waiting_counts = middleware.records_waiting(lab, in_process, service)
     streams.is_timed_to_its_end(recorded, stream, waiting_counts=waiting_counts)
+    streams.waits_for_the_server(lab)
     streams.other_scopes_pass(lab)
 
 

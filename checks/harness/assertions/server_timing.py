@@ -21,6 +21,7 @@ HEADER_HINT = (
     "every status, and passes each message on."
 )
 DECIMALS_HINT = 'Seconds become ms with one decimal like this: `f"app;dur={seconds * 1000:.1f}"`.'
+UNIT_HINT = "`dur` is a number and nothing else: it is always in ms, and a browser reads no unit behind it."
 SECONDS_HINT = "The number is right in seconds. Server-Timing counts in milliseconds: times 1000."
 START_HINT = (
     "Take the start in the first line of `__call__`, before `await self.app(...)`: here it lies before the request "
@@ -68,11 +69,11 @@ def server_timing(headers: Mapping[str, str], what: str, where: str | None = Non
         hint=HEADER_HINT,
         where=where,
     )
-    decimals = re.search(r"""\bapp\b[^,]*?dur\s*=\s*"?-?\d+\.\d+(?![\de])""", header)
+    decimals = re.search(r"""\bapp\b[^,]*?dur\s*=\s*"?-?\d+\.\d+(?!\w)""", header)
     assert decimals, Failure(
         f"Server-Timing of {what} is {header!r}",
         wanted="app;dur=12.3, in ms with at least one decimal",
-        hint=DECIMALS_HINT,
+        hint=UNIT_HINT if re.search(r"\bapp\b[^,]*?dur\s*=\s*-?[\d.]+\s*[a-z]", header) else DECIMALS_HINT,
     )
     return durations(header)["app"]
 

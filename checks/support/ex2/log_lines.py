@@ -63,6 +63,10 @@ SECONDS_HINT = "The number is right in seconds: times 1000."
 ECHO_HINT = 'Give the app a `send` that appends `(b"x-request-id", request_id)` to `http.response.start`.'
 STDOUT_HINT = "structlog writes a handler's lines the same way as yours, once `structlog.configure` has run."
 MERGE_HINT = "`structlog.contextvars.merge_contextvars` as first processor puts what is bound into each line."
+BIND_HINT = (
+    "`structlog.contextvars.bind_contextvars(request_id=...)` around `await self.app(...)` puts the id on each line of "
+    "that request. A logger that has it bound, or a variable of the module, is one for all requests."
+)
 FRESH_HINT = "Make the id in `__call__`, once for each request: `secrets.token_hex(16)`."
 MACHINES_HINT = "Log what is recorded, and nothing else: NOT_COUNTED is neither."
 RESET_HINT = (
@@ -225,10 +229,21 @@ def has_json_lines(logged: Logged, server: Server, places: Places) -> None:
     )
 
 
+def no_line_has_the_id(places: Places) -> tuple[str, str | None]:
+    """The hint, and the line to change, where no line has the id: it is not bound, or what is bound is not merged in.
+
+    Read from what `configure_logging` of the learner has set in this process.
+    """
+    import structlog
+
+    merges = structlog.contextvars.merge_contextvars in structlog.get_config()["processors"]
+    return (BIND_HINT, places.ids) if merges and structlog.is_configured() else (MERGE_HINT, places.logging)
+
+
 def has_all_keys(logged: Logged, places: Places) -> None:
     """Each line of a request has its keys, and none is about what only machines ask for."""
     merged = any("request_id" in line for line in logged.lines if line.get("event") == SPOKEN)
-    no_id = (OUTERMOST_HINT, places.app) if merged else (MERGE_HINT, places.logging)
+    no_id = (OUTERMOST_HINT, places.app) if merged else no_line_has_the_id(places)
     for line in logged.of_requests:
         missing = [key for key in KEYS if key not in line]
         hint, where = no_id if missing == ["request_id"] else ("", None)
@@ -274,6 +289,9 @@ def line_of(asked: Asked, logged: Logged, places: Places) -> dict[str, Any]:
     return mine[0]
 
 
+ROUTE_HINT = "The line has the route's template, as the metrics have: `log(method, route_template(scope), ...)`."
+
+
 def line_is_true(line: dict[str, Any], asked: Asked, logged: Logged) -> None:
     """Method, route and status of a line are its request's. What a route is called, 2.8 judges: as in /metrics."""
     right = ("GET", asked.route, asked.status)
@@ -281,7 +299,9 @@ def line_is_true(line: dict[str, Any], asked: Asked, logged: Logged) -> None:
     route = asked.route if asked.route in named or line["route"] not in named else line["route"]
     found = (line["method"], line["route"], line["status"])
     assert found == ("GET", route, asked.status), Failure(
-        f"GET {asked.path} was logged as {found}", wanted=str(right), hint=""
+        f"GET {asked.path} was logged as {found}",
+        wanted=str(right),
+        hint=ROUTE_HINT if line["route"] == asked.path else "",
     )
 
 
@@ -329,11 +349,12 @@ def handler_has_the_id(asked: Asked, logged: Logged, places: Places) -> None:
     number = int(asked.path.rpartition("/")[2])
     spoken = [line for line in logged.lines if line.get("event") == SPOKEN and line.get("number") == number]
     carried = spoken[0].get("request_id") if spoken else None
+    hint, where = (OWN_ID_HINT, places.ids) if carried else no_line_has_the_id(places)
     assert carried == asked.request_id, Failure(
         f"a handler's own line carries the id {carried!r}",
         wanted=f"{asked.request_id!r}, its request's",
-        hint=OWN_ID_HINT if carried else MERGE_HINT,
-        where=places.ids if carried else places.logging,
+        hint=hint,
+        where=where,
     )
 
 

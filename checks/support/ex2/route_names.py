@@ -103,13 +103,15 @@ def _why(
     counted: dict[str, int], right: dict[str, int], where: str | None, lab: LearnerModules, workspace: Workspace
 ) -> tuple[str, str | None]:
     """The hint for wrong names or counts, and the line to change."""
+    if not counted:
+        return "", where
     if [*counted] == [UNMATCHED]:
         line, same_scope = line_that_passes_on(lab, workspace, "/x")
         if not same_scope:
             return COPY_HINT, line
         return LATE_HINT, where
     left_out = [path for path in LOOKALIKES if f"GET {path}" not in counted]
-    if left_out and {*counted} <= {*right}:
+    if left_out and counted and {*counted} <= {*right}:
         return EXACT_HINT, workspace.where_defined(lab.timing.TimingMiddleware.__call__)
     if {*counted} == {*right}:
         return STATUS_HINT, where

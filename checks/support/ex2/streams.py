@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from checks.harness.assertions.server_timing import ROUNDING
+from checks.harness.cell.exchange import Exchange
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
@@ -16,6 +17,8 @@ from checks.harness.load.trace import MS
 from checks.harness.workspace import LearnerModules
 from checks.support.ex2.middleware import HELD
 
+TURNS = 30
+"""Turns of the loop after which an app that does not wait has gone on."""
 PIECES_HINT = "Pass each message on as it comes: `await send(message)`, and keep none back."
 END_HINT = (
     'The answer is over with the message "http.response.body" whose `more_body` is false or missing. With '
@@ -96,6 +99,39 @@ def is_timed_to_its_end(recorded: float, stream: Streamed, *, waiting_counts: bo
         f"a stream whose caller had all of it after {stream.client * MS:.1f} ms was recorded as {recorded * MS:.1f} ms",
         wanted="the time until its last byte, without the background task that ran after it",
         hint=SEND_HINT,
+    )
+
+
+def waits_for_the_server(lab: LearnerModules) -> None:
+    """While the server has not taken a message, the app does not get past sending it."""
+    sent: list[str] = []
+
+    async def below(_: Any, __: Any, send: Any) -> None:
+        for message in (
+            {"type": "http.response.start", "status": 200, "headers": []},
+            {"type": "http.response.body", "body": b"all"},
+        ):
+            await send(message)
+            sent.append(str(message["type"]))
+
+    async def ask() -> list[str]:
+        taken = asyncio.Event()
+
+        async def send(_: Any) -> None:
+            await taken.wait()
+
+        task = asyncio.ensure_future(lab.timing.TimingMiddleware(below)(Exchange("GET", "/").scope, None, send))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        early = [*sent]
+        taken.set()
+        await task
+        return early
+
+    assert not asyncio.run(ask()), Failure(
+        "the server had not taken the first message of an answer, and the app went on all the same",
+        wanted="the app waits for it: a caller who reads slowly must not fill the memory",
+        hint="In your own `send`: `await send(message)`, and no task and no queue in between.",
     )
 
 
