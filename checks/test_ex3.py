@@ -66,7 +66,8 @@ def test_locust_and_the_service_agree(load_test, workspace, show):
         "one row: a percentile needs many requests under one name",
         "Without `name=`, or with the same one for all, requests to one path are one row.",
     )
-    runs.require_all_counted(run, "With `catch_response=True` a request counts when its `with` block ends.")
+    hint = "Locust counts what `self.client` sends, with `catch_response=True` when the `with` block of a request ends."
+    runs.require_all_counted(run, hint)
     assert not run.failed, runs.innocent_failure(run.failed, run)
     show.number(f"{len(sent)} sent, {len(arrived)} arrived", len(sent))
 
@@ -105,7 +106,10 @@ def test_failures_are_counted(load_test, workspace, show):
     show.table("what the service did", ("answers", "given", "counted as failures", "as good"), rows)
     for kind in bad:
         assert not missed[kind], runs.missed_failure(kind, missed[kind], missed[kind] + counted[kind], run)
-    hint = "Look at the status first: an answer that is not good may hold no JSON, and no prediction."
+    hint = (
+        "Look at the status first: an answer that is not good may hold no JSON, and no prediction. "
+        "`response.failure(...)` counts it; what raises, an `assert` too, ends the task before it is counted."
+    )
     runs.require_all_counted(run, hint)
     assert not innocent, runs.innocent_failure(innocent, run)
     show.number(f"{sum(counted.values())} of {len(run.requests)} failed", sum(counted.values()))
@@ -371,7 +375,9 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
         naive, wanted = tables.latencies_of(requests, "sent"), tables.latencies_of(requests, "scheduled")
         with calling("corrected_latencies, with requests of which some were never answered,", workspace):
             got = corrected(requests)
-        assert isinstance(got, list), Failure(f"corrected_latencies returned {got!r}", "a list of seconds")
+        assert isinstance(got, list), Failure(
+            f"corrected_latencies returned {got!r}", "a list of seconds", "`return [... for request in requests]`."
+        )
         assert len(got) == len(wanted), Failure(
             f"{len(wanted)} requests gave {len(got)} latencies",
             "one for each: those that were sent on time, and those without an answer, which took for ever",
@@ -384,7 +390,13 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
             show.table(f"a stall of {ms(stall)}, latencies in ms", ("counted", "p50", "p95", "p99", "max"), rows)
             show.number(f"p99 {ms(p99['scheduled'])}, naive {ms(p99['sent'])}", p99["scheduled"])
         for one, seconds, right in zip(requests, got, wanted, strict=True):
-            assert is_number(seconds), Failure(f"{one} gave {seconds!r}", "seconds, or `math.inf`")
+            assert is_number(seconds), Failure(
+                f"{one} gave {seconds!r}",
+                "seconds, or `math.inf`",
+                "`math.inf` where `finished` is None: a number, which a percentile can sort."
+                if seconds is None
+                else "",
+            )
             assert math.isclose(seconds, right, rel_tol=1e-9, abs_tol=1e-9), tables.wrong_latency(
                 one, seconds, right, requests, got
             )

@@ -71,7 +71,7 @@ def _is(node: ast.AST, part: str) -> bool:
         case "task", ast.FunctionDef():
             return any(one.startswith("task") for one in decorators)
         case "gate", ast.FunctionDef():
-            return any("quitting" in one for one in decorators)
+            return node.name == "slo_gate" or any("quitting" in one for one in decorators)
         case "user", ast.ClassDef():
             return any("User" in ast.unparse(base) for base in node.bases)
         case _, ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):

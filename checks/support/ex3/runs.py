@@ -148,7 +148,12 @@ def _fixed(name: str) -> str:
 
 
 def pace_hint(gap: float, seconds: float, pace: float) -> tuple[str, str]:
-    """What mends a gap between two requests of a user, and the part of the locustfile that it is about."""
+    """What mends a gap between two requests of a user, in the median, and the part of the locustfile that it is in."""
+    if abs(gap - pace) <= NEAR * pace:
+        return (
+            "The pace holds in the median only: does each wait have a random part, or the usual time of an answer? "
+            "`constant_pacing(PACE_SECONDS)(self)` takes off what this answer took."
+        ), "wait_time"
     if abs(gap - pace - seconds) < NEAR * pace / 2:
         return (
             "That is the pace on top of the answer's time, a think time. `constant_pacing(PACE_SECONDS)(self)` takes "
@@ -209,7 +214,8 @@ def shape_hint(run: Recording) -> tuple[str, str]:
         if all(users in planned_between(plan, at + early - 0.1, at + early + 0.1) for at, users in answers):
             return (
                 f"The steps begin about {early:g} s early. Count from the start of the test, "
-                "`self.get_run_time()`: the file is imported before that."
+                "`self.get_run_time()`: the file is imported, and the shape is made, before that. And round down, "
+                "`//`: `round` begins a step half of its time early."
             ), "tick"
     return (
         "`step = int(self.get_run_time() // STEP_SECONDS) + 1`, with `step * STEP_USERS` users; after step `STEPS` "
@@ -242,7 +248,8 @@ def _latency(q: float) -> Callable[[Recording], float]:
 GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (
         _by(lambda run: bool(run.failed)),
-        "These are Locust's own exit codes: set `environment.process_exit_code`.",
+        "These are Locust's own exit codes: set `environment.process_exit_code` in a listener of `events.quitting`. "
+        "After that event they are decided.",
         "gate",
     ),
     (
@@ -264,7 +271,7 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     ),
     (
         _by(lambda run: not run.requests or _latency(99)(run) > run.plan.slo_ms or run.failure_ratio > 0.01),
-        "That is p99 or the maximum: `stats.total.get_response_time_percentile(0.95)` is the p95.",
+        "That is p99 or the maximum: `stats.total.get_response_time_percentile(0.95)`, a part of 1, is the p95.",
         "gate",
     ),
     (

@@ -79,6 +79,16 @@ LAWS: tuple[tuple[Callable[[StepLike], bool], str], ...] = (
         lambda s: math.isclose(s.requests_per_second * max(s.pace_seconds, s.mean_ms / 1000), s.users, rel_tol=0.15),
         "`math.isclose` takes 15 % of the larger number: 15 % of `step.users` is meant.",
     ),
+    (
+        lambda s: (
+            max(f := s.requests_per_second * max(s.pace_seconds, s.mean_ms / 1000), s.users) <= 1.15 * min(f, s.users)
+        ),
+        "That is 15 % of the smaller number: 15 % of `step.users` is meant.",
+    ),
+    (
+        lambda s: abs(_off(s, max(s.pace_seconds, s.mean_ms / 1000))) <= 15,
+        "15 % of `step.users` is meant, and not a number of users.",
+    ),
 )
 """Ways to judge a step that people write, and what mends them."""
 
