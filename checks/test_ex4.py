@@ -144,15 +144,16 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
         return app
 
     opens = workspace.where_named(lab.feature_store, "open_feature_store")
+    fetches = workspace.where_named(lab.feature_store, "fetch_features")
     show.at(opens)
     patient = app_with(store.LONG)
-    store.few_connections(patient, feature_store, users, pool, show)
+    store.few_connections(patient, feature_store, users, pool, show, fetches)
     waiting = app_with(store.POOL_LIMIT)
     store.waiting_for_our_own_pool(waiting, feature_store, rng.sample(users, 2 * pool), pool)
 
     show.at(workspace.where_named(lab.service, "EnrichedRequest", "predict_enriched"))
     store.no_user_id_is_refused(patient)
-    show.at(workspace.where_named(lab.feature_store, "fetch_features"))
+    show.at(fetches)
     errors = store.Errors(workspace)
     store.answers_of_the_store(errors, patient, feature_store, rng)
     in_time = store.silence_of_the_store(errors, app_with(store.LIMIT), feature_store, rng.randrange(10**6, 10**7))

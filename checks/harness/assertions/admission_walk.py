@@ -29,7 +29,8 @@ LEAVES = (
 )
 HANDED = "Whoever leaves hands the slot to the request that waits longest, without making it free in between."
 CLAIMED = (
-    "Let nothing be awaited between looking for a free slot and taking it; keep a slot until the app has returned."
+    "Let nothing be awaited between looking for a free slot and taking it; keep a slot until the app has returned, and "
+    "give it back once. `call_next` of a BaseHTTPMiddleware returns when the answer begins, which is too early."
 )
 FULL = "Refuse a request when `max_queue` requests wait already."
 UNTOUCHED = "What the app raises, and a cancellation, pass through: `finally:` tidies up, and `except` raises again."

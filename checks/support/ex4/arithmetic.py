@@ -14,6 +14,7 @@ from checks.harness.errors import Failure
 from checks.harness.report.evidence import Show
 
 CAPACITY = "How many requests can be in the model together? Each of those places serves 1 / seconds requests a second."
+WHOLE = "A rate need not be a whole number: `/`, without `//`, `int` or `round`."
 SLO_FIRST = "Leave out whatever breaks the SLO, then take the most goodput of the rest."
 TIES = "`min(..., key=lambda m: (-m.goodput, m.workers, m.threads), default=None)` decides between equals, too."
 
@@ -36,7 +37,7 @@ def throughput_is_places_by_time(predict: Callable[..., Any], rng: random.Random
         assert got == wanted or close(got, wanted), Failure(
             f"{call} is {got:.6g}",
             f"{wanted:.6g}: {why[kind]}",
-            "Waiting sets no limit: `math.inf`." if kind == "async" else CAPACITY,
+            "Waiting sets no limit: `math.inf`." if kind == "async" else WHOLE if got == int(wanted) else CAPACITY,
         )
     default = predict("threaded", workers=2, seconds=0.5)
     assert close(default, 160), Failure(

@@ -82,7 +82,8 @@ def as_many_as_asked(server: Server, alone: Server, clock: FairClock) -> None:
         f"{WORKERS} different pids",
         "Leave out `reload=True`: uvicorn then starts one process, whatever `workers` says."
         if reloads
-        else '`workers=int(os.environ.get("WEB_CONCURRENCY", "1"))`.',
+        else '`workers=int(os.environ.get("WEB_CONCURRENCY", "1"))` of `uvicorn.run`, which starts them: a '
+        "`uvicorn.Server` of your own is one process.",
     )
     rounds = 1 if just_one_process(alone.output()) else 12  # only now: it has had as long to start more of them
     few = len(pids_beside(alone.url, "/predict/blocking", rounds))

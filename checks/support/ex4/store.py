@@ -38,6 +38,10 @@ SOON = 10
 """Times as long as it should take, after which something hangs."""
 AT_ONCE = 20
 """Requests between which the event loop gets its turn: a client for each of them takes long to make."""
+BLOCKS = (
+    "The calls go one after the other, each over a connection of its own: `httpx.get` and `requests.get` block the "
+    "event loop. `await store.get(...)` of the one client does neither."
+)
 KEPT = "max_keepalive_connections"
 
 
@@ -54,18 +58,25 @@ def burst(app: InProcess, store: Store, users: Sequence[int], pool: int) -> dict
     return calls
 
 
-def few_connections(app: InProcess, store: Store, users: Sequence[int], pool: int, show: Show) -> None:
-    """All callers at once use at most `pool` connections, and each gets its own answer."""
+def few_connections(
+    app: InProcess, store: Store, users: Sequence[int], pool: int, show: Show, fetches: str | None
+) -> None:
+    """All callers at once use at most `pool` connections, and each gets its own answer.
+
+    `fetches` is the line of what asks the store.
+    """
     answers = {user: call.answer() for user, call in burst(app, store, users, pool).items()}
     accepted = store.accepted
     show.number(f"{len(users)} calls, {accepted} connections", accepted)
     broken_off = sum(answer.status_code != 200 for answer in answers.values())
     if accepted <= pool + broken_off:  # each of those may have cost a connection, but the connections are not the cause
         all_answers_are_right(app, answers, store.users)
+    one_by_one = store.most_open == 1 < accepted
     assert accepted <= pool, Failure(
         f"{len(users)} calls opened {accepted} connections to the store",
         f"at most {pool}, feature_store_connections, used again and again",
-        why_so_many(app, store, users, pool),
+        BLOCKS if one_by_one else why_so_many(app, store, users, pool),
+        fetches if one_by_one else None,
     )
 
 
@@ -99,12 +110,16 @@ def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], fe
     for user, answer in answers.items():
         got: Any = content(answer).get("prediction")
         assert is_number(got), Failure(
-            f"/predict/enriched answered {answer.text[:60]}", "{'prediction': a number}", "Return a `PredictResponse`."
+            f"/predict/enriched answered {answer.text[:60]}",
+            "{'prediction': a number}",
+            "Return a `PredictResponse`.",
+            app.where_routed,
         )
         assert close(got, fmean(features[user])), Failure(
             f"a user whose prediction is {fmean(features[user])!r} got {got!r}",
             "the model's answer to the features of that user",
-            "`await model.predict(features)` of the features that this request has fetched.",
+            "`await model.predict(features)` of all the features that this request has fetched, as they are.",
+            app.where_routed,
         )
 
 
@@ -178,6 +193,11 @@ class Case(NamedTuple):
     @property
     def hint(self) -> str:
         """What mends exactly this."""
+        if isinstance(self.got, httpx.HTTPStatusError):
+            return (
+                "`raise_for_status` makes one exception of all statuses: look at `answer.status_code`. The store's 404 "
+                "is a 404, and any other but 200 is a 502."
+            )
         if isinstance(self.got, httpx.HTTPError):
             return "`except httpx.TimeoutException` for a 504, then `except httpx.HTTPError` for a 502."
         if isinstance(self.got, Exception):

@@ -27,8 +27,9 @@ def another_size(size: int, calls: int, together: int, held_before: bool) -> Fai
     """The pool has another size than it should have."""
     if together == calls:
         hint = (
-            "Nothing limits them: a limiter that is made for each request does not. FastAPI's own limiter counts: "
-            "`current_default_thread_limiter().total_tokens`, set in the lifespan."
+            "Nothing limits them, or too large a number: a limiter that is made for each request limits nothing, and "
+            "`+=` adds to the 40. FastAPI's own counts: `current_default_thread_limiter().total_tokens = ...`, set in "
+            "the lifespan."
         )
     elif held_before:
         hint = f"A larger number holds, and {size} does not: set it as it is, without `max` or a least number."
