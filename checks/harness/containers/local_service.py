@@ -23,6 +23,8 @@ from checks.harness.containers.startup import windows_line_ends
 from checks.harness.errors import LearnerError, NotChecked
 from checks.harness.processes.process_group import Tail, descendants, leave_nothing, run_guarded, start
 
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where an image looks for programs after what its own PATH names."""
 SHELLS = ("sh", "bash", "dash", "ash")
 _PYTHON = r"python(?:3(?:\.\d+)?)?"
 _PROGRAM = re.compile(rf"(?<![\w.-])/[\w./-]*/({_PYTHON}|uvicorn)(?![\w.-])")
@@ -140,6 +142,28 @@ class Image:
         program, *rest = command
         return self._resolved(program, [self._mapped(argument) for argument in rest])
 
+    def _found(self, program: str) -> Path:
+        """Where a program is: without a slash in its name it is looked for in PATH, and not in the working directory.
+
+        Raises `LearnerError` where only the working directory has it.
+        """
+        if program.startswith("/"):
+            return self.root / program.lstrip("/")
+        here = self.workdir / program
+        if "/" in program:
+            return here
+        folders = f"{self.container.environment.get('PATH', '')}:{SYSTEM_PATH}".split(":")
+        found = [self.root / folder.lstrip("/") / program for folder in folders if folder.startswith("/")]
+        first = next((path for path in found if path.is_file()), None)
+        if first is None and here.is_file():
+            raise LearnerError(
+                f"`{program}` is not found: a name without a slash is looked for in PATH, and not in WORKDIR",
+                self.container.argv_at,
+                wanted="a script that is found",
+                hint=f"`./{program}`, or its whole path.",
+            )
+        return first or here
+
     def _resolved(self, program: str, rest: list[str]) -> list[str]:
         """The same, with arguments that are this machine's already."""
         name = PurePosixPath(program).name
@@ -150,7 +174,7 @@ class Image:
         if name in SHELLS:
             # The sh of a slim image is dash. Others may run the last command in their own process, without `exec`.
             return [(name == "sh" and shutil.which("dash")) or shutil.which(name) or "/bin/sh", *rest]
-        script = self.root / program.lstrip("/") if program.startswith("/") else self.workdir / program
+        script = self._found(program)
         if script.is_file() and not os.access(script, os.X_OK):
             raise LearnerError(
                 f"`{program}` cannot be started: permission denied",

@@ -9,10 +9,12 @@ import sys
 import time
 from contextlib import suppress
 
-from checks.harness.containers.deployed import Running, answers, last_lines, where_printed
+from checks.harness.containers.deployed import ANSWER_SECONDS, Running, last_lines, where_printed
 from checks.harness.containers.spec import Container
 from checks.harness.errors import Inconclusive, LearnerError
 from checks.harness.machine import FairClock, load_in_words
+from checks.harness.processes.http_client import ask_once
+from checks.harness.source_lines import SourceLines, last_raised
 
 READY_SECONDS = 30.0
 """Fair seconds that a service may take to answer: it takes about 1 s of CPU for each worker."""
@@ -46,9 +48,15 @@ def until_it_answers(
         Inconclusive: the time was over on a busy machine; or another program took its port.
     """
     clock, elsewhere = FairClock(), FairClock()
+    broken: FairClock | None = None
     limit = time.monotonic() + LONGEST_WAIT
     while clock.seconds() < seconds and time.monotonic() < limit:
-        if answers(running, path):
+        status = ask_once(running.address, path, ANSWER_SECONDS).status
+        if status == 500 and "Traceback" in running.output():
+            raise _raised(running, path)
+        if status == 500:  # what it prints comes through a pipe
+            broken = broken or FairClock()
+        if status is not None and (broken is None or broken.seconds() > SETTLED_SECONDS):
             return
         if (code := running.exit_code) is not None:
             if "address already in use" in running.output().lower():
@@ -73,6 +81,16 @@ def until_it_answers(
         running.container.argv_at,
         wanted="a service that answers",
     )
+
+
+def _raised(running: Running, path: str) -> LearnerError:
+    """What to say of a service that answers, and whose own code raises for each request."""
+    said, context = last_raised(running.output()), running.container.context
+    where, hint = where_printed(running), "Exercise 1 (1.1) shows the exception with its line."
+    if "'NoneType' object is not callable" in said and not where:
+        where = SourceLines(context).where_written(context / "lab" / "service.py", "def create_app")
+        hint = f"`create_app` gave the server None: `return app` at its end. {hint}"
+    return LearnerError(f"GET {path} gave 500: {said}", where, wanted="200", hint=hint)
 
 
 def _ended(running: Running, code: int, path: str) -> LearnerError:

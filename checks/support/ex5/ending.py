@@ -101,12 +101,13 @@ def assert_all_are_answered(service: Running, seen: Farewell) -> None:
 
 def assert_new_connections_are_refused(service: Running, seen: Farewell) -> None:
     """A service that ends takes on no new work."""
+    hint, where = _why_unheeded(service.container)
     assert seen.turned_away, Failure(
         f"after the signal the service accepted all {seen.asked} new connections while it finished its work; "
         + signal_in_words(service.container, seen),
         wanted="from some moment on a new connection gets no answer: the server got the signal, and takes no more work",
-        hint=EXEC,
-        where=line_of_process_1(service.container),
+        hint=hint,
+        where=where,
     )
 
 
@@ -118,8 +119,8 @@ def assert_it_ends(service: Running, seen: Farewell) -> None:
     assert seen.exit_code in FINE, Failure(
         f"the service answered its requests and {how}; {signal_in_words(service.container, seen)}",
         wanted="it ends by itself within its grace time, with exit code 0 or 143",
-        hint=EXEC if seen.killed else "",
-        where=line_of_process_1(service.container),
+        hint=_why_unheeded(service.container)[0] if seen.killed else "",
+        where=_why_unheeded(service.container)[1],
     )
 
 
@@ -157,11 +158,18 @@ def line_of_process_1(container: Container) -> str:
     return container.argv_at
 
 
+def _why_unheeded(container: Container) -> tuple[str, str]:
+    """What to change where the server goes on as if there had been no signal, and the line."""
+    if container.stop_signal in ("SIGTERM", "SIGINT"):
+        return EXEC, line_of_process_1(container)
+    hint = f"Delete `{container.stop_signal}`: after SIGTERM, the default, uvicorn finishes its requests."
+    return hint, container.stop_signal_at
+
+
 def _why_lost(container: Container, seen: Farewell) -> tuple[str, str]:
     """What to change where requests were lost, and the line."""
     if container.stop_signal not in ("SIGTERM", "SIGINT"):
-        hint = f"Delete `{container.stop_signal}`: after SIGTERM, the default, uvicorn finishes its requests."
-        return hint, container.stop_signal_at
+        return _why_unheeded(container)
     if seen.killed and (seen.lost_after or 0) > 1:
         return EXEC, line_of_process_1(container)
     if 500 in seen.answers or (seen.lost_after or 0) > 0.5:

@@ -7,6 +7,8 @@ from checks.harness.containers.compose import Stack
 from checks.harness.containers.spec import API, Container, Files
 from checks.harness.errors import Failure, LearnerError, Needs, StubError
 
+LEAST_MEMORY = 32 << 20
+"""Bytes of memory below which no service of this lab can start: a process of the solution takes twice that."""
 LOAD = "load"
 """The profile of the load test."""
 
@@ -60,6 +62,14 @@ def assert_limits(stack: Stack) -> None:
         wanted="limits of CPU and memory: `deploy: resources: limits:`, or `cpus` and `mem_limit`",
         hint="Put `cpus` and `memory` below `limits:`. Below `reservations:` they are a minimum, and limit nothing.",
         where=stack.line(API, "limits", "reservations", "cpus", "mem_limit"),
+    )
+    _, memory = rules.limits(stack.services[API])
+    assert memory >= LEAST_MEMORY, Failure(
+        f"`api` may use {memory / 2**20:.3g} MB of memory",
+        wanted=f"at least {LEAST_MEMORY >> 20} MB: one process with FastAPI takes about twice that. What exceeds "
+        "the limit is ended",
+        hint="A number without a unit is bytes, `k` is kilobytes: `512M` is 512 MB.",
+        where=stack.line(API, "memory", "mem_limit"),
     )
 
 
