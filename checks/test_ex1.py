@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from checks.harness.assertions.answers import content
+from checks.harness.assertions.answers import calling, content
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.factory import make_app
 from checks.harness.cell.probe import Probe
@@ -154,6 +154,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     app.until(lambda: probe.questions_inside == CALLERS or app.where_slept())
     held, slept = probe.held_calls, app.where_slept()
     held_up, threads = app.where_held_up(CALLERS - probe.questions_inside), app.threads()
+    busy = app.pool_threads_in_use() if probe.calls and not probe.calls[0].on_loop else 0
     probe.open()
     app.finish([*calls.values()], seconds=3)
     together = concurrency.requests_inside(held, len(probe.calls), calls)
@@ -169,7 +170,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
         hint="`await asyncio.sleep(...)` waits and lets the others run.",
         where=slept,
     )
-    why, hint = concurrency.why_not_all(probe, together)
+    why, hint = concurrency.why_not_all(probe, together, busy)
     assert together == CALLERS, Failure(
         f"{together} of {CALLERS} calls were in the model together: {why}",
         wanted=f"all {CALLERS}",
@@ -188,6 +189,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
         hint="`await model.predict(...)` waits without a thread, however many calls there are.",
     )
     concurrency.needs_no_thread(app, lab.service.get_model, workspace)
+    concurrency.own_way_to_the_model(service, CALLERS, rng)
 
 
 @pytest.mark.checkpoint(
@@ -357,15 +359,10 @@ def test_burst_seconds(workspace, lab, rng, show):
         (rng.choice(kinds), rng.randint(1, 500), rng.randint(1, 300) / 100, rng.randint(1, 64)) for _ in range(60)
     ]
     for kind, requests, seconds, threads in tables + random:
-        got = burst_seconds(kind, requests, seconds, threads)
-        burst.must_be_waves(
-            got,
-            f"burst_seconds({kind!r}, {requests}, {seconds:g}, threads={threads})",
-            kind,
-            requests,
-            seconds,
-            threads,
-        )
+        call = f"burst_seconds({kind!r}, {requests}, {seconds:g}, threads={threads})"
+        with calling(call, workspace, burst.waves_hint(kind, requests)):
+            got = burst_seconds(kind, requests, seconds, threads)
+        burst.must_be_waves(got, call, kind, requests, seconds, threads)
     for requests in (40, 41, 80):
         got = burst_seconds("threaded", requests, 0.5)
         burst.must_be_waves(got, f"burst_seconds('threaded', {requests}, 0.5)", "threaded", requests, 0.5, 40)

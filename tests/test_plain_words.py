@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from checks.harness.missing import most_like
+from checks.harness import ROOT
+from checks.harness.missing import FILES, most_like
 from checks.harness.plain_words import describe, hint_for
 
 NAMES = """
@@ -101,6 +102,14 @@ def test_a_key_that_is_missing_is_told_with_those_that_are_there(code: str, hint
         exec(compile(code, path, "exec"), {})
 
     assert hint in hint_for(raised.value)
+
+
+def test_a_file_of_the_lab_that_was_deleted_can_be_brought_back() -> None:
+    """Where another file imports it. The names are those that the lab has."""
+    gone = ModuleNotFoundError("No module named 'lab.model'", name="lab.model")
+
+    assert hint_for(gone) == "`git checkout lab/model.py` brings it back as it was committed last."
+    assert sorted(FILES) == sorted(path.stem for path in (ROOT / "lab").glob("[!_]*.py"))
 
 
 def test_an_exception_without_a_remedy_has_no_hint() -> None:

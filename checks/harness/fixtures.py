@@ -93,17 +93,18 @@ def service(
 ) -> Iterator[Service]:
     """`service(model=..., **settings)` starts the learner's app; `model` replaces its own model.
 
+    With `own_way=True` the model stands at `app.state.model`, and the learner's own `get_model` brings it.
     In a cell for a checkpoint that says `in_cell`, else in process. There `routes` may be a router that the app serves
     as well. Admission control is `LIFTED` unless set.
     """
     started: list[InProcess | App] = []
     start = _in_cell(cell, workspace, lab) if cell else _in_process(workspace, lab)
 
-    def begin(model: Any = None, **settings: Any) -> InProcess | App:
+    def begin(model: Any = None, *, own_way: bool = False, **settings: Any) -> InProcess | App:
         if model is not None:
             lab.service.get_model  # noqa: B018  # where it is missing, that is said as for any name
             _say_whose_model_runs(workspace)
-        started.append(start(model, **settings))
+        started.append(start(model, own_way=own_way, **settings))
         return started[-1]
 
     yield begin
@@ -116,9 +117,9 @@ def service(
 def _in_cell(cell: Cell, workspace: Workspace, lab: LearnerModules) -> Callable[..., App]:
     running = Running(cell, workspace)
 
-    def start(model: Probe | None, **settings: Any) -> App:
+    def start(model: Probe | None, *, own_way: bool, **settings: Any) -> App:
         lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
-        return running.app(model, LIFTED | settings)
+        return running.app(model, LIFTED | settings, own_way=own_way)
 
     return start
 
@@ -126,17 +127,20 @@ def _in_cell(cell: Cell, workspace: Workspace, lab: LearnerModules) -> Callable[
 def _in_process(workspace: Workspace, lab: LearnerModules) -> Callable[..., InProcess]:
     SLEEPS.install()
 
-    def start(model: Any, routes: APIRouter | None = None, **settings: Any) -> InProcess:
+    def start(model: Any, routes: APIRouter | None = None, *, own_way: bool, **settings: Any) -> InProcess:
         app = make_app(lab.service, workspace, lab.settings.Settings(**LIFTED | settings))
         running = InProcess(app, workspace)
         if routes is not None:
             app.include_router(routes)
-        if model is not None:
+        if own_way:
+            app.state.model = model
+        elif model is not None:
 
             async def give() -> Any:  # a plain function would take a thread of the pool that is measured
                 return model
 
             app.dependency_overrides[lab.service.get_model] = give
+        if model is not None:
             running.watch.held_by = model.blocked_loop
             running.progress = lambda: len(model.calls)
         running.start()

@@ -39,6 +39,25 @@ IMPORTS = {
 
 LIBRARIES = ("anyio", "fastapi", "httpx", "pydantic", "starlette", "structlog", "uvicorn")
 
+FILES = (
+    "admission",
+    "breaking_point",
+    "errors",
+    "feature_store",
+    "logs",
+    "model",
+    "predictions",
+    "recommender",
+    "records",
+    "routes",
+    "serve",
+    "service",
+    "settings",
+    "timing",
+    "tuning",
+)
+"""What `lab/` holds at the start: a module of these names that is not there was deleted, or moved."""
+
 NAMED = 6
 """Names that are listed at most, where none is like the one that was missed."""
 
@@ -83,6 +102,8 @@ def _missing_module(name: str) -> str:
         return "The lab needs it: `uv sync` installs it."
     if name.partition(".")[0] == "lab":
         files = [one.name for one in pkgutil.iter_modules(getattr(sys.modules.get("lab"), "__path__", []))]
+        if name.partition(".")[2] in FILES:
+            return f"`git checkout {name.replace('.', '/')}.py` brings it back as it was committed last."
         near = most_like(name.partition(".")[2], files)
         return f"There is `lab.{near}`: is that the one?" if near else "Is the name spelled as the file in `lab/` is?"
     return (
@@ -107,6 +128,8 @@ def _missing_key(key: str, error: KeyError) -> str:
     """Of the dictionary in which the raising line looks: `found["pid"]`."""
     if key.lower() == "pid":
         return '`os.getpid()` is the id of this process: `{"status": "ok", "pid": os.getpid()}`.'
+    if key == "more_body":
+        return 'Not every message has it: `message.get("more_body", False)`.'
     for frame, line in [*traceback.walk_tb(error.__traceback__)][-1:]:
         if frame.f_globals.get("__name__") == "os":
             return f"The environment has no {key}: `os.environ.get({key!r}, ...)` takes a default."

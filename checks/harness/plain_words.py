@@ -166,6 +166,18 @@ KNOWN = (
         "Inside a running event loop use `await`. A blocking function gets on without asyncio: `time.sleep`.",
     ),
     Known(
+        r"NoEventLoopError",
+        "",
+        "anyio's limiter belongs to an event loop, and none runs in `create_app` or at import. In `lifespan`, before "
+        "the `yield`, one does.",
+    ),
+    Known(
+        r"^HTTPException",
+        "",
+        "FastAPI makes an answer of an HTTPException that a route or a dependency raises. A middleware stands outside "
+        "of that: there `await JSONResponse(..., status_code=503)(scope, receive, send)`.",
+    ),
+    Known(
         r"no running event loop",
         "",
         "asyncio's calls need a running loop: make them in an `async def`, not at import or on a thread.",
@@ -194,6 +206,17 @@ KNOWN = (
         r"'(\w+)' object is not callable",
         "",
         "A name that was a function holds a value (\\1) by now: is it assigned anywhere?",
+    ),
+    Known(
+        r"unhashable type: '(\w+)'",
+        "",
+        "A \\1 can be no key of a dictionary, and no argument of what `functools.cache` or `lru_cache` stands above. "
+        "No answer has to be kept here: leave the cache out.",
+    ),
+    Known(
+        r"(min|max)\(\) .*is (?:an )?empty",
+        "",
+        "`\\1(..., default=None)` gives None where there is nothing to choose from.",
     ),
     Known(r"maximum recursion depth", "", "A function calls itself, and nothing ends that."),
     Known(r"'await' outside (async )?function", "", "`await` stands only in an `async def`."),

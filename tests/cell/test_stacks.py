@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 
 from checks.harness.cell.stacks import stacks
 
@@ -28,3 +29,18 @@ async def test_stacks_hold_waiting_tasks_and_threads() -> None:
     thread.join()
 
     assert {"thread_stands_here", "task_waits_here"} <= names
+
+
+async def test_a_stack_goes_through_a_generator_that_is_awaited() -> None:
+    """A dependency with `yield` waits in one: its line is the one that is looked for."""
+
+    async def generator_waits_here() -> AsyncIterator[int]:
+        await asyncio.Event().wait()
+        yield 1
+
+    task = asyncio.ensure_future(anext(generator_waits_here()))
+    await asyncio.sleep(0)
+    names = {frame.f_code.co_name for stack in stacks() for frame, _ in stack}
+    task.cancel()
+
+    assert "generator_waits_here" in names

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from checks.harness.grading.verdicts import outcome_of
+from checks.harness.judge.raised import raised
 from checks.harness.source_lines import SourceLines
 
 THING = """
@@ -63,3 +65,22 @@ def test_a_signature_of_its_own_is_named_with_its_line(thing: ModuleType, tmp_pa
     assert outcome.failure.seen.startswith("calling your code does not work: create_app() takes 0")
     assert outcome.failure.hint.endswith("The checks call it as the stub has it.")
     assert str(outcome.failure.where).startswith("lab/thing.py:7")
+
+
+def test_what_a_call_in_a_cell_raises_at_once_is_the_learners(tmp_path: Path) -> None:
+    """A cache of functools raises in C, with no line of the learner's. What has lines of the lab's is the lab's."""
+    told: dict[str, Any] = {
+        "type": "TypeError",
+        "bases": ["TypeError"],
+        "text": "unhashable type: 'list'",
+        "said": "TypeError()",
+    }
+    told |= {"breakpoint": False, "ours": None, "not_awaited": None, "attributes": {}, "hint": "", "key": None}
+    told |= {"called": None}
+    at_once = outcome_of(raised({**told, "frames": []}, tmp_path), SourceLines(tmp_path))
+    ours = [("/lab/checks/harness/cell/apps.py", 55, "_start", "checks.harness.cell.apps")]
+    later = outcome_of(raised({**told, "frames": ours}, tmp_path), SourceLines(tmp_path))
+
+    assert ("failed", "lab_error") == (at_once.verdict, later.verdict)
+    assert at_once.failure is not None
+    assert at_once.failure.seen == "calling your code raised TypeError: unhashable type: 'list'"

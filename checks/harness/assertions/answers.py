@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from checks.harness.errors import Failure, LearnerError
 from checks.harness.missing_await import where_not_awaited
 from checks.harness.plain_words import describe, hint_for
-from checks.harness.workspace import Workspace
+from checks.harness.source_lines import SourceLines
 
 if TYPE_CHECKING:
     import httpx
@@ -43,16 +43,19 @@ def short(numbers: Sequence[float]) -> str:
 
 
 @contextmanager
-def calling(what: str, workspace: Workspace) -> Iterator[None]:
-    """Around a call of the learner's code: if it raises, the message says what was called."""
+def calling(what: str, lines: SourceLines, hint: str = "") -> Iterator[None]:
+    """Around a call of the learner's code: if it raises, the message says what was called.
+
+    `hint` is for an exception that has none of its own.
+    """
     try:
         yield
     except (NotImplementedError, LearnerError, AssertionError):
         raise
     except Exception as error:
-        where = where_not_awaited(error, workspace) or workspace.where_raised(error.__traceback__)
+        where = where_not_awaited(error, lines) or lines.where_raised(error.__traceback__)
         raise LearnerError(
-            f"{what} raised {describe(error)}", where, wanted="no exception", hint=hint_for(error)
+            f"{what} raised {describe(error)}", where, wanted="no exception", hint=hint_for(error) or hint
         ) from error
 
 

@@ -47,7 +47,7 @@ class Apps:
             case "spy":
                 self._spy(message["tree"])
             case "start":
-                self._start(message["app"], message["probe"], message["settings"])
+                self._start(message["app"], message["probe"], message["settings"], own_way=message["own_way"])
             case "stop":
                 self._apps[message["app"]].stop(message["seconds"])
             case _:
@@ -60,11 +60,16 @@ class Apps:
         SLEEPS.install()
         SLEEPS.noticed = self._slept
 
-    def _start(self, app: int, probe: int | None, settings: dict[str, Any]) -> None:
-        """Start the app of the learner's `create_app` with these settings, and with that probe for its model."""
+    def _start(self, app: int, probe: int | None, settings: dict[str, Any], *, own_way: bool) -> None:
+        """Start the app of the learner's `create_app` with these settings, and with that probe for its model.
+
+        With `own_way` the probe stands at `app.state.model`, where the learner's own `get_model` finds it.
+        """
         service, given = importlib.import_module("lab.service"), importlib.import_module("lab.settings")
         made = make_app(service, self._lines, given.Settings(**settings))
-        if probe is not None:
+        if probe is not None and own_way:
+            made.state.model = Probe(self._gate, probe)
+        elif probe is not None:
             model = Probe(self._gate, probe)
 
             async def give() -> Probe:  # a plain function would take a thread of the pool that is measured
@@ -86,6 +91,9 @@ class Apps:
                 return running.still_runs()
             case "their model":
                 return running.use_their_model()
+            case "plain dependency":
+                found = running.plain_dependency
+                return found and [*found[:2], *(self._defined(found[2]) or ["", 1])]
             case "threads":
                 return running.threads()
             case "pool":

@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.cell.exchange import App, Exchange, assert_bytes
-from checks.harness.cell.routes import Route, routes_of
+from checks.harness.cell.routes import Route, plain_dependency, routes_of
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.stacks import Stack, stacks
 from checks.harness.cell.standstill import TIMER_HORIZON, Standstill, Watch, WatchedLoop
@@ -183,6 +183,13 @@ class InProcess:
     def use_their_model(self) -> None:
         """Give the learner's own model to their routes again."""
         self.app.dependency_overrides.clear()
+
+    @property
+    def plain_dependency(self) -> tuple[str, str, Any] | None:
+        """The learner's dependency of /predict that needs a thread: its name, what it is, and the thing itself."""
+        found = plain_dependency(self.app, "/predict", self._lines)
+        kind = "class" if isinstance(found, type) else "plain `def`"
+        return found and (getattr(found, "__name__", "it"), kind, found)
 
     def start(self) -> None:
         """Run the app's lifespan up to where it serves. It may take long, and block, as loading a model does."""
@@ -478,7 +485,8 @@ class InProcess:
                     f"{REQUEST.get().asked}: the app returned without {what}",
                     wanted="every message passed on",
                     hint="In a middleware `await self.app(scope, receive, send)`, perhaps with a `send` of your own, "
-                    "and in that one `await send(message)` for each message, whatever its type.",
+                    "and in that one `await send(message)` for each message, whatever its type. A response of your own "
+                    "is called, and not returned: `await response(scope, receive, send)`.",
                 )
 
     def _run(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +35,27 @@ class Route(NamedTuple):
 def called(path: str) -> str:
     """What the handler of a path is called."""
     return path.strip("/").replace("/", "_")
+
+
+def plain_dependency(app: FastAPI, path: str, lines: SourceLines) -> Any:
+    """The learner's dependency of the route at that path which FastAPI calls on a thread of its pool, if there is one.
+
+    It is a plain `def`, a class, or an object whose `__call__` is a plain `def`.
+    """
+    routes: Sequence[Any] = app.routes
+    each = (getattr(route, "effective_route_contexts", lambda route=route: [route])() for route in routes)
+    left = [one.dependant for some in each for one in some if getattr(one, "path", "") == path]
+    while left:
+        for one in left.pop().dependencies:
+            left.append(one)
+            called = one.call
+            if called and not any(map(_awaits, (called, type(called).__call__))) and lines.where_defined(called):
+                return called
+    return None
+
+
+def _awaits(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def routes_of(app: FastAPI, lines: SourceLines) -> Iterator[Route]:

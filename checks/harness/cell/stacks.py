@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import sys
 import threading
 import traceback
@@ -36,8 +37,14 @@ def stack_of(frame: FrameType) -> Stack:
 def _suspended(awaited: Any) -> Stack:
     frames: Stack = []
     while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if type(awaited).__name__.startswith("async_generator_"):  # one step of such a generator, which it refers to
+            awaited = next(filter(inspect.isasyncgen, gc.get_referents(awaited)), None)
+        frame = _attribute(awaited, "cr_frame", "gi_frame", "ag_frame")
         if frame is not None:
             frames.append((frame, frame.f_lineno))
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+        awaited = _attribute(awaited, "cr_await", "gi_yieldfrom", "ag_await")
     return frames
+
+
+def _attribute(thing: Any, *names: str) -> Any:
+    return next(filter(None, (getattr(thing, name, None) for name in names)), None)

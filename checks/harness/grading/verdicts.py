@@ -55,6 +55,8 @@ def outcome_of(error: BaseException, lines: SourceLines, checkpoint: str = "") -
         return _failed(raised, where, explains_itself=about_python)
     if mismatch := _mismatch(error, lines):
         return _failed(mismatch, explains_itself=True)
+    if isinstance(error, FromCell) and not error.has_frames:  # what is written in C, such as a cache, was called
+        return _failed(Failure(f"calling your code raised {describe(error)}", hint=hint_for(error)))
     return Outcome("lab_error", Failure("".join(traceback.format_exception(error)).strip()))
 
 

@@ -112,12 +112,15 @@ class Running:
             raise Broken("no standstill")
         self.advice[_number(told["watch"])] = Standstill(told["kind"], busy=bool(told["busy"]))
 
-    def app(self, probe: Probe | None, settings: dict[str, Any]) -> App:
-        """The learner's app with these settings, started; `probe` is in the place of its model."""
+    def app(self, probe: Probe | None, settings: dict[str, Any], *, own_way: bool = False) -> App:
+        """The learner's app with these settings, started; `probe` is in the place of its model.
+
+        With `own_way` it stands at `app.state.model`, where the learner's own `get_model` finds it.
+        """
         app = App(self, len(self.apps), probe)
         self.apps.append(app)
         number = None if probe is None else self.gate.add(probe)
-        self.cell.ask("start", app=app.number, probe=number, settings=settings)
+        self.cell.ask("start", app=app.number, probe=number, settings=settings, own_way=own_way)
         return app
 
 
@@ -161,6 +164,14 @@ class App:
             )
             for methods, path, handler, beside in self._ask("routes")
         ]
+
+    @property
+    def plain_dependency(self) -> tuple[str, str, Place] | None:
+        """The learner's dependency of /predict that needs a thread, as the cell says: its name, what it is, where."""
+        if (told := self._ask("plain dependency")) is None:
+            return None
+        name, kind, path, line = told
+        return str(name), str(kind), Place(str(path), int(line), str(name))
 
     def use_their_model(self) -> None:
         """Give the learner's own model to their routes again."""

@@ -27,6 +27,8 @@ _MOST_LINES = 10**6
 class FromCell(BaseException):
     """Base of every exception that the learner's code raised in a cell, beside the builtin one that it was below."""
 
+    has_frames = True
+    """Whether any frame stands between the call of the learner's function and where this was raised."""
     called: object = None
     """Of a call that does not fit its function: what `SourceLines.where_defined` finds that function by."""
     not_awaited: str | None = None
@@ -141,6 +143,7 @@ def _without_frames(described: Described, inner: Sequence[BaseException]) -> Any
     made.not_awaited, made.hint = described.not_awaited, described.hint
     if described.called:
         made.called = Place(*described.called)
+    made.has_frames = bool(described.frames)
     return made
 
 

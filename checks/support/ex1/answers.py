@@ -44,6 +44,7 @@ BAD_BODIES = {
 """Bodies that are to be refused, and what refuses each."""
 
 NEVER_CALLED, DEPENDS = "the model was never called", "the route calls the model that Depends(get_model) gives it"
+LOCAL = "What belongs to one request stays in local variables: not on the module, the app or the model."
 HANDLER = (
     "Two lines: `answer = await model.predict(body.features)` and `return PredictResponse(prediction=answer)`. The "
     "parameter `model: Model` brings the model, so that this checkpoint can put one of its own in its place."
@@ -97,10 +98,11 @@ def the_models_own(
     calls: Sequence[Call],
     lines: SourceLines,
     earlier: Sequence[Call] = (),
+    others: Sequence[Call] = (),
 ) -> None:
     """The answer to `request` is what the model answered to `question`, in the one call that it got.
 
-    `earlier` are calls of requests before it.
+    `earlier` are calls of requests before it, `others` those of requests beside it.
     """
     answer = request.answer()
     where = app.where_routed
@@ -129,6 +131,13 @@ def the_models_own(
         hint="Hand `body.features` on as it is: the same numbers in the same order.",
         where=at,
     )
+    mixed_up = any(close(got, call.answer or 0.0) for call in others if call.features != calls[0].features)
+    assert close(got, calls[0].answer or 0.0) or not mixed_up, Failure(
+        f"a caller got {got!r}, the model's answer to another caller's question",
+        wanted=f"the answer to its own question, {calls[0].answer!r}",
+        hint=LOCAL,
+        where=where,
+    )
     assert close(got, calls[0].answer or 0.0), Failure(
         f"the model answered {calls[0].answer!r}, the caller got {got!r}",
         wanted="the model's own answer",
@@ -143,7 +152,8 @@ def all_the_models_own(
     """Each answer is the model's own, also to a question that comes once more."""
     strays = [call for call in probe.calls if call.features not in calls]
     for question, call in calls.items():
-        the_models_own(app, call, question, [one for one in probe.calls if one.features == question], lines)
+        own = [one for one in probe.calls if one.features == question]
+        the_models_own(app, call, question, own, lines, others=probe.calls)
     assert not strays, Failure(
         f"the model was asked about {short(strays[0].features)}, which no request had",
         wanted="a call for each request, with what was sent",
@@ -290,7 +300,6 @@ def own_answers(
             if first and _fails(partial(alone, question)):
                 raise Needs(first, "a single request fails in the same way") from None
             raise
-    hint = "What belongs to one request stays in local variables: not on the module, the app or the model."
     for question, got in answers.items():
         if close(got, right(question)):
             continue  # else it is wrong, but is it another caller's? 1.2 judges what is wrong for a single request, too
@@ -298,13 +307,13 @@ def own_answers(
         others = any(close(got, right(other)) for other in answers)
         whose = ", the answer to another caller's question" if others else ""
         assert close(got, expected), Failure(
-            f"a caller got {got!r}{whose}", wanted=f"{expected!r}, as when it asks alone", hint=hint, where=where
+            f"a caller got {got!r}{whose}", wanted=f"{expected!r}, as when it asks alone", hint=LOCAL, where=where
         )
     if len({*answers.values()}) == 1:
         if len({alone(question) for question in [*answers][:3]}) == 1:
             raise Needs("1.2", "single requests get one and the same answer, too")
         raise LearnerError(
-            f"{len(answers)} different questions got one answer", where, wanted="each its own", hint=hint
+            f"{len(answers)} different questions got one answer", where, wanted="each its own", hint=LOCAL
         )
 
 

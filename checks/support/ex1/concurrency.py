@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from random import Random
 
 from checks.harness.assertions.answers import close
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import LearnerError
+from checks.harness.fixtures import Service
 from checks.harness.judge.handles import is_async
 from checks.harness.processes.single_requests import FEATURES
 from checks.harness.report.evidence import Timeline, timeline
 from checks.harness.source_lines import SourceLines
-from checks.support.ex1.answers import number_in
+from checks.support.ex1.answers import ask, number_in
 
 
 def requests_inside(held: Sequence[Call], asked: int, calls: dict[tuple[float, ...], Pending]) -> int:
@@ -32,12 +34,20 @@ def requests_inside(held: Sequence[Call], asked: int, calls: dict[tuple[float, .
     return max(len({call.features for call in theirs}), min(len(theirs) // each, len(calls)))
 
 
-def why_not_all(probe: Probe, together: int) -> tuple[str, str]:
-    """Why not all requests to /predict got into the model together, and what mends it."""
+def why_not_all(probe: Probe, together: int, busy: int) -> tuple[str, str]:
+    """Why not all requests to /predict got into the model together, and what mends it.
+
+    `busy` threads of FastAPI's pool were in use.
+    """
     first = probe.calls[0]
     if first.blocking and first.on_loop:
         why = "it calls predict_blocking on the event loop's own thread, where nothing else can run meanwhile"
         return why, "In an `async def` everything that waits is awaited: `await model.predict(...)`."
+    if not first.on_loop and not busy:
+        return (
+            "it runs on threads of another pool than FastAPI's, and there are no more of them",
+            "`asyncio.to_thread` and an executor take a thread for each call. `await model.predict(...)` needs none.",
+        )
     if not first.on_loop:
         why = "it runs on threads, " + (
             "one at a time, as under a lock" if together == 1 else "and there are no more of them"
@@ -71,6 +81,36 @@ def why_not_the_pool(probe: Probe, together: int, pool: int, busy: int) -> tuple
     )
 
 
+def own_way_to_the_model(service: Service, callers: int, rng: Random) -> None:
+    """All callers get through the learner's own `get_model` together; a model that it has elsewhere is not judged."""
+    probe = Probe()
+    app = service(model=probe, own_way=True)
+    calls = ask(app, "/predict", rng, callers)
+    app.until(lambda: probe.questions_inside == callers or app.where_slept())
+    together, slept = probe.questions_inside, app.where_slept()
+    held_up = app.where_held_up(callers - together)
+    probe.open()
+    if slept:
+        raise LearnerError(
+            "time.sleep was called on the event loop's own thread on the way to the model, which stopped all other "
+            "requests",
+            slept,
+            wanted="in an `async def` all waiting is awaited, in a dependency as well",
+            hint="`await asyncio.sleep(...)` waits and lets the others run. What takes long to load is loaded once, in "
+            "`create_app` or the lifespan.",
+        )
+    if not together or together == callers:
+        return
+    app.finish([*calls.values()], seconds=3)
+    raise LearnerError(
+        f"{together} of {callers} calls were in the model together: the others wait in what brings them their model",
+        held_up,
+        wanted=f"all {callers}",
+        hint="A dependency with `yield` lasts as long as its request: a lock or a semaphore around the `yield` lets "
+        "in no more requests than it has places.",
+    )
+
+
 def needs_no_thread(app: InProcess, get_model: object, lines: SourceLines) -> None:
     """/predict with the learner's own model answers while all threads of the pool are taken."""
     app.use_their_model()
@@ -81,15 +121,21 @@ def needs_no_thread(app: InProcess, get_model: object, lines: SourceLines) -> No
     app.until(lambda: call.done)
     if not waited or not call.done:
         return  # whatever became of it, it was no thread that it waited for
-    plain = not is_async(get_model)
-    what = "get_model is a plain `def`" if plain else "something on its way to the model needs one"
+    found = app.plain_dependency or (None if is_async(get_model) else ("get_model", "plain `def`", get_model))
+    if found is None:
+        raise LearnerError(
+            "/predict waited for a thread of the pool: something on its way to the model needs one",
+            app.where_routed,
+            wanted="an answer while all 40 threads are taken",
+            hint="Look for `run_in_threadpool`.",
+        )
+    name, kind, dependency = found
     raise LearnerError(
-        f"/predict waited for a thread of the pool: {what}",
-        lines.where_defined(get_model) if plain else app.where_routed,
+        f"/predict waited for a thread of the pool: {name} is a {kind}",
+        lines.where_defined(dependency),
         wanted="an answer while all 40 threads are taken",
-        hint="FastAPI runs a plain `def` dependency on the pool, too: `async def get_model(...)` needs no thread."
-        if plain
-        else "Look for `run_in_threadpool`, and for a dependency that is a plain `def`.",
+        hint=f"FastAPI calls a dependency that is a {kind} on the pool, too: `async def {name.lower()}(...)` needs no "
+        "thread.",
     )
 
 

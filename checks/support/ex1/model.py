@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
-from checks.harness.assertions.answers import close, is_number, short
+from checks.harness.assertions.answers import calling, close, is_number, short
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.stacks import Stack, stacks
 from checks.harness.cell.virtual_time import TICK, virtual_time
@@ -38,7 +38,8 @@ QUEUES = ("asyncio.locks", "asyncio.queues", "anyio._core._synchronization")
 def awaits(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines) -> None:
     """One awaited call waits exactly `seconds`; so does the same question asked again."""
     model, question = simulated_model(seconds), features(rng)
-    call = model.predict(question)
+    with calling(f"predict of SimulatedModel({seconds:.3f})", lines):
+        call = model.predict(question)
     assert inspect.isawaitable(call), Failure(
         f"predict returned {call!r}", wanted="something to await", hint="`async def predict(...)`."
     )
@@ -107,8 +108,10 @@ def blocks(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
     """A blocking call keeps its thread for `seconds`, without computing; those of several threads run side by side."""
     model, question, threads = simulated_model(seconds), features(rng), 8
     ask = partial(model.predict_blocking, question)
-    (took, burnt), (again, burnt_again) = blocked(ask), blocked(ask)
+    others = [features(rng) for _ in range(threads)]
     name, hint = f"predict_blocking of SimulatedModel({seconds:.3f})", "`time.sleep(self.seconds)`, in every call."
+    with calling(name, lines):
+        (took, burnt), (again, burnt_again) = blocked(ask), blocked(ask)
     assert took >= seconds - EARLY, Failure(
         f"{name} took {took:.3f} s", wanted=f"at least {seconds:.3f} s of real time", hint=hint
     )
@@ -137,9 +140,11 @@ def blocks(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
         nonlocal busiest
         with ThreadPoolExecutor(1) as pool:
             there = pool.submit(busiest_line, lines, seconds / 2)
-            least, reached = on_threads(ask, threads, later=seconds / 2)
+            asking = [partial(model.predict_blocking, one) for one in others]
+            least, reached, answers = on_threads(asking, later=seconds / 2)
             busiest = there.result()
         shortest.append(least)
+        own_answers(others, answers)
         return reached
 
     reached = best_of(rate, wanted)
@@ -149,13 +154,26 @@ def blocks(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
         hint=hint,
     )
     if reached < wanted:
-        blame_the_machine_unless(lambda: on_threads(lambda: time.sleep(seconds), threads, seconds / 2)[1], wanted)
+        blame_the_machine_unless(lambda: on_threads([partial(time.sleep, seconds)] * threads, seconds / 2)[1], wanted)
     assert reached >= wanted, Failure(
         f"{threads} threads got {reached:.1f} calls/s of predict_blocking together",
         wanted=f"at least {wanted:.1f}: they wait side by side, and one alone gives {1 / seconds:.1f}",
         hint="Nothing in the model is for one call at a time: no lock around `time.sleep`.",
         where=busiest,
     )
+
+
+def own_answers(questions: Sequence[Sequence[float]], answers: Sequence[object]) -> None:
+    """None of these answers is the mean of another thread's features. What else may be wrong is seen alone, too."""
+    got: Any
+    for question, got in zip(questions, answers, strict=True):
+        mixed_up = is_number(got) and any(close(got, fmean(other)) for other in questions if other is not question)
+        assert not mixed_up, Failure(
+            f"{len(questions)} threads called predict_blocking together, and one got {got:.6g}, the mean of the "
+            "features of another one",
+            wanted=f"the mean of its own, {fmean(question):.6g}",
+            hint="All threads have the same model: what belongs to one call stays in local variables, not on `self`.",
+        )
 
 
 def answers_the_mean(simulated_model: Any, name: str, rng: Random) -> None:
@@ -247,17 +265,21 @@ def blocked(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - started, time.thread_time() - burnt
 
 
-def on_threads(call: Callable[[], object], number: int, later: float) -> tuple[float, float]:
-    """Call it on so many threads, the last one `later` seconds after the others.
+def on_threads(calls: Sequence[Callable[[], object]], later: float) -> tuple[float, float, list[object]]:
+    """Make each call on a thread of its own, the last one `later` seconds after the others.
 
-    Returns how long the shortest call took, in seconds, and the rate of all of them together, in calls/s.
+    Returns how long the shortest call took, in seconds, the rate of all of them together, in calls/s, and what each
+    returned.
     """
 
-    def one(start: float) -> float:
+    def one(start: float, call: Callable[[], object]) -> tuple[float, object]:
         time.sleep(start)
-        return blocked(call)[0]
+        begun = time.perf_counter()
+        returned = call()
+        return time.perf_counter() - begun, returned
 
     started = time.perf_counter()
-    with ThreadPoolExecutor(number) as pool:
-        took = [*pool.map(one, [*[0.0] * (number - 1), later])]
-    return min(took), number / (time.perf_counter() - started)
+    with ThreadPoolExecutor(len(calls)) as pool:
+        made = [*pool.map(one, [*[0.0] * (len(calls) - 1), later], calls)]
+    rate = len(calls) / (time.perf_counter() - started)
+    return min(took for took, _ in made), rate, [returned for _, returned in made]
