@@ -13,7 +13,7 @@ from checks.harness.containers.deployed import ANSWER_SECONDS, Running, last_lin
 from checks.harness.containers.spec import Container
 from checks.harness.errors import Inconclusive, LearnerError
 from checks.harness.machine import FairClock, load_in_words
-from checks.harness.processes.http_client import ask_once
+from checks.harness.processes.single_requests import ask_once
 from checks.harness.source_lines import SourceLines, last_raised
 
 READY_SECONDS = 30.0
