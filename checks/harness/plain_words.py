@@ -214,6 +214,11 @@ KNOWN = (
         "No answer has to be kept here: leave the cache out.",
     ),
     Known(
+        r"not supported between instances of '(?:collections\.)?(deque|list|dict|set)' and 'int'",
+        "",
+        "A \\1 is no number, and its length is one: `len(...)`.",
+    ),
+    Known(
         r"(min|max)\(\) .*is (?:an )?empty",
         "",
         "`\\1(..., default=None)` gives None where there is nothing to choose from.",

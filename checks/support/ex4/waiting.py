@@ -38,6 +38,8 @@ class Waits:
         """How long each request waited before it was refused; the second half finds the places of the first free."""
         patient = service(model=Probe(), max_in_flight=1, max_queue=1, queue_seconds=60)
         _, stays = line_up(patient, rng, 2).values()
+        health = patient.get("/health")
+        patient.go_on_until(lambda: health.done)  # a wait that blocks the loop is told as that
         self.inside = line_up(self.app, rng, self.slots)
         self.app.go_on_until(lambda: self.probe.inside == self.slots)
         require_model_calls(self.app, self.probe, self.inside)
