@@ -68,7 +68,7 @@ def test_summary(workspace, lab, rng, show):
     """
     window = lab.timing.LatencyWindow(1000)
     show.at(workspace.where_defined(lab.timing.LatencyWindow.summary))
-    with calling("the summary of an empty window", workspace):
+    with calling("the summary of an empty window", workspace, windows.NONE_HINT):
         windows.is_empty_summary(window.summary())
     samples = [rng.lognormvariate(-3, 1) for _ in range(rng.randrange(102, 200, 2))]  # a tail, as latencies have
     windows.record_all(window, samples)
@@ -368,7 +368,8 @@ def test_the_bottleneck_shows(service, workspace, lab, rng, show):
     middleware.begun_in_service(service, lab, workspace, show)
     timing = lab.timing
     show.at(workspace.where_defined(timing.stage))
-    with calling("`with stage(...)` outside of any request", workspace), timing.stage("outside"):
+    outside = "`with stage(...)` outside of any request"
+    with calling(outside, workspace, stages.OUTSIDE_HINT, of_its_own=True), timing.stage("outside"):
         pass  # does nothing, and does not fail
     staged = stages.staged_routes(timing.stage, rng)
     refusing = service(routes=staged.routes)

@@ -47,6 +47,13 @@ def test_what_needs_an_engine_runs_for_live_answers_alone() -> None:
     assert Answer(5, "frozen", [], ["5.5"], live=True).wants(engines[0])
 
 
+def test_every_wrong_answer_says_what_is_said_of_it_and_what_mends_it() -> None:
+    """Words and hint of each failure; "" says that no hint may be shown."""
+    silent = [name for name, answer in ANSWERS.items() if answer.fails and not (answer.says and answer.hints)]
+
+    assert silent == []
+
+
 def _failing(answers: Iterable[Answer], number: int) -> Counter[str]:
     """How many of the answers fail each checkpoint of an exercise."""
     return Counter(checkpoint for answer in answers if answer.exercise == number for checkpoint in answer.fails)

@@ -43,20 +43,20 @@ def short(numbers: Sequence[float]) -> str:
 
 
 @contextmanager
-def calling(what: str, lines: SourceLines, hint: str = "") -> Iterator[None]:
+def calling(what: str, lines: SourceLines, hint: str = "", *, of_its_own: bool = False) -> Iterator[None]:
     """Around a call of the learner's code: if it raises, the message says what was called.
 
-    `hint` is for an exception that has none of its own.
+    `hint` is for an exception that has none of its own; with `of_its_own` for one that has a general hint, too.
     """
     try:
         yield
     except (NotImplementedError, LearnerError, AssertionError):
         raise
     except Exception as error:
+        general = hint_for(error)
+        mends = hint if of_its_own and not isinstance(error, NameError | ImportError) else general or hint
         where = where_not_awaited(error, lines) or lines.where_raised(error.__traceback__)
-        raise LearnerError(
-            f"{what} raised {describe(error)}", where, wanted="no exception", hint=hint_for(error) or hint
-        ) from error
+        raise LearnerError(f"{what} raised {describe(error)}", where, wanted="no exception", hint=mends) from error
 
 
 def json_lines(output: str) -> list[dict[str, Any]]:
