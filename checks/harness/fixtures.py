@@ -132,9 +132,7 @@ def _in_process(workspace: Workspace, lab: LearnerModules) -> Callable[..., InPr
         running = InProcess(app, workspace)
         if routes is not None:
             app.include_router(routes)
-        if own_way:
-            app.state.model = model
-        elif model is not None:
+        if model is not None and not own_way:
 
             async def give() -> Any:  # a plain function would take a thread of the pool that is measured
                 return model
@@ -144,6 +142,8 @@ def _in_process(workspace: Workspace, lab: LearnerModules) -> Callable[..., InPr
             running.watch.held_by = model.blocked_loop
             running.progress = lambda: len(model.calls)
         running.start()
+        if model is not None and own_way:  # a lifespan may warm its model up, which must not be held
+            app.state.model = model
         return running
 
     return start

@@ -67,9 +67,7 @@ class Apps:
         """
         service, given = importlib.import_module("lab.service"), importlib.import_module("lab.settings")
         made = make_app(service, self._lines, given.Settings(**settings))
-        if probe is not None and own_way:
-            made.state.model = Probe(self._gate, probe)
-        elif probe is not None:
+        if probe is not None and not own_way:
             model = Probe(self._gate, probe)
 
             async def give() -> Probe:  # a plain function would take a thread of the pool that is measured
@@ -78,6 +76,8 @@ class Apps:
             made.dependency_overrides[service.get_model] = give
         running = self._apps[app] = InProcess(made, self._lines)
         running.start()
+        if probe is not None and own_way:  # a lifespan may warm its model up, which must not be held
+            made.state.model = Probe(self._gate, probe)
 
     def _say(self, running: InProcess, what: str, number: int | None) -> Any:
         match what:
