@@ -13,7 +13,7 @@
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
     hint = "await model.predict"                  # a regex found in the hint; "" where no hint may be shown; a list ...
     where = "service.py.*\\n.*predict_blocking"    # a regex found in the line that is named: its file, and its text
-    of = ["name", "name"]                         # the changes of these answers, in the place of changes of its own
+    of = ["name", "name"]                         # the changes of these right answers: servers and Locust run for all
 
 A checkpoint that starts real servers, or Locust, takes longer than all others together: it runs only for the answers
 that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with `real = true`. One that needs a Docker
@@ -62,6 +62,7 @@ class Answer:
     real: bool | list[str] = False
     live: bool = False
     quick: bool = False
+    part: bool = False
 
     def write(self, workspace: Path) -> None:
         """Put the solution there, with this answer's changes."""
@@ -87,6 +88,8 @@ class Answer:
         """Whether that checkpoint runs for this answer at all."""
         named = {*self.fails, *self.locked, *(self.real if isinstance(self.real, list) else ())}
         quick = not checkpoint.fixtures & REAL
+        if self.part and not quick:  # the answer of which it is a part is judged by that
+            return False
         return quick or checkpoint.id in named or (self.real is True and not checkpoint.needs_engine)
 
     @cached_property
@@ -138,12 +141,22 @@ def _answers() -> Iterator[tuple[str, Answer]]:
     for number in EXERCISES:
         path = ROOT / "tests" / "wrong_answers" / f"ex{number}.toml"
         known: dict[str, list[dict[str, str]]] = {}
-        for entry in tomllib.loads(path.read_text())["answer"] if path.exists() else []:
+        entries = tomllib.loads(path.read_text())["answer"] if path.exists() else []
+        parts = {name for entry in entries for name in entry.get("of", [])}
+        for entry in entries:
             first = {key: entry.pop(key) for key in ("file", "replace", "with") if key in entry}
             others = [change for name in entry.pop("of", []) for change in known[name]]
             changes = known[entry["name"]] = [*([first] if first else []), *entry.pop("changes", []), *others]
             says, hints, wheres = (_listed(entry.pop(key, None)) for key in ("says", "hint", "where"))
-            answer = Answer(number, changes=changes, says=says or [], hints=hints, wheres=wheres, **entry)
+            answer = Answer(
+                number,
+                changes=changes,
+                says=says or [],
+                hints=hints,
+                wheres=wheres,
+                part=entry["name"] in parts,
+                **entry,
+            )
             yield f"{number}: {answer.name}", answer
 
 

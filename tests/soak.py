@@ -35,10 +35,16 @@ from tests.answers import HERE, Answer
 from tests.exercises import EXERCISES
 from tests.runs import NOWHERE
 
-COMPUTING = "while True: pass"
+COMPUTING = """
+import os
+parent = os.getppid()
+while os.getppid() == parent:  # whatever ends the soak ends these
+    sum(range(100_000))
+"""
 LIVELY = """
-import random, subprocess, sys, time
-while True:
+import os, random, subprocess, sys, time
+parent = os.getppid()
+while os.getppid() == parent:
     time.sleep(random.random() / 10)
     subprocess.run([sys.executable, "-c", "import json, asyncio; sum(range(2_000_000))"])
 """
