@@ -37,13 +37,13 @@ from checks.harness.loadtest.targets import Service as TargetService
 from checks.harness.loadtest.targets import Target, target
 from checks.harness.machine import fair_clock, load_in_words
 from checks.harness.processes.servers import Server, server, uvicorn_command
+from checks.harness.processes.theirs import LIFTED, THEIRS, environment
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-THEIRS = "lab.service:create_app"
 CONTROL = "checks.harness.apps.reference:create_app"
 """A service of the lab's own, which fails only on too busy a machine."""
 TALKER = "checks.harness.cell.logging_app:create_app"
@@ -54,9 +54,6 @@ OVERLOADED = "checks.harness.cell.known_capacity:create_app"
 """Theirs, around a model of known capacity."""
 OVERLOADED_CONTROL = "checks.harness.cell.known_capacity:create_control"
 """The lab's own service around the same model."""
-
-LIFTED = {"max_in_flight": 10_000, "max_queue": 10_000, "queue_seconds": 60}
-"""Settings under which admission control refuses no request, so that other checkpoints measure their own subject."""
 
 Service = Callable[..., Any]
 Serve = Callable[..., Server]
@@ -181,7 +178,7 @@ def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
 
         def start(workers: int = 1, app: str = THEIRS, access_log: bool = False, **settings: Any) -> Server:
             make_app(lab.service, workspace)  # in here its errors have a line; out there, only a log
-            env = _environment(settings)
+            env = environment(settings)
             # The root comes after the workspace's own tree, which `server` puts first.
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
             command = uvicorn_command(app, factory=True, workers=workers, access_log=access_log)
@@ -211,17 +208,13 @@ def launch(workspace: Workspace, lab: LearnerModules, monkeypatch: pytest.Monkey
             make_app(lab.service, workspace)  # in here its errors have a line; out there, only a log
             command = [sys.executable, "-m", "lab.serve"]
             try:
-                return running.enter_context(server(command, env=_environment({}) | env, cwd=workspace.tree))
+                return running.enter_context(server(command, env=environment({}) | env, cwd=workspace.tree))
             except ServerError as error:
                 if isinstance(error, ServerDied) and "address already in use" in error.output:
                     raise
                 raise why_it_is_not_ready(error, workspace, clock) from error
 
         yield start
-
-
-def _environment(settings: dict[str, Any]) -> dict[str, str]:
-    return {f"LAB_{name.upper()}": str(value) for name, value in (LIFTED | settings).items()}
 
 
 @pytest.fixture

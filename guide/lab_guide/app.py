@@ -8,20 +8,22 @@ import hashlib
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from checks.harness.errors import LearnerError
-from checks.harness.report import results
 from lab_guide import history, lessons, rendering
+from lab_guide.bench.plan import Wish
 from lab_guide.commands.reset import put_back
-from lab_guide.export import html
+from lab_guide.export import everything
+from lab_guide.fields import HEADING
+from lab_guide.journal import TooEarly
 from lab_guide.security import Guard
-from lab_guide.state import Guide, Selection
+from lab_guide.state import Busy, Guide, Selection
 from lab_guide.stubs import CannotReset
 
 PAGE = Path(__file__).with_name("page")
@@ -40,6 +42,28 @@ class Wanted(BaseModel):
 
     exercise: int
     only: list[str] = []
+
+
+class Explained(BaseModel):
+    """A run of the bench, and the learner's sentence about it."""
+
+    name: str
+    text: Annotated[str, Field(max_length=1000)]
+
+
+class Note(BaseModel):
+    """What a learner writes into a field of a lesson's table: a prediction, or what was measured by hand."""
+
+    field: str
+    predicted: Annotated[str, Field(max_length=200)] = ""
+    measured: Annotated[str, Field(max_length=200)] = ""
+
+
+class Sentence(BaseModel):
+    """The learner's explanation of an exercise's table."""
+
+    exercise: int
+    text: Annotated[str, Field(max_length=2000)]
 
 
 class Chosen(BaseModel):
@@ -83,7 +107,7 @@ def create_app(guide: Guide, port: int, token: str) -> FastAPI:
     async def lesson(number: int) -> list[rendering.Section]:
         if number not in exercises:
             raise HTTPException(404)
-        return rendering.lesson(lessons.path(guide.place.root, number).read_text(encoding="utf-8"))
+        return rendering.lesson(lessons.lesson(guide.place.root, number))
 
     @app.get("/source")
     async def source(file: str, line: int) -> rendering.Excerpt:
@@ -102,16 +126,20 @@ def create_app(guide: Guide, port: int, token: str) -> FastAPI:
     @app.get("/export")
     async def export() -> HTMLResponse:
         try:
-            run = results.read(guide.place.results)
+            page = await asyncio.to_thread(everything, guide.place.results)
         except (OSError, ValueError) as error:
             raise HTTPException(404, "nothing has been judged yet") from error
-        return HTMLResponse(html(run), headers={"Content-Disposition": 'attachment; filename="lab.html"'})
+        return HTMLResponse(page, headers={"Content-Disposition": 'attachment; filename="lab.html"'})
 
     @app.post("/run", status_code=202)
     async def run(wanted: Wanted) -> dict[str, Any]:
         exercise = exercises.get(wanted.exercise)
         if exercise is None or not set(wanted.only) <= set(exercise.ids):
             raise HTTPException(422, "there is no such checkpoint")
+        try:
+            guide.require_no_measurement()
+        except Busy as busy:
+            raise HTTPException(409, str(busy)) from busy
         selection = Selection(wanted.exercise, tuple(wanted.only))
         await guide.run(selection)
         return asdict(selection)
@@ -119,6 +147,68 @@ def create_app(guide: Guide, port: int, token: str) -> FastAPI:
     @app.post("/stop", status_code=202)
     async def stop() -> None:
         await guide.stop()
+
+    @app.get("/bench")
+    async def bench() -> list[dict[str, Any]]:
+        return await asyncio.to_thread(guide.bench.briefs)
+
+    @app.get("/bench/{name}")
+    async def measured(name: str) -> dict[str, Any]:
+        record = await asyncio.to_thread(guide.bench.read, name)
+        if record is None:
+            raise HTTPException(404)
+        return record.whole
+
+    @app.post("/bench", status_code=202)
+    async def measure(wish: Wish) -> str:
+        try:
+            return guide.measure(wish.plan, wish.predicted, wish.cell)
+        except Busy as busy:
+            raise HTTPException(409, str(busy)) from busy
+
+    @app.post("/bench/stop", status_code=202)
+    async def stop_measuring() -> None:
+        await guide.stop_measuring()
+
+    @app.post("/bench/explain")
+    async def explain(explained: Explained) -> dict[str, Any]:
+        record = guide.bench.explain(explained.name, explained.text.strip())
+        if record is None:
+            raise HTTPException(404)
+        return record.brief
+
+    @app.get("/journal/{number}")
+    async def journal(number: int) -> dict[str, Any]:
+        if number not in exercises:
+            raise HTTPException(404)
+        mine = [
+            asdict(f) | {"plan": f.plan and f.plan.model_dump()} for f in guide.fields.values() if f.exercise == number
+        ]
+        return {"fields": mine, "heading": HEADING, **guide.journal.of(number)}
+
+    @app.post("/journal", status_code=202)
+    async def note(notes: list[Note]) -> None:
+        if unknown := [one.field for one in notes if one.field not in guide.fields]:
+            raise HTTPException(422, f"there is no field {unknown[0]}")
+        try:
+            for one in notes:
+                field = guide.fields[one.field]
+                if one.predicted.strip():
+                    guide.journal.predict(field, one.predicted.strip())
+                if one.measured.strip():
+                    guide.journal.measure(field, one.measured.strip())
+        except TooEarly as early:
+            raise HTTPException(409, str(early)) from early
+        finally:
+            for number in sorted({guide.fields[one.field].exercise for one in notes}):
+                guide.tell_journal(number)
+
+    @app.post("/journal/explain", status_code=202)
+    async def explain_table(sentence: Sentence) -> None:
+        if sentence.exercise not in exercises:
+            raise HTTPException(422, "there is no such exercise")
+        guide.journal.explain(sentence.exercise, sentence.text.strip())
+        guide.tell_journal(sentence.exercise)
 
     @app.post("/choose", status_code=202)
     async def choose(chosen: Chosen) -> None:

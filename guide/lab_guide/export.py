@@ -1,49 +1,146 @@
-"""A run as one HTML file that needs nothing else: for a teacher, or a portfolio."""
+"""The whole as one HTML file that needs nothing else: verdicts, pictures, journal. For a teacher, or a portfolio."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from html import escape
-from string import Template
+from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
 from checks.harness.report.card import Card
-from checks.harness.report.results import Run
+from checks.harness.report.evidence import Evidence, Histogram, timeline
+from checks.harness.report.pictures import draw
+from checks.harness.report.results import Run, parse
+from lab_guide import history
+from lab_guide.bench.kept import Bench, Record
+from lab_guide.bench.plan import ASKED, QUANTITIES, digits, error_percent
+from lab_guide.journal import Journal
 
 WIDTH = 100
 """Columns: a line of code, and the picture of sixty requests."""
 
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Inference latency lab: $points</title>
-<style>body { background: #fff; color: #000; margin: 2em; } pre { font: 14px/1.35 monospace; overflow-x: auto; }</style>
-</head>
-<body>
-<h1>Inference latency lab</h1>
-<p>$points. Judged at $started; files $hash, seed $seed.</p>
-<pre tabindex="0">$card</pre>
-</body>
-</html>
-""")
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters["digits"] = digits
+_HISTOGRAM = TypeAdapter(Histogram)
 
 
-def html(run: Run) -> str:
-    """The card with every open checkpoint in full. It names no folder of this machine."""
+def html(run: Run, bench: Iterable[Record] = (), journal: Journal | None = None) -> str:
+    """The card with every open checkpoint in full, the pictures of the passed ones, and the journal.
+
+    It names no folder of this machine.
+    """
     run = replace(run, workspace=run.workspace.partition(" /")[0], options="")
-    to = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
-    Card(to, all_details=True).whole(run)
     points, most = sum(e.points for e in run.exercises), sum(e.max_points for e in run.exercises)
-    coloured = to.export_html(theme=DEFAULT_TERMINAL_THEME, inline_styles=True, code_format="{code}")
-    return PAGE.substitute(
+    return _TEMPLATES.get_template("export.html").render(
         points=f"{points} of {most} points",
-        started=escape(run.started),
-        hash=escape(run.hash),
-        seed=run.seed,
-        card=coloured,
+        run=run,
+        card=_drawn(lambda to: Card(to, all_details=True).whole(run)),
+        pictures=[
+            (c.id, c.title, _pictures(c.evidence))
+            for c in run.checkpoints
+            if c.verdict == "passed" and _has_one(c.evidence)
+        ],
+        bench=[_measured(record) for record in bench],
+        journal=journal,
+        exercises=sorted({name.partition(".")[0] for name in journal.entries} | {*journal.explained})
+        if journal
+        else [],
     )
+
+
+def everything(results: Path) -> str:
+    """The export of a place: of each checkpoint the newest result, and all that the bench and the journal have.
+
+    Raises:
+        OSError, ValueError: `results` cannot be read.
+    """
+    folder = results.parent
+    last = history.load(results)
+    if last is None:
+        raise ValueError("there are no results of the lab")
+    return html(newest(folder, last), Bench(folder).records(), Journal(folder, read_only=True))
+
+
+def newest(folder: Path, last: Mapping[str, Any]) -> Run:
+    """A run of the newest result of each checkpoint that was judged, of the exercises that have one."""
+    judged = history.newest(folder, dict(last)).results
+    exercises: dict[int, dict[str, Any]] = {}
+    for run in [*history.runs(folder), last]:
+        for exercise in run["exercises"]:
+            known = exercises.setdefault(
+                exercise["number"],
+                {"number": exercise["number"], "title": exercise["title"], "about": "", "checkpoints": {}},
+            )
+            known["title"] = exercise["title"]
+            known["checkpoints"] |= {c["id"]: judged.get(c["id"], c) for c in exercise["checkpoints"]}
+    for exercise in exercises.values():
+        exercise["checkpoints"] = [
+            exercise["checkpoints"][name] for name in sorted(exercise["checkpoints"], key=_order)
+        ]
+    told = dict(last) | {"exercises": [exercises[number] for number in sorted(exercises)]}
+    return parse(told, "the newest results")
+
+
+def _order(checkpoint: str) -> tuple[int, ...]:
+    return tuple(map(int, checkpoint.split(".")))
+
+
+def _has_one(evidence: Iterable[Evidence]) -> bool:
+    return any(one.kind != "number" for one in evidence)
+
+
+def _pictures(evidence: Iterable[Evidence]) -> Markup:
+    def draw_all(to: Console) -> None:
+        for one in evidence:
+            for line in draw(one, width=WIDTH, ascii_only=False):
+                to.print(line)
+
+    return _drawn(draw_all)
+
+
+def _drawn(draw_on: Any) -> Markup:
+    """What is printed on a console, as HTML; rich escapes it."""
+    to = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True, legacy_windows=False)
+    draw_on(to)
+    return Markup(to.export_html(theme=DEFAULT_TERMINAL_THEME, inline_styles=True, code_format="{code}"))
+
+
+def _measured(record: Record) -> dict[str, Any]:
+    """A run of the bench: each prediction beside its measurement, and its pictures."""
+    measured = record.measured or {}
+    guesses = []
+    for name in ASKED[record.plan.load]:
+        predicted, seen = getattr(record.predicted, name), measured.get(name)
+        if predicted is not None:
+            off = None if seen is None else error_percent(predicted, seen)
+            guesses.append((QUANTITIES[name], predicted, seen, off))
+    model = record.plan.inference_seconds
+    rows = [
+        ("", due / 1000, max(due / 1000, end / 1000 - model), end / 1000)
+        for due, end, status in record.rows
+        if status == 200
+    ]
+    pictures: list[Evidence] = []
+    if rows:
+        pictures.append(timeline(rows, "Answered requests", note="the model's time is drawn at the end of each"))
+    if measured.get("histogram", {}).get("count"):
+        pictures.append(_HISTOGRAM.validate_python(measured["histogram"]))
+    return {
+        "record": record,
+        "plan": str(record.plan),
+        "guesses": guesses,
+        "pictures": _pictures(pictures) if pictures else "",
+    }

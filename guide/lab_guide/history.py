@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,37 @@ def judged(run: Results) -> dict[str, Results]:
     return {c["id"]: c | stamp for c in checkpoints if c["verdict"] != "not_run"}
 
 
-def newest(folder: Path, last: Results | None) -> dict[str, Results]:
-    """Of each checkpoint the newest result there is, `last` included."""
-    runs = [run for name in names(folder) if (run := kept(folder, name))]
-    found: dict[str, Results] = {}
-    for run in [*runs, *([last] if last else [])]:
-        found |= judged(run)
+@dataclass(slots=True)
+class Newest:
+    """Of each checkpoint the newest result, and in `before` the last of another verdict, if that has a picture."""
+
+    results: dict[str, Results] = field(default_factory=dict)
+    before: dict[str, Results] = field(default_factory=dict)
+
+    def take(self, run: Results) -> dict[str, Results]:
+        """Take over what a run has judged; give what is new in `before`."""
+        changed = {}
+        for name, result in judged(run).items():
+            known = self.results.get(name)
+            if (
+                known
+                and known["verdict"] != result["verdict"]
+                and any(e["kind"] != "number" for e in known["evidence"])
+            ):
+                changed[name] = known
+            self.results[name] = result
+        self.before |= changed
+        return changed
+
+
+def newest(folder: Path, last: Results | None) -> Newest:
+    """What all kept runs have judged, `last` included."""
+    found = Newest()
+    for run in [*runs(folder), *([last] if last else [])]:
+        found.take(run)
     return found
+
+
+def runs(folder: Path) -> list[Results]:
+    """The kept runs from the oldest to the newest."""
+    return [run for name in names(folder) if (run := kept(folder, name))]

@@ -28,6 +28,11 @@ def path(root: Path, exercise: int) -> Path:
     return root / "lessons" / f"ex{exercise}.md"
 
 
+def lesson(root: Path, exercise: int) -> str:
+    """The text of an exercise's lesson."""
+    return path(root, exercise).read_text(encoding="utf-8")
+
+
 def section(text: str, title: str) -> str:
     """What stands under a heading of the second level; empty if there is none of that title."""
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""The pytest run that the command line starts: started, and ended with all that it has started."""
+"""Processes that the guide starts, pytest above all, and ends with everything that they have started."""
 
 from __future__ import annotations
 
@@ -21,6 +21,39 @@ else:
     _FLAGS, _INTERRUPT = 0, signal.SIGINT
 
 
+async def begin(*command: str, cwd: Path, speaks: bool = False, limit: int = 2**16) -> asyncio.subprocess.Process:
+    """Start a command in a session of its own: Ctrl-C in the guide's terminal is not for it. Its output is one stream.
+
+    `speaks`: it gets something on its standard input. `limit` is the most bytes of a line.
+    """
+    return await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        limit=limit,
+        stdin=asyncio.subprocess.PIPE if speaks else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        creationflags=_FLAGS,
+    )
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Interrupt it, so that it can end what it has begun; kill it with its family if that takes too long."""
+    if process.returncode is not None:
+        return
+    family = _family(process.pid)
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(_INTERRUPT)
+    try:
+        await asyncio.wait_for(process.wait(), PATIENCE)
+    except TimeoutError:
+        for member in family | _family(process.pid):
+            with contextlib.suppress(psutil.Error):
+                member.kill()
+        await process.wait()
+
+
 class PytestRun:
     """One run. `stop` may be called at any time, and more than once."""
 
@@ -32,18 +65,7 @@ class PytestRun:
 
     async def finish(self) -> tuple[int, str]:
         """Run it to its end: its exit code, and the end of what it printed."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "pytest",
-            *self.arguments,
-            cwd=self._root,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the guide's terminal is not for it
-            creationflags=_FLAGS,
-        )
+        self._process = await begin(sys.executable, "-m", "pytest", *self.arguments, cwd=self._root)
         if self.stopped:  # while it was being started
             await self.stop()
         printed = b""
@@ -53,20 +75,10 @@ class PytestRun:
         return await self._process.wait(), printed.decode(errors="replace")
 
     async def stop(self) -> None:
-        """Interrupt it, so that what it has judged stays; kill it with its family if that takes too long."""
+        """End it: what it has judged stays."""
         self.stopped = True
-        if self._process is None or self._process.returncode is not None:
-            return
-        family = _family(self._process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(_INTERRUPT)
-        try:
-            await asyncio.wait_for(self._process.wait(), PATIENCE)
-        except TimeoutError:
-            for process in family | _family(self._process.pid):
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-            await self._process.wait()
+        if self._process is not None:
+            await end(self._process)
 
 
 def _family(pid: int) -> set[psutil.Process]:

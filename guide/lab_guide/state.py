@@ -9,7 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lab_guide import history, watching
+from lab_guide.bench.kept import Bench
+from lab_guide.bench.measuring import Measurement
+from lab_guide.bench.plan import ASKED, QUANTITIES, Plan, Predicted, digits
 from lab_guide.catalogue import catalogue, touched
+from lab_guide.fields import Field, fields
+from lab_guide.journal import Journal
+from lab_guide.lessons import lesson
 from lab_guide.place import Place
 from lab_guide.running import PytestRun
 
@@ -27,6 +33,10 @@ class Selection:
     only: tuple[str, ...] = ()
 
 
+class Busy(Exception):
+    """Why nothing can be started at this moment, in a sentence."""
+
+
 class Guide:
     """What all tabs show."""
 
@@ -36,10 +46,17 @@ class Guide:
         self.version = version
         self.note = place.note
         self.last = history.load(place.results)
-        self.results = history.newest(place.folder, self.last)
+        self.newest = history.newest(place.folder, self.last)
         self.chosen = self._first_open()
         self.running: Selection | None = None
         self.ended: dict[str, Any] | None = None
+        self.bench = Bench(place.folder)
+        self.journal = Journal(place.folder)
+        self.fields = {f.id: f for e in self.exercises for f in fields(e.number, lesson(place.root, e.number))}
+        self._measurement: Measurement | None = None
+        self._measuring: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()  # set while nothing is measured
+        self._idle.set()
         self._run: PytestRun | None = None
         self._wanted: list[Selection] = []
         self._wake = asyncio.Event()
@@ -52,16 +69,19 @@ class Guide:
         """Everything a page needs that has just been opened."""
         return {
             "exercises": [asdict(e) for e in self.exercises],
-            "results": self.results,
+            "results": self.newest.results,
+            "before": self.newest.before,
             "hash": self.last["hash"] if self.last else "",
             "chosen": self.chosen,
             "running": self.running and asdict(self.running),
             "ended": self.ended,
+            "bench": self._measurement and self._measurement.live,
+            "bench_form": {"quantities": QUANTITIES, "asked": ASKED},
             "runs": history.names(self.place.folder),
             "files": str(self.place.files),
             "command": " ".join(["uv run pytest", *self.place.command(0)[1:]]),
             "note": self.note,
-            "last": self.last and {"started": self.last["started"], "seconds": self.last["seconds"]},
+            "last": self.last and {name: self.last.get(name) for name in ("started", "seconds", "finished")},
             "version": self.version,
         }
 
@@ -85,11 +105,11 @@ class Guide:
         """The next checkpoint that has not passed: behind the chosen one at first, then from the start."""
         ids = [name for e in self.exercises for name in e.ids]
         at = ids.index(self.chosen)
-        passed = {name for name, result in self.results.items() if result["verdict"] == "passed"}
+        passed = {name for name, result in self.newest.results.items() if result["verdict"] == "passed"}
         return next((name for name in [*ids[at + 1 :], *ids[:at]] if name not in passed), self.chosen)
 
     async def run(self, *selections: Selection) -> None:
-        """Run these one after the other, instead of what runs now."""
+        """Run these one after the other, instead of what runs now; while the bench measures, after it."""
         self._wanted = list(selections)
         self._wake.set()
         if self._run:
@@ -98,6 +118,49 @@ class Guide:
     async def stop(self) -> None:
         """End what runs."""
         await self.run()
+
+    def measure(self, plan: Plan, predicted: Predicted, cell: str = "") -> str:
+        """Keep a prediction, then begin to measure; the name of the run.
+
+        Raises:
+            Busy: something runs that would spoil the numbers.
+        """
+        self.require_no_measurement()
+        if self.running or self._wanted:
+            raise Busy("Checkpoints are being judged: a measurement beside them would be wrong. Wait, or stop them.")
+        for field in self._filled_by(cell, plan):
+            self._note_prediction(field, getattr(predicted, field.quantity))
+        record = self.bench.write_down(plan, predicted, cell)
+        self._idle.clear()
+        self._measurement = Measurement(self.place, self.bench, record, lambda told: self.tell("bench", told))
+        self._measuring = asyncio.create_task(self._measure(self._measurement))
+        return record.name
+
+    def _filled_by(self, cell: str, plan: Plan) -> list[Field]:
+        """The fields of a lesson that a measurement fills in: the one that it is for, and others of the same plan."""
+        wanted = self.fields.get(cell)
+        return [f for f in self.fields.values() if wanted and f.exercise == wanted.exercise and f.plan == plan]
+
+    def _note_prediction(self, field: Field, value: float | None) -> None:
+        known = self.journal.entries.get(field.id)
+        if value is not None and not (known and known.measured):
+            self.journal.predict(field, f"{value:g}")
+            self.tell_journal(field.exercise)
+
+    def tell_journal(self, exercise: int) -> None:
+        """Send what the journal has about an exercise to all tabs."""
+        self.tell("journal", {"exercise": exercise, **self.journal.of(exercise)})
+
+    async def stop_measuring(self) -> None:
+        """End what is measured, and wait for that."""
+        if self._measurement and self._measuring:
+            await self._measurement.stop()
+            await asyncio.shield(self._measuring)
+
+    def require_no_measurement(self) -> None:
+        """Raise `Busy` while the bench measures."""
+        if self._measurement:
+            raise Busy("The bench measures: anything beside it would spoil its numbers. Wait for its end, or stop it.")
 
     def close(self) -> None:
         """End all streams: an open one would keep the server from ending."""
@@ -132,6 +195,21 @@ class Guide:
         finally:
             if self._run:
                 await self._run.stop()
+            await self.stop_measuring()
+
+    async def _measure(self, measurement: Measurement) -> None:
+        try:
+            record = await measurement.finish()
+        finally:
+            self._measurement = None
+            self._idle.set()
+        if record.state == "measured" and record.measured:
+            for field in self._filled_by(record.cell, record.plan):
+                value = record.measured.get(field.quantity)
+                if value is not None and field.id in self.journal.entries:
+                    self.journal.measure(field, digits(value), record.name)
+                    self.tell_journal(field.exercise)
+        self.tell("measured", record.brief)
 
     async def _watch_saves(self) -> None:
         async for files in watching.saves(self.place.files):
@@ -154,7 +232,9 @@ class Guide:
             await self._wake.wait()
             self._wake.clear()
             while self._wanted:
-                await self._judge(self._wanted.pop(0))
+                await self._idle.wait()
+                if self._wanted:  # not stopped meanwhile
+                    await self._judge(self._wanted.pop(0))
 
     async def _judge(self, selection: Selection) -> None:
         self.running, self.ended = selection, None
@@ -174,12 +254,14 @@ class Guide:
         run = history.load(self.place.results)
         if run is not None and run != self.last:
             self.last = run
-            self.results |= history.judged(run)
+            before = self.newest.take(run)
             history.keep(self.place.folder, run)
+            if before:
+                self.tell("before", before)
             self.tell("run", run)
 
     def _first_open(self, exercise: int | None = None) -> str:
         """The first checkpoint that has not passed; the first of all where all have."""
         ids = [name for e in self.exercises for name in e.ids if exercise in (None, e.number)]
-        passed = {name for name, result in self.results.items() if result["verdict"] == "passed"}
+        passed = {name for name, result in self.newest.results.items() if result["verdict"] == "passed"}
         return next((name for name in ids if name not in passed), ids[0])

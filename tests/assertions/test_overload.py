@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from checks.harness import ROOT
-from checks.harness.assertions.overload import Load, calm_down, one_more, overload
+from checks.harness.assertions.overload import Load, calm_down, one_more, overload, overload_picture
 from checks.harness.load.trace import Request, Trace
 from checks.harness.processes.servers import server, uvicorn_command
+from checks.harness.report.evidence import Offered, Served
+from checks.harness.report.pictures import draw
 from tests.waiting import upper_bound
 
 SLOTS, SECONDS = 2, 0.05
@@ -32,9 +34,22 @@ def test_goodput_counts_what_came_in_time() -> None:
 
     assert (40.0, 4.0, 10.0) == (seen.capacity, seen.goodput, seen.offered)
     assert math.isinf(seen.p95)
-    assert seen.row() == ("4", "> 500")
+    assert seen.served == Served(4.0, None)
     assert seen.refused_in == 0.01
     assert seen.others == []
+
+
+def test_the_picture_of_an_overload_has_numbers() -> None:
+    """Loads in their order, times in ms, None for callers who gave up; the card shows the same as a table."""
+    good, late = load((0.05, 200), (0.05, 200)), load((0.05, 200), (0.5, None))
+    picture = overload_picture({2: (good, late), 1: (good, good)})
+
+    assert [1, 2] == [point.times for point in picture.points]
+    assert Offered(2, 4.0, 0.5, Served(4.0, 50.0), Served(2.0, None)) == picture.points[1]
+    assert (40.0, 250.0, 500.0) == (picture.capacity, picture.in_time_ms, picture.gave_up_ms)
+    assert ["2", "x", "0.5", "4", "4", "50", "2", ">", "500"] == draw(picture, width=80, ascii_only=True)[
+        -1
+    ].plain.split()
 
 
 def test_what_nobody_expected_is_told() -> None:

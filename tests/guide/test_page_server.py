@@ -203,6 +203,7 @@ def test_from_a_save_to_the_verdict(work: Path) -> None:
         assert {"files": ["lab/predictions.py"]} == dict(seen)["saved"]
         assert ["1.8"] == [c["id"] for c in runs[0]["exercises"][0]["checkpoints"]]
         assert json.loads((work / ".lab/last-run.json").read_text()) == runs[-1]
+        assert (False, True) == (runs[0]["finished"], runs[-1]["finished"])
         verdicts = {c["id"]: c["verdict"] for c in runs[-1]["exercises"][0]["checkpoints"]}
         assert ("passed", "not_started") == (verdicts["1.8"], verdicts["1.1"])
         again = client.get(f"/runs/{seen[-1][1]['runs'][-1]}").json()
@@ -230,6 +231,8 @@ def test_a_run_that_hangs_is_ended_by_the_next_save(work: Path) -> None:
         run = next(data for name, data in reversed(seen) if name == "run")
 
         assert any(data["stopped"] for name, data in seen if name == "ended")
+        assert run["finished"]
+        assert not next(data for name, data in seen if name == "run")["finished"]
         assert "passed" == run["exercises"][0]["checkpoints"][0]["verdict"]
 
 

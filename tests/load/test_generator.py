@@ -16,7 +16,7 @@ import pytest
 from checks.harness.load import loops
 from checks.harness.load.generator import closed_loop, open_loop, schedule
 from checks.harness.load.percentiles import percentile
-from checks.harness.load.trace import Trace
+from checks.harness.load.trace import Request, Trace
 from tests.threaded_server import LIMIT, Server, Talk, answer, read_request, serving
 from tests.waiting import SLOWER, until, upper_bound
 
@@ -493,3 +493,21 @@ def test_coordinated_omission() -> None:
     assert percentile(opened.latencies(), 99) >= 0.28, "of the open loop's, all that were due in it waited"
     with upper_bound():
         assert percentile(closed.latencies(), 99) <= 0.07, "the closed loop's p99 hides what users would have waited"
+
+
+def test_what_watches_a_load_sees_each_request_once() -> None:
+    """What has ended is told while the load runs, with its start; what the watcher raises ends the load."""
+    told: list[tuple[float, list[Request]]] = []
+
+    def stop(started: float, new: list[Request]) -> None:
+        raise KeyError("enough")
+
+    with serving(echo) as server:
+        trace = constant(server.url, rate=100, seconds=0.5, live=lambda *what: told.append(what))
+        with pytest.raises(KeyError, match="enough"):
+            closed_loop(server.url, connections=1, seconds=LIMIT, live=stop)
+    seen = [request for _, new in told for request in new]
+
+    assert {trace.started} == {started for started, _ in told}
+    assert len(seen) == len({request.scheduled for request in seen}) > 0
+    assert set(seen) <= set(trace.requests)

@@ -24,7 +24,10 @@ from checks.harness.report.evidence import (
     Histogram,
     HockeyStick,
     Number,
+    Offered,
+    Overload,
     Point,
+    Served,
     Span,
     Table,
     Timeline,
@@ -48,6 +51,7 @@ EVIDENCE: list[Evidence] = [
         true=120,
     ),
     Table("numbers", ["name", "value"], [["a", "1"], ["bb", "22"]]),
+    Overload("twice", [Offered(2, 60.0, 3.0, Served(29.5, 200.0), Served(9.0, None))], 30.0, 500.0, 1000.0),
 ]
 
 

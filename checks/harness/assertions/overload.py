@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
@@ -12,15 +12,14 @@ from statistics import median
 from checks.harness.cell.known_capacity import FORGET
 from checks.harness.load.generator import closed_loop, open_loop
 from checks.harness.load.percentiles import percentile
-from checks.harness.load.trace import MS, Trace
+from checks.harness.load.trace import MS, REFUSED, Trace
 from checks.harness.processes.single_requests import FEATURES
+from checks.harness.report.evidence import Offered, Overload, Served
 
 IN_TIME = 5
 """Service times within which an answer is of use, counted from when the request was due."""
 PATIENCE = 10
 """Service times after which a caller gives up. The service does not hear of it, and works on."""
-REFUSED = (429, 503)
-"""Statuses of a refusal: whether it is the right one is not judged here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,10 @@ class Load:
         expected = [f"status {status}" for status in REFUSED] + [f"no answer within {PATIENCE * self.seconds:g} s"]
         return [words for words in self.trace.errors.elements() if words not in expected]
 
-    def row(self) -> tuple[str, str]:
-        """Goodput and p95 for a table."""
-        late = f"> {PATIENCE * self.seconds * MS:.0f}"
-        return f"{self.goodput:.0f}", f"{self.p95 * MS:.0f}" if math.isfinite(self.p95) else late
+    @property
+    def served(self) -> Served:
+        """Goodput and p95 for a picture."""
+        return Served(round(self.goodput, 2), round(self.p95 * MS, 3) if math.isfinite(self.p95) else None)
 
 
 def overload(urls: Sequence[str], *, slots: int, seconds: float, times: float, lasting: float, seed: int) -> list[Load]:
@@ -103,6 +102,18 @@ def overload(urls: Sequence[str], *, slots: int, seconds: float, times: float, l
 
     with ThreadPoolExecutor(len(urls)) as pool:
         return list(pool.map(load, urls))
+
+
+def overload_picture(loads: Mapping[float, tuple[Load, Load]]) -> Overload:
+    """What became of each load, by how many times the capacity it was, with admission control and without it."""
+    points = [
+        Offered(times, round(limited.offered, 2), limited.lasted, limited.served, unlimited.served)
+        for times, (limited, unlimited) in sorted(loads.items())
+    ]
+    one = next(iter(loads.values()))[0]
+    title = f"capacity {one.capacity:.0f}/s; with admission control, and without it"
+    in_time, gave_up = (round(times * one.seconds * MS, 3) for times in (IN_TIME, PATIENCE))
+    return Overload(title, points, round(one.capacity, 2), in_time, gave_up)
 
 
 def calm_down(url: str) -> None:

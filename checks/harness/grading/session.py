@@ -212,6 +212,9 @@ class Session:
         if self.run and session.exitstatus == pytest.ExitCode.OK and not self.run.all_passed:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self.exit_status = session.exitstatus
+        if self.run and self.exit_status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            self.run.finished = True
+            self._write()
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:

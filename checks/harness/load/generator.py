@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
-from checks.harness.load.loops import ClosedLoop, OpenLoop, run
+from checks.harness.load.loops import ClosedLoop, Live, OpenLoop, run
 from checks.harness.load.trace import Trace
 
 Body = bytes | Sequence[bytes] | Callable[[int], bytes] | None
@@ -26,6 +26,7 @@ def closed_loop(
     headers: Headers = (),
     timeout: float = 10.0,
     keep_bodies: bool = False,
+    live: Live | None = None,
 ) -> Trace:
     """Send over `connections` keep-alive connections, on each the next request as soon as the last one was answered.
 
@@ -33,7 +34,7 @@ def closed_loop(
     total, whichever comes first; those in flight are waited for. `body` is the same bytes for every request, or bytes
     taken in turn from a list, or made by a function of the request's number (from 0, its place in the trace).
     A request that got no whole answer within `timeout` seconds is given up and its connection replaced. `keep_bodies`
-    keeps the answers' bodies in the trace.
+    keeps the answers' bodies in the trace. `live` is called again and again while it runs.
 
     Raises:
         ValueError: a plan that cannot be run, such as one without an end.
@@ -44,7 +45,11 @@ def closed_loop(
     if connections < 1:
         raise ValueError("a load needs at least one connection")
     wire = _wire(url, method, body, headers, requests)
-    return run(lambda: ClosedLoop(url, wire, timeout, keep_bodies, connections, seconds=seconds, requests=requests))
+
+    def load() -> ClosedLoop:
+        return ClosedLoop(url, wire, timeout, keep_bodies, connections, seconds=seconds, requests=requests)
+
+    return run(load, live)
 
 
 def open_loop(
@@ -60,6 +65,7 @@ def open_loop(
     timeout: float = 10.0,
     keep_bodies: bool = False,
     connections: int = 1000,
+    live: Live | None = None,
 ) -> Trace:
     """Send by a schedule fixed beforehand (`schedule`), however slowly the service answers.
 
@@ -75,7 +81,7 @@ def open_loop(
         raise ValueError("a load needs at least one connection")
     times = schedule(rate, seconds, seed, arrivals)
     wire = _wire(url, method, body, headers, len(times))
-    return run(lambda: OpenLoop(url, wire, timeout, keep_bodies, connections, times=times))
+    return run(lambda: OpenLoop(url, wire, timeout, keep_bodies, connections, times=times), live)
 
 
 def schedule(rate: float, seconds: float, seed: int, arrivals: Arrivals = "poisson") -> list[float]:

@@ -19,20 +19,29 @@ BACK_OFF = 0.05
 """Seconds after an error until a closed loop tries again, so that it does not flood a dead server."""
 SWEEP = 0.05
 """Seconds between two looks for requests past their timeout: a timer per request would cost more."""
+TOLD = 0.1
+"""Seconds between two calls of what watches a load."""
+
+Live = Callable[[float, list[Request]], None]
+"""What watches a load: it gets the start (`time.perf_counter()` seconds), and what has ended since its last call.
+
+It runs on the generator's own loop: what takes long in it delays requests. What it raises ends the load.
+"""
 
 
-def run(make: Callable[[], Load]) -> Trace:
+def run(make: Callable[[], Load], live: Live | None = None) -> Trace:
     """Run a load, made on its own event loop, to its end."""
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        load = runner.run(_drive(make))
+        load = runner.run(_drive(make, live))
     # Not in the coroutine: the runner's signal handling calls repr() on what that returns, twice.
     load.records.sort()
     requests = tuple(Request(*fields) for _, *fields in load.records)
     return Trace(requests, load.started, load.ended, tuple(load.lags))
 
 
-async def _drive(make: Callable[[], Load]) -> Load:
+async def _drive(make: Callable[[], Load], live: Live | None) -> Load:
     load = make()
+    load.live = live
     # What goes wrong in a callback (a function that makes bodies, say) ends the load instead of being logged.
     load.loop.set_exception_handler(lambda _, context: load.fail(context))
     try:
@@ -66,6 +75,8 @@ class Load(ABC):
         self.open: set[Connection] = set()
         self.attempts: set[asyncio.Task[None]] = set()
         self.started = self.ended = 0.0
+        self.live: Live | None = None
+        self.told = 0  # of the records
 
     @abstractmethod
     async def begin(self) -> None:
@@ -91,6 +102,8 @@ class Load(ABC):
         """Run until every request issued has its record."""
         await self.begin()
         self.sweep()
+        if self.live:
+            self.loop.call_later(TOLD, self.tell, self.live)
         await self.over
         self.ended = perf_counter()
 
@@ -125,6 +138,13 @@ class Load(ABC):
             self.unsent(*self.backlog.popleft(), f"no free connection within {self.timeout:g} s")
         self.settle()
         self.loop.call_later(SWEEP, self.sweep)
+
+    def tell(self, live: Live) -> None:
+        """Show what has ended since the last time, and again in `TOLD` seconds."""
+        new = self.records[self.told :]
+        self.told += len(new)
+        live(self.started, [Request(*fields) for _, *fields in new])
+        self.loop.call_later(TOLD, self.tell, live)
 
     def attempt(self) -> None:
         """Start to open one more connection."""

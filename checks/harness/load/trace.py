@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 MS = 1000.0
+REFUSED = (429, 503)
+"""Statuses of a refusal: whether it is the right one is not judged here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class Request:
     def ok(self) -> bool:
         """Whether a whole answer with status 200 came."""
         return self.status == 200 and self.error is None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a whole answer came that says no: one of `REFUSED`."""
+        return self.status in REFUSED and self.error is None
 
 
 @dataclass(frozen=True, slots=True)

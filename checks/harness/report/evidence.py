@@ -111,7 +111,42 @@ class HockeyStick:
     kind: Literal["curve"] = "curve"
 
 
-Evidence = Annotated[Number | Timeline | Histogram | Table | HockeyStick, Field(discriminator="kind")]
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What became of a load: requests/s answered in time, and p95 in ms of those let in, None where callers gave up."""
+
+    goodput: float
+    p95_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A load of `times` the capacity: `sent` requests/s for `lasted` seconds, with admission control and without it."""
+
+    times: float
+    sent: float
+    lasted: float
+    limited: Served
+    unlimited: Served
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """Goodput and p95 over the offered load.
+
+    `capacity` is what the model can serve in requests/s. An answer is of use within `in_time_ms`; callers give up after
+    `gave_up_ms`.
+    """
+
+    title: str
+    points: list[Offered]
+    capacity: float
+    in_time_ms: float
+    gave_up_ms: float
+    kind: Literal["overload"] = "overload"
+
+
+Evidence = Annotated[Number | Timeline | Histogram | Table | HockeyStick | Overload, Field(discriminator="kind")]
 
 
 class Show:
@@ -126,7 +161,7 @@ class Show:
         self.evidence.append(Number(printable(text), value))
 
     def picture(self, evidence: Evidence) -> None:
-        """A `timeline`, a `histogram` or a `HockeyStick`."""
+        """A `timeline`, a `histogram`, a `HockeyStick` or an `Overload`."""
         self.evidence.append(evidence)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

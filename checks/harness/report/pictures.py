@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from checks.harness.report.evidence import Evidence, Histogram, HockeyStick, Number, Table, Timeline, spread
+from checks.harness.report.evidence import Evidence, Histogram, HockeyStick, Number, Overload, Table, Timeline, spread
 
 LABEL = 8
 ROWS = 12
@@ -24,6 +24,8 @@ def draw(evidence: Evidence, *, width: int, ascii_only: bool) -> list[Text]:
             return _table(evidence)
         case HockeyStick():
             return _hockey_stick(evidence, (width - CURVE_MARGIN) // 2, ascii_only)
+        case Overload():
+            return _table(overload_table(evidence))
         case Number():
             return []
 
@@ -81,6 +83,19 @@ def _table(evidence: Table) -> list[Text]:
         ]
         lines.append(Text("  " + "   ".join(cells).rstrip(), style="dim" if number == 0 else ""))
     return lines
+
+
+def overload_table(evidence: Overload) -> Table:
+    """The numbers of an overload, as the card shows them."""
+    late = f"> {evidence.gave_up_ms:.0f}"
+    rows = []
+    for point in evidence.points:
+        row = [f"{point.times:g} x", f"{point.lasted:g}", f"{point.sent:.0f}"]
+        for served in (point.limited, point.unlimited):
+            row += [f"{served.goodput:.0f}", late if served.p95_ms is None else f"{served.p95_ms:.0f}"]
+        rows.append(row)
+    columns = ["load", "for s", "sent/s", "goodput/s", "p95 ms", "without: goodput/s", "p95 ms"]
+    return Table(evidence.title, columns, rows)
 
 
 def _hockey_stick(evidence: HockeyStick, columns: int, ascii_only: bool) -> list[Text]:

@@ -108,6 +108,8 @@ class Run:
     options: str = ""
     """What stands on the command line besides the checkpoint, to run it again."""
     seconds: float = 0.0
+    finished: bool = False
+    """Whether this is its end: a run that was cut off, or goes on, has none."""
 
     @property
     def checkpoints(self) -> Iterable[Checkpoint]:

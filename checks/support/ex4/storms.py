@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from checks.harness.assertions.overload import IN_TIME, Load, calm_down, one_more, overload
+from checks.harness.assertions.overload import IN_TIME, Load, calm_down, one_more, overload, overload_picture
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure, LearnerError
@@ -13,7 +13,7 @@ from checks.harness.fixtures import OVERLOADED, OVERLOADED_CONTROL, Serve
 from checks.harness.grading.noise import best_of, blame_the_machine_if_busy, blame_the_machine_unless
 from checks.harness.machine import fair_clock
 from checks.harness.processes.servers import Server
-from checks.harness.report.evidence import Show, Table
+from checks.harness.report.evidence import Overload, Show
 from checks.support.ex4.requests import all_done, line_up, raise_what_crashed, require_model_calls
 
 SHARE = 0.7
@@ -28,29 +28,29 @@ class Storms:
         self.model = {"slots": slots, "slot_seconds": seconds}
         self.guarded: Server = serve(app=OVERLOADED, **self.model, max_in_flight=slots, max_queue=slots)
         self.unbounded: Server = serve(app=OVERLOADED, **self.model)
-        self.loads: dict[float, list[Load]] = {}
+        self.loads: dict[float, tuple[Load, Load]] = {}
 
-    def offer(self, times: float, lasting: float, guarded: Server) -> list[Load]:
+    def offer(self, times: float, lasting: float, guarded: Server) -> tuple[Load, Load]:
         """Offer so many times the capacity to both, at the same time."""
         slots, seconds = int(self.model["slots"]), self.model["slot_seconds"]
         urls = (guarded.url, self.unbounded.url)
         seed = self.rng.randrange(10**6)
-        loads = overload(urls, slots=slots, seconds=seconds, times=times, lasting=lasting, seed=seed)
+        ours, other = overload(urls, slots=slots, seconds=seconds, times=times, lasting=lasting, seed=seed)
         calm_down(self.unbounded.url)
-        return loads
+        return ours, other
 
     def twice(self) -> float:
         """The score at twice the capacity."""
         self.loads[2] = self.offer(2, 3, self.guarded)
         return score(self.loads[2][0])
 
-    def run(self) -> Table:
-        """Offer half, all and three times the capacity once, and twice of it until it goes well: the table of that."""
+    def run(self) -> Overload:
+        """Offer half, all and three times the capacity once, and twice of it until it goes well: the picture."""
         for times in (0.5, 1, 3):
             self.loads[times] = self.offer(times, 1, self.guarded)
         with fair_clock() as self.clock:
             self.reached = best_of(self.twice, 1)
-        return overload_table(self.loads)
+        return overload_picture(self.loads)
 
     def judge(self, show: Show) -> None:
         """Fail where goodput or refusals at twice the capacity are not as wanted, unless the machine is to blame."""
@@ -92,15 +92,6 @@ class Storms:
 def score(load: Load) -> float:
     """At least 1 where 0.7 of the capacity is served in time, and a refusal takes less than a service time."""
     return min(load.goodput / (SHARE * load.capacity), load.seconds / load.refused_in)
-
-
-def overload_table(loads: dict[float, list[Load]]) -> Table:
-    """Goodput and p95 against the load that was offered, with admission control and without."""
-    capacity = loads[2][0].capacity
-    rows = [(f"{times:g} x", f"{a.offered:.0f}", *a.row(), *b.row()) for times, (a, b) in sorted(loads.items())]
-    columns = ["load", "sent/s", "goodput/s", "p95 ms", "without: goodput/s", "p95 ms"]
-    title = f"capacity {capacity:.0f}/s; with admission control, and without it"
-    return Table(title, columns, [[str(cell) for cell in row] for row in rows])
 
 
 def one_of_each(service: Callable[..., InProcess], rng: random.Random) -> None:

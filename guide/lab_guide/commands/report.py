@@ -1,4 +1,4 @@
-"""`lab report`: the last run as one file."""
+"""`lab report`: all that there is as one file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ def report(
     html: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
     results: Annotated[Path, typer.Option(help="What --results of pytest wrote.", show_default=False)] = RESULTS,
 ) -> None:
-    """Write the last run as one HTML file, every open checkpoint in full: for a teacher, or a portfolio."""
-    from checks.harness.report.results import read
-    from lab_guide.export import html as rendered
+    """Write verdicts, pictures and journal as one HTML file: for a teacher, or a portfolio."""
+    from lab_guide.export import everything
 
     try:
-        run = read(results)
+        page = everything(results)
     except (OSError, ValueError) as error:
         typer.echo(f"{results} cannot be read: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(1) from error
-    html.write_text(rendered(run), encoding="utf-8")
-    typer.echo(f"{html} holds {sum(1 for _ in run.checkpoints)} checkpoints.")
+    html.write_text(page, encoding="utf-8")
+    typer.echo(f"{html} has {len(page) // 1024} KB.")

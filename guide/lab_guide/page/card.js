@@ -15,9 +15,22 @@ export function card(store, actions) {
     el("article", { class: `card ${isStale(store, known.id) ? "stale" : ""}`, "aria-labelledby": "card-title" },
       head(known, result, now),
       result ? fields(store, known, result, actions) : el("p", { class: "fig" }, ticks(known.why || "Not judged yet.")),
-      (result?.evidence ?? []).filter((e) => e.kind !== "number").map((e) => picture(e)),
+      pictures(store, known, result, now),
       foot(store, known, now, actions)),
   ];
+}
+
+/** The pictures; of a checkpoint that a change has made pass, each beside the one of before, on one scale. */
+function pictures(store, known, result, now) {
+  const all = (of) => (of?.evidence ?? []).filter((e) => e.kind !== "number");
+  const before = now === "passed" ? store.before[known.id] : null;
+  const said = (of) => `${new Date(of.started).toLocaleTimeString("en-GB")}, ${of.evidence.find((e) => e.kind === "number")?.text ?? WORD[of.verdict]}`;
+  return all(result).map((e, n) => {
+    const old = all(before)[n];
+    if (old?.kind !== e.kind || e.kind === "table") return picture(e);
+    const until = e.kind === "timeline" ? Math.max(...[e, old].flatMap((one) => one.rows.map((r) => r.end))) : undefined;
+    return [picture({ ...old, title: `Before: ${old.title} (${said(before)})` }, { until }), picture({ ...e, title: `Now: ${e.title} (${said(result)})` }, { until })];
+  });
 }
 
 function step(store, exercise, known) {
@@ -54,7 +67,8 @@ function fields(store, known, result, actions) {
     result.output && open ? row("Printed", el("pre", {}, result.output)) : null);
 }
 
-function where(store, result) {
+/** The learner's line: its place, a link that opens it in an editor, and the lines around it. */
+export function where(store, result) {
   const [place, ...text] = result.where.split("\n");
   const found = /^([^:\s]+):(\d+)/.exec(place);
   const lines = el("div");

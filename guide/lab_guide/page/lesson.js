@@ -1,11 +1,12 @@
 // The lesson beside the work: its sections, commands to copy, and the row of the step in hand.
 import { $, el, rendered } from "./dom.js";
+import { journal } from "./journal.js";
 import { ask } from "./server.js";
 
 let shown = 0;
 
 /** Show the lesson of an exercise, and mark the step that a checkpoint belongs to. */
-export async function lesson(exercise, id) {
+export async function lesson(exercise, id, actions) {
   const pane = $("lesson");
   if (shown !== exercise.number) {
     shown = exercise.number;
@@ -13,6 +14,8 @@ export async function lesson(exercise, id) {
     if (shown !== exercise.number) return;
     pane.replaceChildren(top(exercise, sections), ...sections.flatMap(section));
     pane.scrollTop = 0;
+    const tables = [...pane.querySelectorAll("section")].find((s) => s.dataset.title === "Predict before you measure");
+    if (tables) await journal(exercise.number, tables, actions, actions.note);
   }
   const step = exercise.steps.find((s) => s.passes.includes(id));
   const work = [...pane.querySelectorAll("section")].find((s) => s.dataset.title === "The work");

@@ -1,0 +1,77 @@
+"""The fields of the lessons' tables under *Predict before you measure*, and the measurement that fills one in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from lab_guide.bench.plan import Plan
+from lab_guide.lessons import section
+
+HEADING = "Predict before you measure"
+
+_PATHS = {"async": "/predict", "threaded": "/predict/threaded", "blocking": "/predict/blocking"}
+_COLUMNS = {"requests/s": "per_second", "mean ms": "mean_ms", "p95 ms": "p95_ms"}
+_TABLE = re.compile(r"(?:^\|.*\|$\n?)+", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """An empty cell, other than the first of its row.
+
+    `id` is "1.0.2.1": exercise, table of the section, row of its body and column, the last three from 0 on. `row` and
+    `column` are what stands beside and above it. `plan` and `quantity` say what the bench measures for it; without them
+    it is filled in by hand.
+    """
+
+    id: str
+    row: str
+    column: str
+    plan: Plan | None = None
+    quantity: str = ""
+
+    @property
+    def exercise(self) -> int:
+        """The exercise that it belongs to."""
+        return int(self.id.partition(".")[0])
+
+
+def fields(exercise: int, lesson: str) -> list[Field]:
+    """The fields of a lesson, row by row."""
+    found: list[Field] = []
+    for number, table in enumerate(_TABLE.findall(section(lesson, HEADING))):
+        head, _, *rows = [_cells(line) for line in table.splitlines()]
+        for n, cells in enumerate(rows):
+            known = [cell for cell in cells if cell]
+            for column, cell in enumerate(cells):
+                if not cell and column:
+                    plan, quantity = _measured(exercise, known, head[column])
+                    words = ", ".join(
+                        f"{name}: {value}" if name else value for name, value in zip(head, known, strict=False)
+                    )
+                    found.append(Field(f"{exercise}.{number}.{n}.{column}", words, head[column], plan, quantity))
+    return found
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip().replace("`", "") for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+
+
+def _measured(exercise: int, row: list[str], column: str) -> tuple[Plan | None, str]:
+    """What the bench measures for a cell, by the words beside and above it."""
+    path = _PATHS.get(column.partition(" ")[0].rstrip(","))
+    wanted: dict[str, Any] = {}
+    quantity = "last_s"
+    if exercise == 1 and path:
+        wanted = {"path": path, "load": "burst", "connections": int(row[0])}
+    elif exercise == 2 and column == "slowest caller":
+        wanted = {"path": row[0], "load": "burst", "connections": 60}
+    elif exercise == 3 and column in _COLUMNS:
+        quantity = _COLUMNS[column]
+        wanted = {"path": row[0], "load": "closed", "connections": int(row[1]), "seconds": 5}
+    elif exercise == 4 and path:
+        workers = int(row[0])  # 60 users for each: more than it has threads
+        quantity = "per_second"
+        wanted = {"path": path, "load": "closed", "connections": 60 * workers, "seconds": 5, "workers": workers}
+    return (Plan(**wanted), quantity) if wanted else (None, "")

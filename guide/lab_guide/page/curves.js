@@ -1,0 +1,69 @@
+// Curves over load: throughput and p95 over users, goodput with and without admission control. uPlot draws them.
+import { el } from "./dom.js";
+import { key, readable } from "./readable.js";
+import { ms, number } from "./units.js";
+
+const HEIGHT = 190;
+
+/** Throughput and p95 over users, side by side, with the SLO and the breaking point. */
+export function hockeyStick(e) {
+  const broke = e.found == null ? "No breaking point was found" : `It breaks at ${e.found} users`;
+  const flat = (value) => e.points.map(() => value);
+  return side(e.points.map((p) => p.users), [
+    { title: "requests/s over users; dashed: what the target can answer", lines: [{ values: e.points.map((p) => p.requests_per_second) }, { values: flat(e.capacity), colour: "bad", dash: [5, 4] }] },
+    { title: "p95 in ms over users; dashed: the SLO", lines: [{ values: e.points.map((p) => p.p95_ms) }, { values: flat(e.slo_ms), colour: "bad", dash: [5, 4] }] },
+  ], `${broke}; the target can answer ${number(e.capacity)} requests/s, the SLO is ${ms(e.slo_ms)}.`, (n) => {
+    const p = e.points[n], slo = p.p95_ms > e.slo_ms ? "above" : "within";
+    return `${p.users} users: ${number(p.requests_per_second)} requests/s, p95 ${ms(p.p95_ms)}, ${slo} the SLO${p.users === e.found ? "; it breaks here" : ""}`;
+  });
+}
+
+/** Goodput and p95 over the load that was sent, with admission control and without it. */
+export function overload(e) {
+  const sent = e.points.map((p) => p.sent), good = (of) => e.points.map((p) => p[of].goodput);
+  const p95 = (of) => e.points.map((p) => p[of].p95_ms ?? e.gave_up_ms);
+  const most = (of) => e.points.reduce((best, p) => (p.times > best.times ? p : best))[of].goodput;
+  const lasted = [...new Set(e.points.map((p) => p.lasted))];
+  const uneven = lasted.length > 1 ? ` ${e.points.map((p) => `${p.times} × lasted ${p.lasted} s`).join(", ")}: an overload that lasts longer is worse without a limit, so the points are not of one curve.` : "";
+  const told = (s) => `${number(s.goodput)}/s in time, p95 ${s.p95_ms == null ? `more than ${ms(e.gave_up_ms)}: callers gave up` : ms(s.p95_ms)}`;
+  return [
+    key(["with", "with admission control"], ["without", "without (dashed)"]),
+    side(sent, [
+      { title: "goodput over requests sent, per second; dotted: all that was sent, and the capacity", lines: [{ values: good("limited") }, { values: good("unlimited"), colour: "bad", dash: [8, 4] }, { values: sent.map((s) => Math.min(s, e.capacity)), colour: "ink", dash: [2, 4], plain: true }] },
+      { title: `p95 in ms of those let in, logarithmic; ${number(e.gave_up_ms)}: callers gave up`, log: true, lines: [{ values: p95("limited") }, { values: p95("unlimited"), colour: "bad", dash: [8, 4] }] },
+    ], `At the highest load goodput is ${number(most("limited"))}/s with admission control and ${number(most("unlimited"))}/s without, of a capacity of ${number(e.capacity)}/s.`,
+    (n) => { const p = e.points[n]; return `${p.times} × the capacity, ${number(p.sent)} sent/s for ${p.lasted} s: with ${told(p.limited)}; without ${told(p.unlimited)}`; }),
+    uneven && el("p", { class: "over" }, uneven.trim()),
+  ];
+}
+
+/** Charts side by side over the same x, which are asked together. */
+function side(x, panels, sentence, say) {
+  const pair = el("div", { class: "two" });
+  const charts = [];
+  const shown = readable(pair, {
+    sentence, count: x.length, say,
+    mark: (n) => charts.forEach((chart) => chart.setCursor({ left: chart.valToPos(x[n], "x"), top: chart.valToPos(chart.data[1][n], "y") }, false)),
+  });
+  const draw = () => panels.forEach((panel) => charts.push(chart(pair, x, panel, shown.choose)));
+  requestAnimationFrame(draw); // its width is known once it is on the page
+  new ResizeObserver(() => charts.forEach((one) => one.setSize({ width: one.root.parentNode.clientWidth, height: HEIGHT }))).observe(pair);
+  const recolour = () => (pair.isConnected ? charts.forEach((one) => one.redraw()) : removeEventListener("theme", recolour));
+  addEventListener("theme", recolour);
+  return shown.element;
+}
+
+function chart(pair, x, { title, lines, log }, choose) {
+  const holder = el("div", {}, el("p", { class: "over" }, title));
+  pair.append(holder);
+  const css = (name) => () => getComputedStyle(holder).getPropertyValue(`--chart-${name}`);
+  const axis = () => ({ stroke: css("ink"), grid: { stroke: css("line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" });
+  const y = log ? { distr: 3 } : { range: (_, low, high) => [0, high * 1.1] };
+  const made = new window.uPlot({
+    width: holder.clientWidth || 300, height: HEIGHT, legend: { show: false }, scales: { x: { time: false }, y },
+    cursor: { drag: { x: false, y: false } }, axes: [axis(), axis()],
+    series: [{}, ...lines.map((line) => ({ stroke: css(line.colour ?? "model"), width: line.plain ? 1 : 2, dash: line.dash, points: { show: !line.plain && !(line.dash?.[0] === 5) } }))],
+  }, [x, ...lines.map((line) => line.values)], holder);
+  made.over.addEventListener("pointermove", (event) => choose(made.posToIdx(event.offsetX)));
+  return made;
+}
