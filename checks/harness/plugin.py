@@ -30,7 +30,7 @@ from checks.harness.fixtures import (
 )
 from checks.harness.grading import checkpoints
 from checks.harness.grading.session import Session
-from checks.harness.judge.start import OURS
+from checks.harness.processes.theirs import OURS
 from checks.harness.workspace import Workspace, open_workspace
 
 __all__ = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -54,18 +55,49 @@ async def end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
+class Ready:
+    """A pytest that has its libraries imported and waits for its arguments, so that a run begins at once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def prepare(self) -> None:
+        """Have one that waits."""
+        if self._process is None or self._process.returncode is not None:
+            self._process = await begin(sys.executable, "-m", "lab_guide.warm", cwd=self._root, speaks=True)
+
+    async def run(self, arguments: list[str]) -> asyncio.subprocess.Process:
+        """The process of a run with these arguments: the one that waits, or else a new one."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            assert process.stdin is not None
+            with contextlib.suppress(ConnectionError):
+                process.stdin.write(json.dumps(arguments).encode() + b"\n")
+                await process.stdin.drain()
+                process.stdin.close()
+                return process
+        return await begin(sys.executable, "-m", "pytest", *arguments, cwd=self._root)
+
+    async def end(self) -> None:
+        """Have none any more."""
+        if self._process is not None:
+            await end(self._process)
+            self._process = None
+
+
 class PytestRun:
     """One run. `stop` may be called at any time, and more than once."""
 
-    def __init__(self, root: Path, arguments: list[str]) -> None:
+    def __init__(self, ready: Ready, arguments: list[str]) -> None:
         self.arguments = arguments
         self.stopped = False
-        self._root = root
+        self._ready = ready
         self._process: asyncio.subprocess.Process | None = None
 
     async def finish(self) -> tuple[int, str]:
         """Run it to its end: its exit code, and the end of what it printed."""
-        self._process = await begin(sys.executable, "-m", "pytest", *self.arguments, cwd=self._root)
+        self._process = await self._ready.run(self.arguments)
         if self.stopped:  # while it was being started
             await self.stop()
         printed = b""

@@ -17,7 +17,7 @@ from lab_guide.fields import Field, fields
 from lab_guide.journal import Journal
 from lab_guide.lessons import lesson
 from lab_guide.place import Place
-from lab_guide.running import PytestRun
+from lab_guide.running import PytestRun, Ready
 
 BEHIND = 200
 """Events that a tab may be behind. One that is further behind is let go, and gets the whole state when it is back."""
@@ -57,6 +57,7 @@ class Guide:
         self._measuring: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()  # set while nothing is measured
         self._idle.set()
+        self._ready = Ready(place.root)
         self._run: PytestRun | None = None
         self._wanted: list[Selection] = []
         self._wake = asyncio.Event()
@@ -196,6 +197,7 @@ class Guide:
             if self._run:
                 await self._run.stop()
             await self.stop_measuring()
+            await self._ready.end()
 
     async def _measure(self, measurement: Measurement) -> None:
         try:
@@ -229,6 +231,7 @@ class Guide:
 
     async def _runs(self) -> None:
         while True:
+            await self._ready.prepare()
             await self._wake.wait()
             self._wake.clear()
             while self._wanted:
@@ -238,7 +241,7 @@ class Guide:
 
     async def _judge(self, selection: Selection) -> None:
         self.running, self.ended = selection, None
-        self._run = PytestRun(self.place.root, self.place.command(selection.exercise, selection.only))
+        self._run = PytestRun(self._ready, self.place.command(selection.exercise, selection.only))
         self.tell("running", asdict(selection))
         before = history.stamp(self.place.results)
         code, printed = await self._run.finish()

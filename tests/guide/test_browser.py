@@ -1,6 +1,7 @@
 """The page in a real browser: what a learner sees and does. Skipped where there is no Chromium or no Playwright.
 
-`uv run --group browser pytest tests/guide/test_browser.py`; with `GUIDE_SCREENSHOTS=docs` it leaves a picture there.
+`uv run --group browser pytest tests/guide/test_browser.py --exhaustive`; with `GUIDE_SCREENSHOTS=docs` it leaves
+pictures there.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checks.harness import ROOT
-from checks.harness.report.evidence import HockeyStick, Point, histogram, timeline
+from checks.harness.report.evidence import HockeyStick, Offered, Overload, Point, Served, histogram, timeline
 from checks.harness.report.results import Checkpoint, Exercise, Run, write
 from tests.guide.opened import free_port, lab
-from tests.waiting import SECONDS
+from tests.waiting import SECONDS, upper_bound
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.exhaustive
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = [
@@ -144,7 +147,16 @@ def test_a_blocking_call_and_its_repair(tab: Page, solved: Path) -> None:
         tab.wait_for_selector(".card .chip.passed")
         tab.wait_for_selector("#status:has-text('Watching')")
         assert "1.4" in tab.inner_text("#card-title")
+        assert "60 of 60" in tab.inner_text(".card .big")
+        titles = tab.locator(".card .fig h3").all_inner_texts()
+        assert ["Before", "Now"] == [title.partition(":")[0] for title in titles]
+        assert "1 of 60" in titles[0]
+        ends = [
+            float(e.replace(" ms", "").replace(" s", "e3")) for e in tab.locator(".card .fig .strong").all_inner_texts()
+        ]
+        assert ends[0] > 2 * ends[1], "a staircase, and a wall"
         assert [] == faults(tab)
+        shot(tab, "page-before-after")
 
 
 def test_what_a_learner_prints_is_text(tab: Page, solved: Path) -> None:
@@ -188,6 +200,16 @@ def test_two_tabs_and_a_server_that_comes_back(tab: Page, work: Path) -> None:
 PICTURES = (
     timeline([(f"#{n}", n / 100, n / 90, n / 80 + 0.1) for n in range(60)], "sixty requests", "a note"),
     histogram([0.01 + 0.001 * (n % 17) for n in range(500)], "five hundred requests"),
+    Overload(
+        "capacity 30/s",
+        [
+            Offered(times, 30 * times, lasted, Served(min(30 * times, 29), 200.0), Served(30 / times**2, p95))
+            for times, lasted, p95 in ((1, 1, 300.0), (2, 3, None), (3, 1, None))
+        ],
+        30.0,
+        500.0,
+        1000.0,
+    ),
     HockeyStick("users", [Point(n, 40.0 * min(n, 8), 20.0 + n**2) for n in (1, 2, 4, 8, 16)], 100.0, 320.0, 8, 8),
 )
 
@@ -200,10 +222,10 @@ def test_pictures_can_be_asked(tab: Page, work: Path) -> None:
     with lab(work) as (_, address):
         tab.goto(address)
         choose(tab, "3.9")
-        tab.wait_for_selector(".fig canvas")
+        tab.wait_for_function("document.querySelectorAll('.fig canvas').length === 4")
 
         assert 2 == tab.locator("svg.picture").count()
-        assert 3 == tab.locator(".fig details table").count()
+        assert 4 == tab.locator(".fig details table").count()
         assert "60 requests" in tab.inner_text(".fig .read >> nth=0")
         tab.focus("svg.picture >> nth=0")
         tab.keyboard.press("ArrowDown")
@@ -212,11 +234,38 @@ def test_pictures_can_be_asked(tab: Page, work: Path) -> None:
         tab.focus("svg.picture >> nth=1")
         tab.keyboard.press("ArrowRight")
         assert "of 500 requests took" in tab.inner_text(".fig .read >> nth=1")
-        assert "It breaks at 8 users" in tab.inner_text(".fig >> nth=2")
+        assert "29/s with admission control and 3.3/s without" in tab.inner_text(".fig >> nth=2")
+        assert "lasted 3 s, 3 " in tab.inner_text(".fig >> nth=2")
+        tab.focus(".fig >> nth=2 >> .two")
+        tab.keyboard.press("End")
+        tab.keyboard.press("ArrowLeft")
+        assert "without 7.5/s in time, p95 more than 1.00 s: callers gave up" in tab.inner_text(".fig .read >> nth=2")
+        assert "It breaks at 8 users" in tab.inner_text(".fig >> nth=3")
+        box = tab.locator(".fig >> nth=3 >> .u-over").first.bounding_box()
+        assert box is not None
+        tab.mouse.move(box["x"] + box["width"] - 1, box["y"] + 20)
+        assert tab.inner_text(".fig .read >> nth=3").startswith("16 users: 320 requests/s")
         assert [] == faults(tab)
-        milliseconds = tab.evaluate(MANY)
-        print(f"10,000 rows: {milliseconds:.0f} ms")
-        assert 2 == tab.locator("#many svg path").count()
+        shot(tab, "page-pictures")
+
+
+def test_ten_thousand_requests_are_drawn_at_once(tab: Page, work: Path) -> None:
+    """In under 0.3 s; a frame of scrolling takes a small part of that; the last row and the table can be asked."""
+    with lab(work) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        drawn, scrolled = tab.evaluate(MANY)
+        print(f"10,000 rows: drawn in {drawn:.0f} ms, the longest of 60 frames of scrolling took {scrolled:.1f} ms")
+        tab.focus("#many .rows-view")
+        tab.keyboard.press("End")
+
+        assert "request 10000, due at 10.00 s: waited 5.0 ms" in tab.inner_text("#many .read")
+        assert 0 == tab.locator("#many table").count()
+        tab.click("#many summary")
+        assert 10_000 == tab.locator("#many tbody tr").count()
+        with upper_bound():
+            assert drawn < 300
+            assert scrolled < 50
 
 
 MANY = """async () => {
@@ -225,12 +274,138 @@ MANY = """async () => {
     const began = performance.now();
     const holder = document.createElement('div');
     holder.id = 'many';
-    holder.append(picture({ kind: 'timeline', title: 'many', rows, unit: 'ms', left_out: 0 }).querySelector('svg'));
+    holder.append(picture({ kind: 'timeline', title: 'many', rows, unit: 'ms', left_out: 0 }));
     document.getElementById('content').append(holder);
     holder.getBoundingClientRect();
-    return performance.now() - began;
+    const drawn = performance.now() - began;
+    const view = holder.querySelector('.rows-view');
+    let longest = 0;
+    for (let n = 1; n <= 60; n += 1) {
+        await new Promise(requestAnimationFrame);
+        const from = performance.now();
+        view.scrollTop = n * 600;
+        view.dispatchEvent(new Event('scroll'));
+        await new Promise(requestAnimationFrame);
+        view.getBoundingClientRect();
+        longest = Math.max(longest, performance.now() - from);
+    }
+    return [drawn, longest];
 }"""
-"""Draws ten thousand requests; gives the milliseconds."""
+"""Draws ten thousand requests, then scrolls through them; gives the milliseconds of both."""
+
+
+def measure(page: Page, **fields: str) -> None:
+    """Fill the bench's form in, and measure to the end."""
+    for name, value in fields.items():
+        if name in ("path", "load"):
+            page.check(f"input[name={name}][value='{value}']")
+        else:
+            page.fill(f"#{name}", value)
+    page.click("[data-k=measure]")
+    page.wait_for_selector(".results .chip.running")
+    page.wait_for_selector(".results [data-run]")
+
+
+def test_the_bench_wants_a_prediction_first(tab: Page, solved: Path) -> None:
+    """Without one it says so; with one it measures live in all tabs, and says how far the prediction was off."""
+    with lab(solved) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        tab.keyboard.press("b")
+        tab.check("input[name=path][value='/predict/blocking']")
+        tab.fill("#connections", "12")
+        other = tab.context.new_page()
+        other.goto(f"{address.partition('/?')[0]}/#bench")
+        other.wait_for_selector(".bench-form")
+        tab.click("[data-k=measure]")
+        tab.wait_for_selector("[role=alert]:has-text('Write down what you expect first')")
+        assert not (solved / ".lab/bench").exists()
+        measure(tab, last_s="0.12", per_second="100")
+
+        other.wait_for_selector(".results [data-run]")
+        assert "12" in tab.inner_text(".results tbody >> nth=0")
+        off = tab.locator(".guess .error").all_inner_texts()
+        assert off[0].endswith("% too low.")
+        assert off[1].endswith("% too high.")
+        assert 12 == tab.locator(".results .fig tbody >> nth=1").locator("tr").count()
+        assert "" == tab.input_value("#last_s"), "the next run has a prediction of its own"
+        tab.fill("#explained", "One at a time: they wait in <b>line</b>.")
+        tab.click("[data-k=explain]")
+        tab.wait_for_selector("[data-k=explain]:has-text('again')")
+        assert [] == faults(tab)
+        measure(tab, path="/predict", last_s="0.12")
+        tab.click(".kept [data-k^=with-]")
+        tab.wait_for_selector("#compared-title")
+        assert [] == faults(tab)
+        shot(tab, "page-bench")
+        tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+        assert [] == faults(tab)
+        for width in (360, 800, 2560):
+            tab.set_viewport_size({"width": width, "height": 900})
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width, width
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        saved = tab.context.request.get(f"{address.partition('/?')[0]}/bench").json()
+        assert ["One at a time: they wait in <b>line</b>.", ""] == [run["explained"] for run in saved]
+
+
+def test_a_stub_on_the_bench(tab: Page, work: Path) -> None:
+    """What is still a stub is not measured: the page has its words and its line, and the prediction is kept."""
+    with lab(work) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        tab.click("[data-k=bench]")
+        measure(tab, last_s="1")
+
+        assert "still a stub" in tab.inner_text(".results .chip >> nth=0")
+        assert "create_app" in tab.inner_text(".results .fields")
+        tab.wait_for_selector(".results .src .here")
+        assert "There is no measurement." in tab.inner_text(".guess")
+        assert [] == faults(tab)
+
+
+def test_the_tables_of_a_lesson_are_filled_in(tab: Page, solved: Path) -> None:
+    """A prediction by hand, one measured on the bench, a sentence: all are there after a reload and in the export."""
+    with lab(solved) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#lesson .fill input")
+        tab.fill("[data-field='1.0.0.1']", "0.1")
+        tab.click("text=Write down what I have filled in")
+        tab.wait_for_selector("#lesson .fill:has-text('0.1') input[data-what=measured]")
+        tab.fill("[data-field='1.0.3.3']", "0.1")
+        tab.click("[data-k='1.0.3.3-bench']")
+        tab.wait_for_selector(".bench-form")
+        assert ("60", "0.1") == (tab.input_value("#connections"), tab.input_value("#last_s"))
+        tab.click("[data-k=measure]")
+        tab.wait_for_selector(".results [data-run]")
+        tab.click("[data-k=bench]")
+        tab.wait_for_selector("#lesson .fill:has-text('% too low')")
+        tab.fill("#table-explained", "They wait for each other.")
+        tab.click("#lesson .explain button >> nth=1")
+        tab.wait_for_selector(".note:has-text('in your journal')")
+        tab.click("[data-k=alone]")
+        tab.wait_for_selector(".card .chip.passed")
+        tab.wait_for_selector("#status:has-text('Watching')")
+        assert [] == faults(tab)
+        tab.reload()
+        tab.wait_for_selector("#lesson .fill:has-text('% too low')")
+        with tab.expect_download() as download:
+            tab.click("[data-k=export]")
+        exported = Path(solved / "lab.html")
+        download.value.save_as(exported)
+    context = tab.context.browser.new_context() if tab.context.browser else None
+    assert context is not None
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(exported.as_uri())
+    text = page.inner_text("body")
+
+    assert [exported.as_uri()] == asked, "it needs nothing else"
+    for said in ("1.1", "requests: 60", "They wait for each other.", "too low", "60 requests at once"):
+        assert said in text, said
+    assert [] == faults(page)
+    context.close()
 
 
 def test_by_keyboard_alone(tab: Page, work: Path) -> None:

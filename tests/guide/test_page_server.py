@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from checks.harness import ROOT
-from lab_guide.app import create_app
+from lab_guide.app import PAGE, create_app
 from lab_guide.place import Place, find_place
 from lab_guide.serving import PortTaken, listen
 from lab_guide.state import Guide, Selection
@@ -159,6 +159,14 @@ def test_a_save_runs_what_it_touches(guide: Guide) -> None:
     assert [Selection(3, ("3.1",))] == guide.selections({"loadtests/locustfile.py"})
     assert [Selection(5, ("5.1",)), Selection(5)] == guide.selections({"Dockerfile"})
     assert [Selection(1, ("1.4",)), Selection(1)] == guide.selections({"lab/helper_of_my_own.py"})
+
+
+def test_the_page_is_small() -> None:
+    """All that a browser loads, and the charting library brings its licence."""
+    files = [path for path in PAGE.rglob("*") if path.is_file()]
+
+    assert sum(path.stat().st_size for path in files) < 200_000
+    assert "MIT" in (PAGE / "vendor/uPlot.LICENSE").read_text()
 
 
 def test_a_port_in_use() -> None:

@@ -16,6 +16,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.cell.wire import Wire
 from checks.harness.processes.process_group import end_tree
+from checks.harness.processes.theirs import OURS
 
 _MAIN = "import sys; sys.path.insert(0, sys.argv[-1]); from checks.harness.cell.zygote import main; main(sys.argv[1:])"
 _ENDED_SECONDS = 2.0
@@ -24,10 +25,6 @@ _ENDED_SECONDS = 2.0
 def can_fork() -> bool:
     """Whether a fork is to be had and safe: macOS has one, but its system libraries do not survive it."""
     return hasattr(os, "fork") and sys.platform != "darwin"
-
-
-OURS = ("LAB_", "UVICORN_")
-"""How the names begin that no environment may set: what a shell happens to export must not change a verdict."""
 
 
 @dataclass(frozen=True, slots=True)

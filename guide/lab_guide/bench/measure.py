@@ -10,6 +10,7 @@ A row is one request: `[due, ended, status]`, in ms after the start; status 0: t
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from checks.harness.load.trace import MS, REFUSED, Request, Trace
 from checks.harness.machine import CORES, load, load_in_words
 from checks.harness.processes.http_client import FEATURES, Answer, ask_once
 from checks.harness.processes.servers import Server, server, uvicorn_command
-from checks.harness.processes.theirs import THEIRS, environment
+from checks.harness.processes.theirs import OURS, THEIRS, environment
 from checks.harness.report.evidence import Histogram, histogram, spread
 from checks.harness.source_lines import last_raised
 from checks.harness.workspace import Workspace, open_workspace
@@ -260,6 +261,8 @@ def _kind(request: Request) -> str:
 def main() -> None:
     """Measure what standard input says."""
     asked = json.loads(sys.stdin.readline())
+    for name in [name for name in os.environ if name.upper().startswith(OURS)]:
+        del os.environ[name]
     tell({"phase": "starting"})
     try:
         tell(measure(Path(asked["root"]), Path(asked["files"]), Plan(**asked["plan"])))
