@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
+import re
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -12,11 +16,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from checks.harness.report.card import Card, console
+from checks.harness.report.card import NARROWEST, WIDEST, Card, console
 from checks.harness.report.results import read
 from lab_guide.state import Guide, Selection
 
 KEYS = "h hints   a all open ones   n next checkpoint   c run this one   r run the exercise   q quit"
+SCROLL = {"\x1b[A": -1, "k": -1, "\x1b[B": 1, "j": 1, "\x1b[5~": -10, "b": -10, "\x1b[6~": 10, " ": 10}
+"""By how many lines a key goes on or back."""
+
+_KEY = re.compile(r"\x1b\[[\d;]*[A-Za-z~]|.", re.DOTALL)
 
 
 class Screen:
@@ -25,38 +33,62 @@ class Screen:
     def __init__(self, guide: Guide, to: Console) -> None:
         self._guide, self._to = guide, to
         self._all_hints = self._all_details = False
+        self._top = 0  # the first line of the card that is shown
         self.over = asyncio.Event()
 
     def draw(self) -> Text:
-        """The whole screen."""
+        """What fits the terminal: what goes on, the step in hand, and as much of the card as there is room for."""
+        size = shutil.get_terminal_size()
+        self._to.width = min(max(size.columns, NARROWEST), WIDEST)
         running = self._guide.running
         what = (
             f"running {', '.join(running.only) or f'exercise {running.exercise}'}" if running else "watching your files"
         )
-        lines = Text(f"{self._guide.chosen}   {what}\n", style="bold cyan")
-        lines.append(KEYS, style="dim")
-        if ended := self._guide.ended and self._guide.ended["output"]:
-            return lines.append(f"\n\n{ended}")
-        return lines.append_text(self._card())
+        head = Text(f"{self._guide.chosen}   {what}", style="bold cyan")
+        head.append(f"\n{self._step()}", style="default not bold").append(f"\n{KEYS}", style="dim not bold")
+        output = self._guide.ended and self._guide.ended["output"]
+        body = (Text(f"\n{output}") if output else self._card()).wrap(self._to, self._to.width)
+        above = len(head.wrap(self._to, self._to.width))
+        room = max(3, size.lines - above - 1) if self._to.is_terminal else len(body)
+        self._top = max(0, min(self._top, len(body) - room))
+        shown = Text("\n").join([head, *body[self._top : self._top + room]])
+        if len(body) > room:
+            last = min(len(body), self._top + room)
+            shown.append(f"\nlines {self._top + 1} to {last} of {len(body)}: arrow keys, or j and k", style="dim")
+        return shown
+
+    def _step(self) -> str:
+        """What is to be written where, as the lesson has it."""
+        exercise = next(e for e in self._guide.exercises if self._guide.chosen in e.ids)
+        for step in exercise.steps:
+            if self._guide.chosen in step.passes:
+                return f"lessons/ex{exercise.number}.md, step {step.number}: {', '.join(step.files)}: {step.write}"
+        return f"lessons/ex{exercise.number}.md"
 
     def _card(self) -> Text:
         """What pytest prints of the last run, as the card has it."""
         try:
             run = read(self._guide.place.results)
         except (OSError, ValueError):
-            return Text("\n\nNothing is judged yet: save a file, or press r.")
+            return Text("\nNothing is judged yet: save a file, or press r.")
         drawn = Console(
             file=io.StringIO(), width=self._to.width, force_terminal=True, color_system="standard", legacy_windows=False
         )
         Card(drawn, all_hints=self._all_hints, all_details=self._all_details).whole(run)
         assert isinstance(drawn.file, io.StringIO)
-        return Text.from_ansi("\n" + drawn.file.getvalue())
+        return Text.from_ansi(drawn.file.getvalue())
+
+    def begin(self) -> None:
+        """A run begins: its card is shown from the first line."""
+        self._top = 0
 
     async def press(self, key: str) -> None:
         """Do what a key stands for."""
         number = int(self._guide.chosen.partition(".")[0])
         if key == "q":
             self.over.set()
+        elif key in SCROLL:
+            self._top += SCROLL[key]
         elif key == "h":
             self._all_hints = not self._all_hints
         elif key == "a":
@@ -77,7 +109,9 @@ async def show(guide: Guide) -> None:
     with Live(screen.draw(), console=to, screen=to.is_terminal, auto_refresh=False) as live, keys(pressed.put_nowait):
 
         async def follow() -> None:
-            async for _ in guide.events():
+            async for name, _ in guide.events():
+                if name == "running":
+                    screen.begin()
                 live.update(screen.draw(), refresh=True)
 
         async def obey() -> None:
@@ -85,6 +119,11 @@ async def show(guide: Guide) -> None:
                 await screen.press(await pressed.get())
                 live.update(screen.draw(), refresh=True)
 
+        def redraw() -> None:
+            live.update(screen.draw(), refresh=True)
+
+        if sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, redraw)
         tasks = [asyncio.create_task(one) for one in (guide.live(), follow(), obey(), screen.over.wait())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -109,7 +148,13 @@ def keys(press: Callable[[str], None]) -> Iterator[None]:
     before = termios.tcgetattr(handle)
     loop = asyncio.get_running_loop()
     tty.setcbreak(handle)
-    loop.add_reader(handle, lambda: press(sys.stdin.read(1)))
+
+    def read() -> None:
+        typed = os.read(handle, 1024).decode(errors="replace")
+        for key in _KEY.findall(typed) or ["q"]:  # nothing: the terminal has gone
+            press(key)
+
+    loop.add_reader(handle, read)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.waiting import SECONDS, ended, until
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 def test_a_save_a_key_and_the_end(work: Path) -> None:
-    """The card follows a save, a key goes to the next checkpoint, and the terminal is left as it was."""
+    """The card follows a save, keys go on, a long card scrolls, and the terminal is left as it was."""
     import termios
 
     ours, its = os.openpty()
@@ -44,6 +45,12 @@ def test_a_save_a_key_and_the_end(work: Path) -> None:
             until(lambda: shows("1.2   watching"), "the next checkpoint")
             shutil.copy(ROOT / "solutions/lab/predictions.py", work / "lab/predictions.py")
             until(lambda: shows("2 of 20 points"), "the verdict", SECONDS * 2)
+            termios.tcsetwinsize(its, (14, 80))
+            process.send_signal(signal.SIGWINCH)
+            until(lambda: shows("lines 1 to "), "a card that is longer than the screen")
+            seen.clear()
+            os.write(ours, b"\x1b[B")
+            until(lambda: shows("lines 2 to "), "the next line")
             os.write(ours, b"q")
 
             assert 0 == ended(process)

@@ -40,9 +40,9 @@ function content(field, entry) {
   const input = (what, label) => el("input", { "data-field": field.id, "data-what": what, "data-k": `${field.id}-${what}`, "aria-label": `${label}: ${field.row}, ${field.column}`, placeholder: what, maxlength: 200 });
   const bench = field.plan && el("button", { class: "btn quiet", type: "button", "data-k": `${field.id}-bench`, "aria-label": `Measure on the bench: ${field.row}, ${field.column}`, onclick: () => toBench(field) }, "bench");
   if (!entry) return [input("predicted", "Your prediction"), bench];
-  if (!entry.measured) return [el("span", { class: "guessed" }, entry.predicted), input("measured", "Measured"), bench];
+  if (!entry.measured) return [el("span", { class: "guessed" }, `predicted ${entry.predicted}`), input("measured", "Measured"), bench];
   const [guess, seen] = [entry.predicted, entry.measured].map((text) => Number(text.replace(/[^\d.eE+-]/g, "") || NaN));
-  return [el("span", { class: "guessed" }, entry.predicted), el("b", {}, entry.measured), Number.isFinite(guess) && Number.isFinite(seen) && el("small", {}, percent(guess, seen))];
+  return [el("span", { class: "guessed" }, `predicted ${entry.predicted}`), el("span", {}, "measured ", el("b", {}, entry.measured)), Number.isFinite(guess) && Number.isFinite(seen) && el("small", {}, percent(guess, seen))];
 }
 
 const percent = (guess, seen) => off(guess, seen).replace(/^Your prediction (was|is) /, "").replace(/\.$/, "");
