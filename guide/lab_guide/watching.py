@@ -12,8 +12,10 @@ from watchfiles import Change, DefaultFilter, awatch
 from checks.harness.source_lines import LEARNERS
 from checks.harness.workspace import NOT_LEARNERS
 
-QUIET_MS = 100
+QUIET_MS = 60
 """A save counts once nothing has changed for so long: an editor may write a file in several steps."""
+RESULTS_MS = 20
+"""The same for results, which are written in one step."""
 
 
 class Learners(DefaultFilter):
@@ -72,7 +74,7 @@ async def _both(files: Path, deep: list[Path], allowed: Learners) -> AsyncIterat
 async def written(path: Path) -> AsyncIterator[None]:
     """Something at every time that a file is written, or gone."""
     async for _ in awatch(
-        path.parent, watch_filter=lambda _, name: name == str(path), step=QUIET_MS // 2, recursive=False
+        path.parent, watch_filter=lambda _, name: name == str(path), step=RESULTS_MS, recursive=False
     ):
         yield
 

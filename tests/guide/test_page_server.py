@@ -60,7 +60,19 @@ async def test_the_token_is_exchanged_for_a_cookie(page: httpx.AsyncClient) -> N
     assert 200 == (await page.get("/")).status_code
 
 
-@pytest.mark.parametrize("path", ["/", "/events", "/page/main.js", "/source?file=lab/service.py&line=1", "/lesson/1"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/events",
+        "/page/main.js",
+        "/source?file=lab/service.py&line=1",
+        "/lesson/1",
+        "/bench",
+        "/journal/1",
+        "/export",
+    ],
+)
 async def test_without_the_token_nothing_is_shown(stranger: httpx.AsyncClient, path: str) -> None:
     """Another user of this machine, who knows the port, gets nothing."""
     assert 403 == (await stranger.get(path)).status_code
