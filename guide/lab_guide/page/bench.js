@@ -98,7 +98,8 @@ function explanation(run, actions) {
     el("button", { class: "btn", "data-k": "explain", onclick: () => actions.explain(run.name, field.value) }, run.explained ? "Write it down again" : "Write it down"));
 }
 
-function compared(store, a, b) {
+function compared(store, one, two) {
+  const [a, b] = [one, two].sort((x, y) => x.name.localeCompare(y.name)); // the change is from the earlier to the later
   const names = Object.keys(store.bench_form.quantities).filter((name) => a.measured[name] != null || b.measured[name] != null);
   const change = (x, y) => (x && y ? `${y >= x ? "+" : "−"}${Math.round(Math.abs(y / x - 1) * 100)} %` : "–");
   const until = Math.max(...[a, b].flatMap((run) => run.rows.map((row) => row[1])));

@@ -3,7 +3,7 @@ import { readable } from "./readable.js";
 import { WIDTH, svg, text } from "./svg.js";
 import { ms, number } from "./units.js";
 
-const TALL = 150, RIGHT = 60;
+const TALL = 150, RIGHT = 95; // room for the name of a percentile
 
 export function histogram(e) {
   if (!e.buckets.length) return null;
@@ -16,7 +16,7 @@ export function histogram(e) {
   };
   const marks = ["p50", "p95", "p99"].filter((q) => e[q] != null).flatMap((q, n) => [
     svg("line", { class: "mark-line", x1: x(e[q]), x2: x(e[q]), y1: 12, y2: TALL + 16 }),
-    text(`${q} ${ms(e[q])}`, { class: "strong", x: Math.min(x(e[q]) + 3, WIDTH - 90), y: 11 + n * 13 })]);
+    text(`${q} ${ms(e[q])}`, { class: "strong", x: x(e[q]) + 4, y: 11 + n * 13 })]);
   const drawing = svg("svg", { class: "picture", viewBox: `0 0 ${WIDTH} ${TALL + 38}` }, ...bars, ...ends, ...marks);
   return readable(drawing, {
     sentence: `${e.count} requests: half within ${ms(e.p50)}, 95 % within ${ms(e.p95)}, 99 % within ${ms(e.p99)}.`,
