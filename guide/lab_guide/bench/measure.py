@@ -27,8 +27,8 @@ from checks.harness.load.generator import closed_loop, open_loop
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import MS, REFUSED, Request, Trace
 from checks.harness.machine import CORES, load, load_in_words
-from checks.harness.processes.http_client import FEATURES, Answer, ask_once
 from checks.harness.processes.servers import Server, server, uvicorn_command
+from checks.harness.processes.single_requests import FEATURES, Answer, ask_once
 from checks.harness.processes.theirs import OURS, THEIRS, environment
 from checks.harness.report.evidence import Histogram, histogram, spread
 from checks.harness.source_lines import last_raised
