@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import TypeAdapter
 from rich.console import Console
-from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+from rich.terminal_theme import TerminalTheme
 
 from checks.harness.report.card import Card
 from checks.harness.report.evidence import Evidence, Histogram, timeline
@@ -25,6 +25,13 @@ from lab_guide.journal import Journal
 
 WIDTH = 100
 """Columns: a line of code, and the picture of sixty requests."""
+
+_THEME = TerminalTheme(
+    (160, 160, 160),  # what is dim is mixed with this: with the white of the page it would be too faint to read
+    (0, 0, 0),
+    [(0, 0, 0), (170, 0, 0), (0, 100, 0), (110, 85, 0), (0, 60, 160), (120, 0, 120), (0, 95, 110), (80, 80, 80)],
+)
+"""The terminal's colours on white paper, each with a contrast of 4.5 to 1 or more."""
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -115,7 +122,7 @@ def _drawn(draw_on: Any) -> Markup:
     """What is printed on a console, as HTML; rich escapes it."""
     to = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True, legacy_windows=False)
     draw_on(to)
-    return Markup(to.export_html(theme=DEFAULT_TERMINAL_THEME, inline_styles=True, code_format="{code}"))
+    return Markup(to.export_html(theme=_THEME, inline_styles=True, code_format="{code}"))
 
 
 def _measured(record: Record) -> dict[str, Any]:

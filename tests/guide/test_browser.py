@@ -239,7 +239,7 @@ def test_pictures_can_be_asked(tab: Page, work: Path) -> None:
         tab.focus("svg.picture >> nth=0")
         tab.keyboard.press("ArrowDown")
         tab.keyboard.press("ArrowDown")
-        assert tab.inner_text(".fig .read >> nth=0").startswith("#1: waited")
+        assert tab.inner_text(".fig .read >> nth=0").startswith("#1, due at 10 ms: waited 1.1 ms")
         tab.focus("svg.picture >> nth=1")
         tab.keyboard.press("ArrowRight")
         assert "of 500 requests took" in tab.inner_text(".fig .read >> nth=1")
