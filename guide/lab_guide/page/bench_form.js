@@ -39,7 +39,10 @@ export function benchForm({ quantities, asked }, actions) {
     el("fieldset", { class: "prediction" }, el("legend", {}, "Your prediction"), el("p", { class: "over" }, "It is kept with the run, before your service starts. One number is enough."), predicted),
     said, el("div", { class: "actions" }, measure, why));
 
-  function shape() {
+  let shaped = null;
+  function shape() { // only for another load: a field that has just been clicked must not be replaced under its focus
+    if (shaped === load()) return;
+    shaped = load();
     for (const [id, [, , , loads]] of Object.entries(FIELDS)) form.elements[id].closest(".field").hidden = Boolean(loads) && !loads.includes(load());
     about.textContent = ABOUT[load()];
     const typed = Object.fromEntries([...predicted.querySelectorAll("input")].map((one) => [one.name, one.value]));
