@@ -116,7 +116,7 @@ def test_what_is_run_again(verdicts: dict[str, Verdict], ids: list[str]) -> None
     """Inconclusive ones, and those that waited for nothing but them."""
     run = told(1, said(**({f"c1{number}": "passed" for number in range(1, 10)} | verdicts)))[0]  # type: ignore[arg-type]
 
-    assert to_run_again(run, (1,)) == ids
+    assert to_run_again(run, PLAN) == ids
 
 
 @pytest.mark.exhaustive

@@ -45,6 +45,20 @@ def test_a_class_is_graded_with_one_command(tmp_path: Path) -> None:
         assert [row["1.1 verdict"] for row in csv.DictReader(file)] == ["not_run", "not_started"]
 
 
+def test_one_submission_and_some_checkpoints(tmp_path: Path) -> None:
+    """`--one` takes the folder for a submission; `--checkpoint` leaves all others out of the grade."""
+    folder, out = a_class(tmp_path / "class") / "stub", tmp_path / "grades"
+
+    done = lab("grade", folder, "--one", "--out", out, "--checkpoint", "1.8", "--cell", "plain", "--jobs", "1")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "  0/2  stub" in done.stdout
+    with (out / "grades.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert [name for name in row if name.endswith(" verdict")] == ["1.8 verdict"]
+    assert (row["max_points"], row["1.8 verdict"]) == ("2", "not_started")
+
+
 def test_ctrl_c_ends_what_runs(tmp_path: Path) -> None:
     """The run of a submission that never ends is ended with the command, and no folder of work is left."""
     folder, out = a_class(tmp_path / "class"), tmp_path / "grades"
@@ -73,7 +87,9 @@ def test_what_cannot_be_graded_is_one_sentence(tmp_path: Path) -> None:
     for arguments, says in (
         ([tmp_path / "empty"], "holds no submission"),
         ([tmp_path / "nowhere"], "is neither a folder"),
+        ([tmp_path / "nowhere", "--one"], "is neither a folder nor a zip"),
         ([tmp_path, "--exercise", "77"], "there is no exercise 77"),
+        ([tmp_path, "--exercise", "2", "--checkpoint", "1.4"], "there is no checkpoint 1.4"),
         ([tmp_path, "--cell", "steel"], "one of bwrap, plain"),
     ):
         done = lab("grade", *arguments, "--out", tmp_path / "out", "--jobs", "1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,21 +14,19 @@ from checks.harness.classroom import gradebook
 from checks.harness.classroom.grading import Plan
 from checks.harness.classroom.jobs import grade_class
 from checks.harness.classroom.progress_bar import ProgressBar
-from checks.harness.classroom.submissions import find
+from checks.harness.classroom.submissions import Submission
 from checks.harness.classroom.summary import Summary
 from checks.harness.walls.cells import choose
 
 
-def grade(source: Path, out: Path, plan: Plan, jobs: int, console: Console) -> Summary:
-    """Grade every submission in `source` into `out`, `jobs` at a time; what is on the console is for the teacher.
+def grade(submissions: Sequence[Submission], out: Path, plan: Plan, jobs: int, console: Console) -> Summary:
+    """Grade every submission into the folder `out`, `jobs` at a time; what is on the console is for the teacher.
 
     Raises:
-        NoClass: there is nothing to grade.
         NoCell: this machine cannot have the cell of the plan.
         Busy: another process grades into `out`.
         KeyboardInterrupt: asked to end, also by SIGTERM; nothing runs any more, and what was graded is kept.
     """
-    submissions = find(source)
     choose(plan.cell)
     with _sigterm_interrupts(), ProgressBar(console) as bar, ThreadPoolExecutor(jobs) as executor:
         grades = grade_class(submissions, plan, out, executor, bar)

@@ -24,12 +24,20 @@ _ENDED = {2: "it was interrupted", 3: "pytest itself failed", 4: "its files were
 
 @dataclass(frozen=True)
 class Plan:
-    """How a class is graded: the same for every submission. `seconds` is what one of them may take."""
+    """How a class is graded: the same for every submission.
+
+    `seconds` is what one of them may take. `only` are the ids of the checkpoints that are judged; empty for all.
+    """
 
     exercises: tuple[int, ...]
     cell: str
     seconds: float
     seed: int | None = None
+    only: tuple[str, ...] = ()
+
+    def markers(self, exercise: int) -> list[Marker]:
+        """The checkpoints of an exercise that are judged."""
+        return [marker for marker in markers(exercise) if not self.only or marker.id in self.only]
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,12 @@ def grade(submission: Submission, plan: Plan, folder: Path, number: int) -> Grad
         folder: a folder that is there for this run alone, and is made here.
         number: another one for each run that goes on at the same time.
     """
-    return _judged(submission, plan, folder, number, ())
+    return _judged(submission, plan, folder, number, plan.only)
 
 
 def again(first: Grade, plan: Plan, folder: Path, number: int) -> Grade:
     """Judge what was inconclusive once more, and what waited for it; everything else stays as it was."""
-    ids = to_run_again(first.run, plan.exercises)
+    ids = to_run_again(first.run, plan)
     second = _judged(first.submission, plan, folder, number, ids)
     if second.run.hash != first.run.hash:
         return replace(first, problem="its files changed while the class was graded", retried=True)
@@ -99,11 +107,11 @@ def without_verdict(grade: Grade, plan: Plan, why: str) -> Grade:
     return replace(grade, run=run, problem=why)
 
 
-def to_run_again(run: Run, exercises: Sequence[int]) -> list[str]:
+def to_run_again(run: Run, plan: Plan) -> list[str]:
     """The ids of those that were inconclusive, and of those that were locked for nothing else."""
     verdicts = {c.id: c.verdict for c in run.checkpoints}
     chosen: list[str] = []
-    for marker in (marker for exercise in exercises for marker in markers(exercise)):
+    for marker in (marker for exercise in plan.exercises for marker in plan.markers(exercise)):
         waited = [need for need in marker.needs if verdicts.get(need, "passed") != "passed"]
         unsure = verdicts.get(marker.id) == "inconclusive"
         if unsure or (verdicts.get(marker.id) == "locked" and waited and set(waited) <= set(chosen)):
@@ -147,7 +155,7 @@ def _told(report: Report, plan: Plan) -> tuple[Run, str]:
         run = parse(all_printable(json.loads(report.results)), "the run")
     except (ValueError, RecursionError):
         return _nothing(plan), "no verdict: its run left no results that can be read"
-    found = replace(run, exercises=[_exercise(number, run) for number in plan.exercises])
+    found = replace(run, exercises=[_exercise(number, run, plan) for number in plan.exercises])
     judged = [c for c in found.checkpoints if c.verdict != "not_run"]
     if report.exit_code is None:
         return found, f"its time was over after {plan.seconds:.0f} s: what is missing was not run"
@@ -156,11 +164,12 @@ def _told(report: Report, plan: Plan) -> tuple[Run, str]:
     return found, ""
 
 
-def _exercise(number: int, run: Run) -> Exercise:
+def _exercise(number: int, run: Run, plan: Plan) -> Exercise:
     """An exercise as its file has it: ids, titles and points; verdicts and words are the run's."""
     said = {c.id: c for exercise in run.exercises for c in exercise.checkpoints}
     title, about = headline(number)
-    return Exercise(number, title, about, [_checkpoint(marker, said.get(marker.id)) for marker in markers(number)])
+    chosen = [_checkpoint(marker, said.get(marker.id)) for marker in plan.markers(number)]
+    return Exercise(number, title, about, chosen)
 
 
 def _checkpoint(marker: Marker, said: Checkpoint | None) -> Checkpoint:
@@ -180,4 +189,4 @@ def _drawable(timeline: Timeline) -> bool:
 def _nothing(plan: Plan) -> Run:
     """A run in which nothing ran."""
     empty = Run(workspace="", hash="", seed=plan.seed or 0, started="", machine={}, exercises=[])
-    return replace(empty, exercises=[_exercise(number, empty) for number in plan.exercises])
+    return replace(empty, exercises=[_exercise(number, empty, plan) for number in plan.exercises])

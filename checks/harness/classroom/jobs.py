@@ -70,7 +70,7 @@ def grade_class(
                 grade, kept = future.result()
                 grades[futures[future]] = grade if kept else _kept(grade, plan, out, version)
                 listener.graded(grades[futures[future]], kept=kept)
-            unsure = [n for n, one in grades.items() if not one.retried and to_run_again(one.run, plan.exercises)]
+            unsure = [n for n, one in grades.items() if not one.retried and to_run_again(one.run, plan)]
             listener.retry(len(unsure))
             for number in sorted(unsure):
                 second = executor.submit(again, grades[number], plan, work / str(number), number)

@@ -66,7 +66,8 @@ def load(out: Path, submission: Submission, plan: Plan, digest: str, version: st
 
 def _key(plan: Plan, digest: str, version: str) -> dict[str, Any]:
     """What a grade depends on."""
-    return {**asdict(plan), "exercises": list(plan.exercises), "hash": digest, "checks": version}
+    lists = {"exercises": list(plan.exercises), "only": list(plan.only)}
+    return {**asdict(plan), **lists, "hash": digest, "checks": version}
 
 
 def _reports(grade: Grade) -> dict[str, str]:

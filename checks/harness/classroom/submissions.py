@@ -55,6 +55,13 @@ def find(source: Path) -> list[Submission]:
     return _each_its_name(sorted(found, key=lambda one: (one.name, os.fsencode(one.path))))
 
 
+def only(source: Path) -> list[Submission]:
+    """The class that is one submission: that folder or zip itself. Raises `NoClass`."""
+    if not source.exists():
+        raise NoClass(f"{source} is neither a folder nor a zip")
+    return [_found(source.resolve())]
+
+
 def _found(path: Path) -> Submission:
     if path.is_dir():
         return Submission(_named(path.name), path, "folder")

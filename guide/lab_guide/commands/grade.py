@@ -15,7 +15,9 @@ def grade(
     submissions: Annotated[Path, typer.Argument(help="a folder of folders and zips, or a CSV of git bundles")],
     out: Annotated[Path, typer.Option(help="where the grades go; a run that was cut short goes on there")],
     jobs: Annotated[int, typer.Option(min=1, help="how many at a time")] = 2,
+    one: Annotated[bool, typer.Option("--one", help="SUBMISSIONS is the folder or zip of one learner")] = False,
     exercise: Annotated[list[int] | None, typer.Option(help="only this one; may be given again")] = None,
+    checkpoint: Annotated[list[str] | None, typer.Option(help="only this one, as 1.4; may be given again")] = None,
     cell: Annotated[str, typer.Option(help="bwrap, or plain: without a wall")] = "bwrap",
     minutes: Annotated[float, typer.Option(help="what one submission may take")] = MINUTES,
     seed: Annotated[int | None, typer.Option(help="the same random inputs for everybody")] = None,
@@ -26,18 +28,24 @@ def grade(
     from checks.harness.classroom import command
     from checks.harness.classroom.grading import Plan
     from checks.harness.classroom.jobs import Busy
-    from checks.harness.classroom.submissions import NoClass
-    from checks.harness.grading.markers import EXERCISES
+    from checks.harness.classroom.submissions import NoClass, find, only
+    from checks.harness.grading.markers import EXERCISES, markers
     from checks.harness.walls.cells import NAMES
     from checks.harness.walls.wall import NoCell
 
-    chosen = tuple(sorted(set(exercise or EXERCISES)))
-    if unknown := set(chosen) - set(EXERCISES):
+    if unknown := set(exercise or ()) - set(EXERCISES):
         raise typer.BadParameter(f"there is no exercise {min(unknown)}", param_hint="--exercise")
+    exercises = {marker.id: number for number in exercise or EXERCISES for marker in markers(number)}
+    if strange := set(checkpoint or ()) - set(exercises):
+        raise typer.BadParameter(f"there is no checkpoint {min(strange)}", param_hint="--checkpoint")
+    ids = tuple(marker for marker in exercises if marker in (checkpoint or exercises))
+    chosen = tuple(sorted({exercises[marker] for marker in ids}))
     if cell not in NAMES:
         raise typer.BadParameter(f"one of {', '.join(NAMES)}", param_hint="--cell")
     try:
-        command.grade(submissions, out, Plan(chosen, cell, minutes * 60, seed), jobs, Console())
+        found = only(submissions) if one else find(submissions)
+        plan = Plan(chosen, cell, minutes * 60, seed, ids if checkpoint else ())
+        command.grade(found, out, plan, jobs, Console())
     except (NoClass, NoCell, Busy) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
