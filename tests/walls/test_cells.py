@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from checks.harness import ROOT
-from checks.harness.walls import bwrap
-from checks.harness.walls.cells import NAMES, cells, choose
-from checks.harness.walls.wall import Limits, NoCell, Plain
+from checks.harness.walls import bwrap, docker, look, uid
+from checks.harness.walls.cells import NAMES, STRONGEST, cells, choose
+from checks.harness.walls.users import user_of
+from checks.harness.walls.wall import Limits, NoCell, Plain, Room
 from tests.waiting import finished, until
 
 HAS_BWRAP = not bwrap.missing()
@@ -24,9 +25,8 @@ needs_bwrap = pytest.mark.skipif(not HAS_BWRAP, reason=bwrap.missing())
 
 def told(program: str, *readable: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """What a program in Python prints in a bwrap cell."""
-    wall = bwrap.Bwrap()
-    command = wall.around([sys.executable, "-c", program], readable, folder, 7)
-    return finished(command, env=wall.environment(folder))
+    behind = bwrap.Bwrap().around([sys.executable, "-c", program], Room(readable, folder, 7), {})
+    return finished(behind.arguments, env=behind.environment)
 
 
 @needs_bwrap
@@ -110,9 +110,8 @@ subprocess.Popen([sys.executable, "-c", "import time; {mark}"], start_new_sessio
 print("started", flush=True)
 time.sleep(600)
 """
-    wall = bwrap.Bwrap()
-    command = wall.around([sys.executable, "-c", program], [], tmp_path, 7)
-    with subprocess.Popen(command, env=wall.environment(tmp_path), stdout=subprocess.PIPE) as process:
+    behind = bwrap.Bwrap().around([sys.executable, "-c", program], Room([], tmp_path, 7), {})
+    with subprocess.Popen(behind.arguments, env=behind.environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"
         until(lambda: running(mark) == 1, "the daemon")
@@ -197,7 +196,7 @@ def test_the_plain_cell_keeps_the_environment_to_itself(tmp_path: Path, monkeypa
     """It has a home of its own, and nothing that a teacher's shell holds."""
     monkeypatch.setenv("CANARY", "a secret")
 
-    environment = Plain().environment(tmp_path)
+    environment = Plain().around([], Room([], tmp_path, 7), {}).environment
 
     assert environment["HOME"] == str(tmp_path)
     assert "CANARY" not in environment
@@ -210,7 +209,28 @@ def test_every_cell_is_named_with_what_it_holds_off_or_lacks() -> None:
     assert tuple(found) == NAMES
     assert found["plain"].available
     assert found["bwrap"].available is HAS_BWRAP
-    assert all(cell.says for cell in found.values())
+    assert found["uid"].available is (not uid.missing())
+    assert all(cell.says and "\n" not in cell.says for cell in found.values())
+
+
+def test_only_a_cell_with_namespaces_is_taken_without_being_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bwrap, else docker; never uid or plain, and a sentence says why where there is neither."""
+    tried = []
+    for module in (bwrap, docker):
+
+        def refuses(name: str = module.__name__.rpartition(".")[2]) -> None:
+            tried.append(name)
+            raise NoCell(f"{name} is out of order")
+
+        monkeypatch.setattr(module, "_examine", refuses)
+
+    with pytest.raises(
+        NoCell, match=r"no bwrap cell: bwrap is out of order\. no docker cell: docker is out of order\."
+    ):
+        choose(STRONGEST)
+    monkeypatch.setattr(docker, "_examine", lambda: None)
+    assert choose(STRONGEST).name == "docker"
+    assert tried == ["bwrap", "docker", "bwrap"]
 
 
 @pytest.mark.parametrize(
@@ -219,8 +239,9 @@ def test_every_cell_is_named_with_what_it_holds_off_or_lacks() -> None:
         ({"devices": ["eth0", "lo"]}, r"has a network \(eth0, lo\)"),
         ({"capabilities": 1}, "has capabilities"),
         ({"no_new_privs": 0}, "has capabilities, or can get them"),
-        ({"seen": ["/etc/passwd"]}, "can read or write /etc/passwd"),
-        ({"namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in ("user", *bwrap.NAMESPACES)}
+        ({"readable": ["/etc/passwd"]}, "can read or write /etc/passwd"),
+        ({"uid": 0}, "runs as root"),
+        ({"namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in ("user", *look.NAMESPACES)}
           if sys.platform == "linux" else {}}, "no (pid|user) namespace of its own"),
     ],
 )  # fmt: skip
@@ -229,13 +250,13 @@ def test_a_cell_that_is_not_what_it_should_be_is_refused(
     wrong: dict[str, object], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was got is looked at, whatever was asked for."""
-    look = f"""
+    program = f"""
 import json, sys
 said = json.loads({json.dumps(right())!r})
 said.update(json.loads({json.dumps(wrong)!r}))
 print(json.dumps(said))
 """
-    monkeypatch.setattr(bwrap, "_LOOK", look)
+    monkeypatch.setattr(look, "_PROGRAM", program)
     bwrap._examine.cache_clear()
     try:
         with pytest.raises(NoCell, match=says):
@@ -247,10 +268,10 @@ print(json.dumps(said))
 
 def right() -> dict[str, object]:
     """What a cell says that is as it should be."""
-    namespaces = {name: f"{name}:[1]" for name in ("user", *bwrap.NAMESPACES)}
+    namespaces = {name: f"{name}:[1]" for name in ("user", *look.NAMESPACES)}
     return {
-        "uid": bwrap.FIRST_UID, "capabilities": 0, "no_new_privs": 1, "namespaces": namespaces,
-        "devices": ["lo"], "seen": [], "writable": [],
+        "uid": user_of(0), "groups": [user_of(0)], "capabilities": 0, "no_new_privs": 1, "namespaces": namespaces,
+        "devices": ["lo"], "readable": [], "writable": [],
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from checks.harness.classroom.inside import Order, Report
 from checks.harness.containers.build_context import GIVEN
 from checks.harness.grading.markers import path_of
 from checks.harness.processes.process_group import descendants, end_tree
-from checks.harness.walls.wall import Wall
+from checks.harness.walls.wall import Plain, Room
 
 MOST_MEMORY_MB = 4096
 """Memory of all processes of one run together; pytest, Locust and four workers take less than a fourth of it."""
@@ -35,13 +35,13 @@ class NoReport(Exception):
 
 
 def run_pytest(
-    wall: Wall, tree: Path, exercises: Sequence[int], folder: Path, *,
+    wall: Plain, tree: Path, exercises: Sequence[int], folder: Path, *,
     number: int, seconds: float, only: Sequence[str] = (), seed: int | None = None,
 ) -> Report:  # fmt: skip
     """Judge the copy `tree` of a submission by those exercises, or of them `only` the checkpoints with these ids.
 
-    `folder` is empty, and for this run alone; `number` tells it from those beside it. When this returns, nothing that
-    was started runs any more. Raises `NoReport`.
+    `folder` is empty, and for this run alone, as is the one above it; `number` tells it from those beside it. When this
+    returns, nothing that was started runs any more. Raises `NoReport`.
     """
     arguments = [
         *(path_of(exercise) for exercise in exercises),
@@ -49,12 +49,13 @@ def run_pytest(
         *(["-k", " or ".join(only)] if only else []),
         *([f"--seed={seed}"] if seed is not None else []),
     ]
-    order = Order(arguments, seconds, str(wall.scratch(folder)), wall.counts_processes)
-    readable = [*(ROOT / name for name in _READ), tree]
+    room = Room([*(ROOT / name for name in _READ), tree], folder, number)
+    order = Order(arguments, seconds, str(wall.scratch(room)), wall.counts_processes)
+    behind = wall.around(order.command(), room, {"PYTHONPATH": str(ROOT)})
     process = subprocess.Popen(
-        wall.around(order.command(), readable, folder, number),
+        behind.arguments,
         cwd=ROOT,
-        env=wall.environment(folder) | {"PYTHONPATH": str(ROOT)},
+        env=behind.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -67,11 +68,12 @@ def run_pytest(
             assert process.stdin is not None
             process.stdin.write(order.line())
             process.stdin.flush()
-        why = _watch(process, seconds + GRACE)
+        why = _watch(process, seconds + GRACE, folder)
     finally:
         # Behind a wall nothing can be left of it; without one, all that is found in its tree is killed.
         end_tree(process.pid)
         process.wait()
+        wall.end(room)
         assert process.stdin is not None
         with contextlib.suppress(OSError):
             process.stdin.close()
@@ -104,13 +106,18 @@ class _Reader:
         return bytes(self._data)
 
 
-def _watch(process: subprocess.Popen[bytes], seconds: float) -> str:
-    """Wait for the end; in a sentence why it did not come, or why it was not waited for."""
+def _watch(process: subprocess.Popen[bytes], seconds: float, folder: Path) -> str:
+    """Wait for the end; in a sentence why it did not come, or why it was not waited for.
+
+    Whoever ends the grading of a class, on whatever machine, removes the folders of its runs.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_SECONDS)  # subprocess itself looks up to twenty times a second
             return ""
+        if not folder.exists():
+            return "the grading of its class was ended"
         if (used := _memory_mb(process.pid)) > MOST_MEMORY_MB:
             return f"it took {used:,} MB of memory, and a run may take {MOST_MEMORY_MB:,}"
     return f"it did not end within {seconds:.0f} s"

