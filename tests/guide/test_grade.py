@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from checks.harness import ROOT
+from checks.harness.walls.cells import NAMES
 from tests.guide.opened import LAB
 from tests.guide.test_commands import lab
 from tests.waiting import ended, until
@@ -90,7 +91,7 @@ def test_what_cannot_be_graded_is_one_sentence(tmp_path: Path) -> None:
         ([tmp_path / "nowhere", "--one"], "is neither a folder nor a zip"),
         ([tmp_path, "--exercise", "77"], "there is no exercise 77"),
         ([tmp_path, "--exercise", "2", "--checkpoint", "1.4"], "there is no checkpoint 1.4"),
-        ([tmp_path, "--cell", "steel"], "one of bwrap, plain"),
+        ([tmp_path, "--cell", "steel"], "one of auto, bwrap, docker, uid, plain"),
     ):
         done = lab("grade", *arguments, "--out", tmp_path / "out", "--jobs", "1")
         assert done.returncode == 2
@@ -102,5 +103,5 @@ def test_doctor_knows_the_cells() -> None:
     """Each of them, with what it holds off or what is missing."""
     said = lab("doctor").stdout
 
-    assert "plain cell" in said
-    assert "bwrap cell" in said
+    for name in NAMES:
+        assert f"{name} cell" in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,21 +15,34 @@ from checks.harness.classroom.jobs import grade_class
 from checks.harness.classroom.progress_bar import ProgressBar
 from checks.harness.classroom.submissions import Submission
 from checks.harness.classroom.summary import Summary
+from checks.harness.classroom.workers import threads, workers
 from checks.harness.walls.cells import choose
 
 
-def grade(submissions: Sequence[Submission], out: Path, plan: Plan, jobs: int, console: Console) -> Summary:
-    """Grade every submission into the folder `out`, `jobs` at a time; what is on the console is for the teacher.
+def grade(
+    submissions: Sequence[Submission], out: Path, plan: Plan, jobs: int, console: Console, scheduler: str = ""
+) -> Summary:
+    """Grade every submission into the folder `out`; what is on the console is for the teacher.
+
+    It is graded here, `jobs` at a time, or where the workers of the scheduler at that address are.
 
     Raises:
         NoCell: this machine cannot have the cell of the plan.
         Busy: another process grades into `out`.
+        NoWorkers: nobody answers at the scheduler's address, or a worker cannot grade this class.
         KeyboardInterrupt: asked to end, also by SIGTERM; nothing runs any more, and what was graded is kept.
     """
-    choose(plan.cell)
-    with _sigterm_interrupts(), ProgressBar(console) as bar, ThreadPoolExecutor(jobs) as executor:
+    wall = choose(plan.cell)
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [one.path for one in submissions]
+    with (
+        _sigterm_interrupts(),
+        wall.hiding(out, paths),
+        workers(scheduler, plan.cell, [out, *paths]) if scheduler else threads(jobs) as executor,
+        ProgressBar(console) as bar,
+    ):
         grades = grade_class(submissions, plan, out, executor, bar)
-    summary = gradebook.write(grades, plan, out)
+        summary = gradebook.write(grades, plan, out)
     _conclude(summary, out, console)
     return summary
 

@@ -101,6 +101,12 @@ def again(first: Grade, plan: Plan, folder: Path, number: int) -> Grade:
     return replace(first, run=replace(first.run, exercises=exercises), retried=True)
 
 
+def lost(submission: Submission, plan: Plan, why: str) -> Grade:
+    """The grade of a submission whose run nobody knows anything of."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return Grade(submission, plan.cell, replace(_nothing(plan), workspace=submission.name, started=started), why)
+
+
 def without_verdict(grade: Grade, plan: Plan, why: str) -> Grade:
     """The same submission, of which nothing that its run said is kept."""
     run = replace(_nothing(plan), workspace=grade.run.workspace, hash=grade.run.hash, started=grade.run.started)

@@ -11,20 +11,22 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence, Set
-from concurrent.futures import Executor, as_completed
+from collections.abc import Iterable, Iterator, Sequence, Set
+from concurrent.futures import Executor, Future, as_completed, wait
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from checks.harness import ROOT
 from checks.harness.classroom import grading, records
-from checks.harness.classroom.grading import Grade, Plan, again, hash_of, to_run_again, without_verdict
+from checks.harness.classroom.grading import Grade, Plan, again, hash_of, lost, to_run_again, without_verdict
 from checks.harness.classroom.submissions import Submission
+from checks.harness.errors import printable
 from checks.harness.grading.isolation import adopt_orphans, end_descendants
 from checks.harness.processes.process_group import descendants
 
 WORK = ".work"
 """The folder among the grades where submissions lie while they are judged."""
+ENDING_ROUNDS = 30
 
 
 class Busy(Exception):
@@ -58,26 +60,27 @@ def grade_class(
     out.mkdir(parents=True, exist_ok=True)
     others = {child.pid for child in descendants(os.getpid())}
     with _alone(out), _work_folder(out, others) as work:
-        version = _version()
+        checks = version()
         listener.begin(len(submissions))
         grades: dict[int, Grade] = {}
+        futures: dict[Future[tuple[Grade, bool]], int] = {}
         try:
-            futures = {
-                executor.submit(_found_or_graded, one, plan, out, work / str(number), number, version): number
-                for number, one in enumerate(submissions)
-            }
+            for number, one in enumerate(submissions):
+                futures[executor.submit(_found_or_graded, one, plan, out, work / str(number), number, checks)] = number
             for future in as_completed(futures):
-                grade, kept = future.result()
-                grades[futures[future]] = grade if kept else _kept(grade, plan, out, version)
-                listener.graded(grades[futures[future]], kept=kept)
+                number = futures[future]
+                grade, kept = _result(future, submissions[number], plan)
+                grades[number] = grade if kept else _kept(grade, plan, out, checks)
+                listener.graded(grades[number], kept=kept)
             unsure = [n for n, one in grades.items() if not one.retried and to_run_again(one.run, plan)]
             listener.retry(len(unsure))
             for number in sorted(unsure):
                 second = executor.submit(again, grades[number], plan, work / str(number), number)
-                grades[number] = _kept(second.result(), plan, out, version)
+                with contextlib.suppress(Exception):  # lost with its worker: the first grade stands
+                    grades[number] = _kept(second.result(), plan, out, checks)
                 listener.retried(grades[number])
         except BaseException:
-            _end(executor, others)
+            _end(executor, futures, others, work)
             raise
         return [grades[number] for number in range(len(submissions))]
 
@@ -92,6 +95,27 @@ def _found_or_graded(
     return grading.grade(submission, plan, folder, number), False
 
 
+def _end(executor: Executor, futures: Iterable[Future[Any]], others: Set[int], work: Path) -> None:
+    """End what runs, and start nothing more: it is graded by the next run. Runs elsewhere end without their folders."""
+    executor.shutdown(wait=False)
+    for future in futures:
+        future.cancel()
+    for _ in range(ENDING_ROUNDS):  # one may just be about to start
+        end_descendants(others)
+        shutil.rmtree(work, ignore_errors=True)
+        if not wait(futures, timeout=1).not_done:
+            return
+
+
+def _result(future: Future[tuple[Grade, bool]], submission: Submission, plan: Plan) -> tuple[Grade, bool]:
+    """What came of it; a worker that is lost with its machine costs this submission its verdict, and nobody else."""
+    try:
+        return future.result()
+    except Exception as error:
+        said = printable(f"{type(error).__name__}: {error}").replace("\n", " ")
+        return lost(submission, plan, f"no verdict: who graded it was lost ({said})"), False
+
+
 def _kept(grade: Grade, plan: Plan, out: Path, version: str) -> Grade:
     """Write the grade; where what the run said cannot be told in every report, it has no verdict."""
     try:
@@ -102,7 +126,7 @@ def _kept(grade: Grade, plan: Plan, out: Path, version: str) -> Grade:
     return grade
 
 
-def _version() -> str:
+def version() -> str:
     """Stands for all that judges: a grade by other checkpoints is no grade by these."""
     digest = hashlib.sha256()
     for path in sorted((ROOT / "checks").rglob("*.py")):
@@ -117,6 +141,7 @@ def _work_folder(out: Path, others: Set[int]) -> Iterator[Path]:
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)  # a run that was killed left it
     work.mkdir()
+    work.chmod(0o711)  # a run may be another user's, which has to reach its own folder in here
     adopt_orphans()
     try:
         yield work
@@ -124,13 +149,6 @@ def _work_folder(out: Path, others: Set[int]) -> Iterator[Path]:
         end_descendants(others)
         adopt_orphans(adopt=False)
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _end(executor: Executor, others: Set[int]) -> None:
-    """End what runs, and start nothing more: it is graded by the next run."""
-    executor.shutdown(wait=False, cancel_futures=True)
-    end_descendants(others)
-    executor.shutdown(wait=True)
 
 
 @contextlib.contextmanager

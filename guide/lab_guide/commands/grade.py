@@ -18,7 +18,10 @@ def grade(
     one: Annotated[bool, typer.Option("--one", help="SUBMISSIONS is the folder or zip of one learner")] = False,
     exercise: Annotated[list[int] | None, typer.Option(help="only this one; may be given again")] = None,
     checkpoint: Annotated[list[str] | None, typer.Option(help="only this one, as 1.4; may be given again")] = None,
-    cell: Annotated[str, typer.Option(help="bwrap, or plain: without a wall")] = "bwrap",
+    cell: Annotated[
+        str, typer.Option(help="auto (bwrap, else docker), bwrap, docker, uid, or plain: no wall")
+    ] = "auto",
+    scheduler: Annotated[str, typer.Option(help="tcp://...: on the workers of dask there, and not here")] = "",
     minutes: Annotated[float, typer.Option(help="what one submission may take")] = MINUTES,
     seed: Annotated[int | None, typer.Option(help="the same random inputs for everybody")] = None,
 ) -> None:
@@ -29,8 +32,9 @@ def grade(
     from checks.harness.classroom.grading import Plan
     from checks.harness.classroom.jobs import Busy
     from checks.harness.classroom.submissions import NoClass, find, only
+    from checks.harness.classroom.workers import NoWorkers
     from checks.harness.grading.markers import EXERCISES, markers
-    from checks.harness.walls.cells import NAMES
+    from checks.harness.walls.cells import NAMES, STRONGEST, choose
     from checks.harness.walls.wall import NoCell
 
     if unknown := set(exercise or ()) - set(EXERCISES):
@@ -40,13 +44,13 @@ def grade(
         raise typer.BadParameter(f"there is no checkpoint {min(strange)}", param_hint="--checkpoint")
     ids = tuple(marker for marker in exercises if marker in (checkpoint or exercises))
     chosen = tuple(sorted({exercises[marker] for marker in ids}))
-    if cell not in NAMES:
-        raise typer.BadParameter(f"one of {', '.join(NAMES)}", param_hint="--cell")
+    if cell not in (STRONGEST, *NAMES):
+        raise typer.BadParameter(f"one of {', '.join((STRONGEST, *NAMES))}", param_hint="--cell")
     try:
-        found = only(submissions) if one else find(submissions)
-        plan = Plan(chosen, cell, minutes * 60, seed, ids if checkpoint else ())
-        command.grade(found, out, plan, jobs, Console())
-    except (NoClass, NoCell, Busy) as error:
+        found = only(submissions) if one else find(submissions.resolve())
+        plan = Plan(chosen, choose(cell).name, minutes * 60, seed, ids if checkpoint else ())
+        command.grade(found, out.resolve(), plan, jobs, Console(), scheduler)
+    except (NoClass, NoCell, NoWorkers, Busy) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
