@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lab_guide.commands.autograder_zip import autograder_zip
 from lab_guide.commands.doctor import doctor
 from lab_guide.commands.grade import grade
 from lab_guide.commands.report import report
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (watch, status, report, doctor, reset, grade):
+for command in (watch, status, report, doctor, reset, grade, autograder_zip):
     app.command()(command)
 
 
