@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 from xml.etree import ElementTree
@@ -179,7 +180,7 @@ def test_ctrf_has_a_test_for_every_checkpoint(run: Run) -> None:
 
 
 def test_junit_has_a_case_for_every_checkpoint(run: Run) -> None:
-    """Only *passed* passes; what has no verdict of its own is skipped, and each case has its points."""
+    """Only *passed* passes; what has no verdict is an error, and each case has its points."""
     run.exercises[0].checkpoints[2].seen = '<broken> & "quoted"'
     suite = ElementTree.fromstring(junit(run).encode()).find("testsuite")
     assert suite is not None
@@ -188,11 +189,22 @@ def test_junit_has_a_case_for_every_checkpoint(run: Run) -> None:
         properties = {one.get("name"): one.get("value") for one in case.iter("property")}
         found[properties["verdict"]] = ([child.tag for child in case][1:], properties["points"])
 
-    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["7", "2", "1", "3"]
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["7", "2", "3", "1"]
     assert found["passed"] == ([], "2")
     assert found["failed"] == (["failure"], "0")
     assert found["lab_error"] == (["error"], "0")
-    assert found["inconclusive"] == found["locked"] == found["not_run"] == (["skipped"], "0")
+    assert found["locked"] == (["skipped"], "0")
+    assert found["inconclusive"] == found["not_run"] == (["error"], "0")
+
+
+def test_junit_is_never_green_where_nothing_passed(run: Run) -> None:
+    """What is skipped does not fail a pipeline: a run of nothing else has to."""
+    (locked,) = (c for c in run.checkpoints if c.verdict == "locked")
+    run.exercises = [replace(run.exercises[0], checkpoints=[locked])]
+    suite = ElementTree.fromstring(junit(run).encode()).find("testsuite")
+
+    assert suite is not None
+    assert (suite.get("failures"), suite.get("skipped")) == ("1", "0")
 
 
 def test_gradescope_gets_points_and_words(run: Run) -> None:

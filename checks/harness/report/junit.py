@@ -6,15 +6,18 @@ from xml.etree import ElementTree
 
 from checks.harness.report.results import Checkpoint, Run
 
-TAG = {"failed": "failure", "not_started": "failure", "lab_error": "error"}
-"""Of every other verdict but *passed* the test case is skipped."""
+TAG = {
+    "failed": "failure", "not_started": "failure", "locked": "skipped",
+    "lab_error": "error", "inconclusive": "error", "not_run": "error",
+}  # fmt: skip
+"""No verdict is an error, *locked* a failure where nothing passed: what was not judged must not look green."""
 
 
 def junit(run: Run) -> str:
     """One test case per checkpoint, with the properties `checkpoint`, `points` and `verdict`."""
     suites = ElementTree.Element("testsuites")
     for exercise in run.exercises:
-        tags = [_tag(checkpoint) for checkpoint in exercise.checkpoints]
+        tags = [_tag(checkpoint, run) for checkpoint in exercise.checkpoints]
         suite = ElementTree.SubElement(
             suites,
             "testsuite",
@@ -42,5 +45,7 @@ def junit(run: Run) -> str:
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _tag(checkpoint: Checkpoint) -> str:
-    return "" if checkpoint.verdict == "passed" else TAG.get(checkpoint.verdict, "skipped")
+def _tag(checkpoint: Checkpoint, run: Run) -> str:
+    if checkpoint.verdict == "locked" and not any(c.verdict == "passed" for c in run.checkpoints):
+        return "failure"
+    return TAG.get(checkpoint.verdict, "")
