@@ -261,6 +261,12 @@ def hint_for(error: BaseException) -> str:
     return _filled(known.hint, match) if known and match else missing.hint_for(error)
 
 
+def is_explained(error: BaseException) -> bool:
+    """Whether its cause is known, and not only what mends errors of its kind in general."""
+    known, _ = _known(error)
+    return isinstance(error, NameError | ImportError) or (known is not None and bool(known.plain))
+
+
 def lacks_await(error: BaseException) -> bool:
     """Whether it says that a coroutine was taken for its value."""
     known, _ = _known(error)

@@ -172,7 +172,7 @@ def test_a_missing_locustfile_is_named(load_tests: LoadTests, workspace: Workspa
 
 def test_a_starved_machine_is_not_the_learners_fault(workspace: Workspace) -> None:
     """Killed at the deadline, while the target, too, hardly got to run."""
-    said = loadtest._no_run(PLAN, None, "", Target(PLAN.service, lags=[0.5] * 20), workspace)
+    said = loadtest._no_run(PLAN, None, "", Target(PLAN.service, lags=[(0.0, 0.5)] * 20), workspace)
 
     with pytest.raises(Inconclusive):
         loadtest._usable(said)

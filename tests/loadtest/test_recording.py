@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from checks.harness.errors import LearnerError, StubError
-from checks.harness.loadtest.recording import Fault, Plan, Recording, Sent, hockey_stick
+from checks.harness.loadtest.recording import Fault, Plan, Recording, Sent, hockey_stick, lateness
 from checks.harness.loadtest.targets import Answer, Arrival, Service
 
 PLAN = Plan("two steps", Service((Answer(0.01),)), users=2, steps=2, step_seconds=3.0)
@@ -68,6 +68,24 @@ def test_gaps_are_those_of_a_connection(recording: Recording) -> None:
     arrivals = [*(arrival(i, i * 0.5, connection=1) for i in range(5)), arrival(9, 0.1, connection=2)]
 
     assert [0.5] * 4 == replace(recording, arrivals=tuple(arrivals)).gaps([1, 2])
+
+
+def test_a_look_that_came_late_stands_for_those_that_it_kept_from_being_taken() -> None:
+    """Two of 60 looks, but a sixth of the time."""
+    looks = [(at * 0.05, 0.001) for at in range(58)]
+
+    assert 0.001 == lateness(looks)
+    assert 0.3 == lateness([*looks, (2.9, 0.3), (3.2, 0.3)])
+    assert 0.0 == lateness([])
+
+
+def test_a_plateau_knows_how_long_the_run_stood_still_in_it(recording: Recording) -> None:
+    """A part of its time; what was before it does not count."""
+    run = replace(recording, stalls=((99.0, 101.5), (102.0, 102.5), (110.0, 111.0)))
+    first, second = run.plateaus()
+
+    assert 0.45 == pytest.approx(run.stalled(first.span), abs=0.1)
+    assert 0 == run.stalled(second.span)
 
 
 @pytest.mark.parametrize(

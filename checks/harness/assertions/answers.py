@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from checks.harness.errors import Failure, LearnerError
 from checks.harness.missing_await import where_not_awaited
-from checks.harness.plain_words import describe, hint_for
+from checks.harness.plain_words import describe, hint_for, is_explained
 from checks.harness.source_lines import SourceLines
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def short(numbers: Sequence[float]) -> str:
 def calling(what: str, lines: SourceLines, hint: str = "", *, of_its_own: bool = False) -> Iterator[None]:
     """Around a call of the learner's code: if it raises, the message says what was called.
 
-    `hint` is for an exception that has none of its own; with `of_its_own` for one that has a general hint, too.
+    `hint` is for an exception that has none of its own; with `of_its_own` for one that has a general hint, too, but no
+    known cause.
     """
     try:
         yield
@@ -54,7 +55,7 @@ def calling(what: str, lines: SourceLines, hint: str = "", *, of_its_own: bool =
         raise
     except Exception as error:
         general = hint_for(error)
-        mends = hint if of_its_own and not isinstance(error, NameError | ImportError) else general or hint
+        mends = hint if of_its_own and not is_explained(error) else general or hint
         where = where_not_awaited(error, lines) or lines.where_raised(error.__traceback__)
         raise LearnerError(f"{what} raised {describe(error)}", where, wanted="no exception", hint=mends) from error
 

@@ -165,7 +165,7 @@ def look(runner: Runner) -> None:
         due = time.perf_counter() + LOOK_SECONDS
         gevent.sleep(LOOK_SECONDS)
         now = time.perf_counter()
-        RECORD["lags"].append(now - due)
+        RECORD["lags"].append([due, now - due])
         RECORD["users"].append([now, runner.user_count])
 
 

@@ -17,8 +17,7 @@ from pydantic import TypeAdapter
 
 from checks.harness import ROOT
 from checks.harness.errors import Failure, Inconclusive, LearnerError, StubError
-from checks.harness.load.percentiles import percentile
-from checks.harness.loadtest.recording import LATE, Plan, Recording, hint_for_raised, recording
+from checks.harness.loadtest.recording import LATE, Plan, Recording, hint_for_raised, lateness, recording
 from checks.harness.loadtest.targets import Target, target
 from checks.harness.machine import load_in_words
 from checks.harness.processes.process_group import run_guarded
@@ -223,8 +222,7 @@ def _no_run(plan: Plan, code: int | None, log: str, running: Target, workspace: 
         return NoRun(Failure(f"there is no {LOCUSTFILE} in {workspace.name}", "the file of the stub", where=LOCUSTFILE))
     where, raised = workspace.where_printed(log), last_raised(log)
     if code is None:
-        late = bool(running.lags) and percentile(running.lags, 95) > LATE
-        if late or running.clock.busy:
+        if lateness(running.lags) > LATE or running.clock.busy:
             return NoRun(Failure(f"this machine is too busy for Locust: {load_in_words()}"), starved=True)
         seen = "Locust did not end by itself, and was killed with all its processes"
         return NoRun(Failure(seen, "a load test that ends: nothing in it blocks for ever", where=where))

@@ -13,7 +13,7 @@ from typing import Any
 
 from checks.harness.errors import LearnerError, StubError
 from checks.harness.load.percentiles import percentile
-from checks.harness.loadtest.targets import Arrival, Service, Target
+from checks.harness.loadtest.targets import LOOK_SECONDS, Arrival, Service, Target
 from checks.harness.machine import BUSY
 from checks.harness.plain_words import hint_for
 from checks.harness.report.evidence import HockeyStick, Point
@@ -55,6 +55,15 @@ def hint_for_raised(raised: str) -> str:
         return hint_for(known(words))
     except TypeError:  # an exception that takes more than words
         return ""
+
+
+def lateness(lags: Iterable[tuple[float, float]]) -> float:
+    """Seconds by which a loop woke too late, p95 over the time; 0.0 without any. A lag: when due, how late.
+
+    It looks every `LOOK_SECONDS`: one look that came 0.5 s late stands for all that it kept from being taken.
+    """
+    looks = [late for _, late in lags for _ in range(1 + int(late / LOOK_SECONDS))]
+    return percentile(sorted(looks), 95) if looks else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,8 @@ class Plateau:
     mean_ms: float
     p95_ms: float
     failure_ratio: float
+    span: tuple[float, float] = (0.0, 0.0)
+    """From when to when it was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +171,8 @@ class Recording:
     """The same of the target, which ran in another process in the same seconds."""
     busy: float
     """The part of a core that Locust's process used."""
+    stalls: tuple[tuple[float, float], ...] = ()
+    """From when to when Locust or its target stood still, for the machine and not for what they do themselves."""
     stretch: float = 1.0
     """How many times as long computing took as on an idle machine, on average: see `machine.FairClock`."""
 
@@ -177,6 +190,11 @@ class Recording:
     def starved(self) -> bool:
         """Whether the machine kept this run from running: requests may be cut off, and processes lose each other."""
         return self.lateness > LATE or self.stretch >= BUSY
+
+    def stalled(self, span: tuple[float, float]) -> float:
+        """The part of that time in which Locust or its target stood still, 0.0 to 1.0."""
+        start, end = span
+        return sum(max(0.0, min(to, end) - max(since, start)) for since, to in self.stalls) / max(end - start, 1e-9)
 
     def may_be_late_by(self, seconds: float) -> bool:
         """Whether a busy machine explains it that something came so many seconds late."""
@@ -231,6 +249,7 @@ class Recording:
                         fmean(latencies),
                         percentile(latencies, 95),
                         sum(request.failed for request in sent) / len(sent),
+                        (start, end),
                     )
                 )
         return found
@@ -262,6 +281,9 @@ def recording(
     """The run of which the recorder left `records`, one for each process, with what its target counted."""
     first = records[0]
     ran = records[1:] or records  # a master has no users of its own
+    busy = max(record["cpu_seconds"] / max(record["ended"] - record["began"], 0.1) for record in ran)
+    # One that keeps itself busy has only itself to blame.
+    waited = [*target.lags, *(lag for record in ran for lag in record["lags"] if busy < 0.5)]
     return Recording(
         plan=plan,
         exit_codes=tuple(exit_codes),
@@ -276,9 +298,10 @@ def recording(
         ),
         faults=tuple(_fault(fault, workspace) for record in records for fault in record["faults"]),
         arrivals=tuple(target.arrivals),
-        late=max(_p95(record["lags"]) for record in ran),
-        target_late=_p95(target.lags),
-        busy=max(record["cpu_seconds"] / max(record["ended"] - record["began"], 0.1) for record in ran),
+        late=max(lateness(record["lags"]) for record in ran),
+        target_late=lateness(target.lags),
+        busy=busy,
+        stalls=tuple((due, due + late) for due, late in waited if late > LOOK_SECONDS),
         stretch=target.clock.stretch,
     )
 
@@ -287,8 +310,3 @@ def _fault(noted: dict[str, Any], workspace: Workspace) -> Fault:
     found = (workspace.where_line(Path(path), line, function) for path, line, function in reversed(noted["frames"]))
     words = noted["words"] if noted["stub"] else f"{noted['type']}: {noted['words']}"
     return Fault(noted["part"], words, next(filter(None, found), None), noted["stub"])
-
-
-def _p95(lags: Iterable[float]) -> float:
-    late = sorted(lags)
-    return percentile(late, 95) if late else 0.0

@@ -77,13 +77,14 @@ class Arrival:
 class Target:
     """A target that runs. `arrivals` grow while it does.
 
-    `lags` are the seconds by which its own event loop woke too late, and `clock` measures how busy the machine is.
+    `lags` are when its own event loop was due to wake, by `time.perf_counter()`, and the seconds by which it woke too
+    late. `clock` measures how busy the machine is.
     """
 
     service: Service
     port: int = 0
     arrivals: list[Arrival] = field(default_factory=list)
-    lags: list[float] = field(default_factory=list)
+    lags: list[tuple[float, float]] = field(default_factory=list)
     clock: FairClock = field(default_factory=FairClock)
     connections: int = 0
     in_flight: int = 0
@@ -112,7 +113,7 @@ async def _watch(running: Target) -> None:
     while True:
         due = perf_counter() + LOOK_SECONDS
         await asyncio.sleep(LOOK_SECONDS)
-        running.lags.append(perf_counter() - due)
+        running.lags.append((due, perf_counter() - due))
         running.clock.seconds()
 
 

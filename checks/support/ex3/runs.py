@@ -18,6 +18,9 @@ from checks.support.ex3 import plans
 from checks.support.ex3.plans import GOOD, LATE, NEARLY, REFUSED, SOME, WRONG
 from checks.support.ex3.tables import StepLike
 
+STALLED = 0.1
+"""The part of a plateau from which it does not count that Locust or its target stood still."""
+
 NEAR = 0.2
 """Locust rounds what it reports to two digits, and a machine adds its own: so near to a limit nothing is judged."""
 
@@ -34,7 +37,7 @@ def must_have_asked(run: Recording) -> None:
     """Go on only where the service was sent valid requests. What keeps a task from that is 3.1's subject."""
     run.require("task")
     problems = [a.problem for a in run.arrivals if a.problem] or [r.said for r in run.requests if r.failed]
-    if problems:
+    if problems and not any(arrival.answer for arrival in run.arrivals):
         raise LearnerError(f"no valid request reached the service: {max(problems)}", wanted="what 3.1 asks for")
 
 
@@ -360,7 +363,7 @@ def all_are_in_flight(run: Recording, plateaus: Iterable[Plateau]) -> None:
         if busy >= 0.7 * plateau.users:
             continue
         idle = plateau.mean_ms / 1000 * (plateau.users / max(busy, 0.1) - 1)
-        if run.starved or run.may_be_late_by(idle):
+        if run.starved or run.may_be_late_by(idle) or run.stalled(plateau.span) > STALLED:
             raise too_busy(f"Locust woke {ms(run.lateness)} late, and computing took {run.stretch:.1f} times as long")
         seen = (
             f"of {plateau.users} users {busy:.1f} were in flight ({plateau.requests_per_second:.1f} requests/s x "

@@ -1,0 +1,1 @@
+"""Tests of what the checkpoints of one exercise share."""
