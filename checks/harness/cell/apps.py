@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from checks.harness.cell.exchange import Exchange
-from checks.harness.cell.factory import make_app
+from checks.harness.cell.factory import enter_lifespan, make_app
 from checks.harness.cell.gate import Gate, Probe, Tell
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.sleep_spy import SLEEPS
@@ -37,7 +37,8 @@ class Apps:
         self._requests: dict[int, Pending] = {}
         self._watches: dict[int, threading.Event] = {}
         self._taken = ExitStack()
-        self._lines = SourceLines(Path())
+        self.lines = SourceLines(Path())
+        """Names the learner's lines."""
 
     # -- asked by the judge, one after the other
 
@@ -45,7 +46,11 @@ class Apps:
         """Do what a message says; the data that it gives."""
         match message["do"]:
             case "spy":
-                self._spy(message["tree"])
+                self._spy()
+            case "create":
+                make_app(importlib.import_module("lab.service"), self.lines)
+            case "lifespan":
+                enter_lifespan(importlib.import_module("lab.service"))
             case "start":
                 self._start(message["app"], message["probe"], message["settings"])
             case "stop":
@@ -54,16 +59,15 @@ class Apps:
                 return self._say(self._apps[message["app"]], message["what"], message["with"])
         return None
 
-    def _spy(self, tree: str) -> None:
-        """Notice every `time.sleep` of the learner's code, which is below `tree` and not loaded yet."""
-        self._lines = SourceLines(Path(tree))
+    def _spy(self) -> None:
+        """Notice every `time.sleep` of the learner's code, which is not loaded yet."""
         SLEEPS.install()
         SLEEPS.noticed = self._slept
 
     def _start(self, app: int, probe: int | None, settings: dict[str, Any]) -> None:
         """Start the app of the learner's `create_app` with these settings, and with that probe for its model."""
         service, given = importlib.import_module("lab.service"), importlib.import_module("lab.settings")
-        made = make_app(service, self._lines, given.Settings(**settings))
+        made = make_app(service, self.lines, given.Settings(**settings))
         if probe is not None:
             model = Probe(self._gate, probe)
 
@@ -71,7 +75,7 @@ class Apps:
                 return model
 
             made.dependency_overrides[service.get_model] = give
-        running = self._apps[app] = InProcess(made, self._lines)
+        running = self._apps[app] = InProcess(made, self.lines)
         running.start()
 
     def _say(self, running: InProcess, what: str, number: int | None) -> Any:
@@ -84,6 +88,8 @@ class Apps:
                 return running.where_refused
             case "still runs":
                 return running.still_runs()
+            case "raised":
+                return None if running.raised is None else self._describe(running.raised)
             case "their model":
                 return running.use_their_model()
             case "threads":
@@ -101,7 +107,7 @@ class Apps:
                 ]
 
     def _named(self, function: Any) -> list[Any]:
-        return [function.__name__, *(self._defined(function) or ["", 1])]
+        return [function.__name__, *(self._defined(function) or ["", 1])[:2]]
 
     # -- told by the judge, on the thread that reads: none of this waits or writes
 
@@ -122,9 +128,11 @@ class Apps:
     def _send(self, message: dict[str, Any]) -> None:
         app = self._apps[message["app"]]
         headers = [(name, value) for name, value in message["headers"]]
-        pending = app.drive(message["method"], message["path"], headers, decode(message["body"], _nothing))
-        self._requests[message["request"]] = pending
-        pending.when_done(lambda outcome: self._ended(message["request"], pending, outcome))
+        request, body = message["request"], decode(message["body"], _nothing)
+        pending = app.drive(message["method"], message["path"], headers, body)
+        pending.arrives = lambda: self._tell("arrived", request=request)
+        self._requests[request] = pending
+        pending.when_done(lambda outcome: self._ended(request, pending, outcome))
 
     # -- told to the judge
 

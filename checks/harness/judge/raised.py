@@ -88,7 +88,7 @@ class Described:
     hint: str
     key: str | None
     """Of a KeyError: the key that was missed, if it is text."""
-    called: tuple[str, int] | None
+    called: tuple[str, int, str] | None
     cause: list[Described] = field(default_factory=list)
     inner: list[Described] = field(default_factory=list)
 
