@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from checks.harness.cell.apps import Apps
+from checks.harness.cell.repeated import Ring, repeat
 from checks.harness.cell.visitors import Visitors
 from checks.harness.cell.waits import Calls, Reference, awaited, busiest_line
 from checks.harness.cell.wire import Broken, Wire, decode, encode, handle, record
@@ -144,6 +145,11 @@ class Inside:
                 return {"value": busiest_line(self._apps.lines)}
             case "reference":
                 return {"value": self._encoded(Reference(message["seconds"]))}
+            case "repeat":
+                repeat(self._things[message["of"]], message["argument"], message["times"])
+                return {"value": None}
+            case "ring":
+                return {"value": self._encoded(Ring(message["size"]))}
             case "visitors":
                 self._visitors = Visitors(self._things[message["of"]], message["limits"], self._visited)
                 return {"value": None}

@@ -41,7 +41,7 @@ TURN = 0.01
 """Seconds of one turn of a wait."""
 LOOKS = 20
 """Looks of the kernel in a row at which all threads were asleep and none had run, after which nothing more comes."""
-LOOK = 0.005
+LOOK = 0.0025
 """Seconds between two of them."""
 UNPROVED = 5.0
 """Seconds of a wait that go on, by this process's clock, where the kernel does not say what the cell says."""
