@@ -419,9 +419,23 @@ def test_checkpoints_in_a_cell_run_nothing_of_the_learners_here() -> None:
     assert {name: one.fixtures - allowed for name, one in CELLS.items() if one.fixtures - allowed} == {}
 
 
+HELPERS = ["ex1/*.py", "ex2/windows.py", "ex2/percentile_cases.py", "ex4/*.py"]
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_helpers_of_checkpoints_in_a_cell_measure_nothing_of_their_own_process(name: str) -> None:
+    """Memory and CPU time here are the judge's, and its sleeps are not the learner's: such a check would be void."""
+    files = [*(ROOT / "checks" / "support").glob(name)]
+
+    assert files
+    for file in files:
+        for word in ("tracemalloc", "process_time", "thread_time", "time.sleep =", "SLEEPS", "stacks("):
+            assert word not in file.read_text(), file
+
+
 @pytest.mark.parametrize("one", CELLS.values(), ids=CELLS)
 def test_checkpoints_in_a_cell_measure_nothing_of_their_own_process(one: Checkpoint) -> None:
-    """Memory and CPU time here are the judge's, and its sleeps are not the learner's: such a check would be void."""
+    """The same of the checkpoint itself."""
     source = (ROOT / EXERCISES[int(one.id.partition(".")[0])].path).read_text()
     function = source.partition(f"def {one.function}(")[2].partition("@pytest.mark.checkpoint")[0]
 

@@ -37,6 +37,7 @@ class Apps:
         self._requests: dict[int, Pending] = {}
         self._watches: dict[int, threading.Event] = {}
         self._taken = ExitStack()
+        self._sleepers: set[int] = set()
         self.lines = SourceLines(Path())
         """Names the learner's lines."""
 
@@ -162,8 +163,10 @@ class Apps:
             self._tell("still", watch=message["watch"], kind=standstill.kind, busy=standstill.busy)
 
     def _slept(self, stack: Stack, thread: int) -> None:
+        """The first of an app is told: word of each would keep the judge waiting for as long as a loop naps."""
         for number, app in [*self._apps.items()]:
-            if where := app.slept_at(stack, thread):
+            if number not in self._sleepers and (where := app.slept_at(stack, thread)):
+                self._sleepers.add(number)
                 self._tell("slept", app=number, where=where)
 
 
