@@ -209,7 +209,6 @@ def test_admission(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "4.6",
     points=3,
-    in_cell=True,
     hints=(
         "The time belongs to the waiting alone: `loop.call_later(queue_seconds, ...)` ends the wait, and is cancelled "
         "when the slot comes.",

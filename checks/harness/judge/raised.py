@@ -114,14 +114,16 @@ def _exception(described: Described, tree: Path) -> BaseException:
             sys.breakpointhook()
         except LearnerError as stopped:
             return stopped.with_traceback(_traceback(described, tree))
-    error: BaseException
+    error: Any
     if described.ours:
         error = described.ours.error()
+        error.not_awaited = described.not_awaited
     else:
         error = _without_frames(described, [_exception(one, tree) for one in described.inner])
     for one in described.cause:
         error.__cause__ = _exception(one, tree)
-    return error.with_traceback(_traceback(described, tree))
+    made: BaseException = error.with_traceback(_traceback(described, tree))
+    return made
 
 
 def _without_frames(described: Described, inner: Sequence[BaseException]) -> Any:

@@ -178,7 +178,7 @@ class Case(NamedTuple):
     @property
     def hint(self) -> str:
         """What mends exactly this."""
-        if isinstance(self.got, httpx.HTTPError):
+        if of_httpx(self.got):
             return "`except httpx.TimeoutException` for a 504, then `except httpx.HTTPError` for a 502."
         if isinstance(self.got, Exception):
             return (
@@ -293,6 +293,12 @@ def seconds_of_a_timeout(store: Store, user: int) -> float:
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(f"{store.url}/features/{user}", timeout=LIMIT, trust_env=False)
     return time.perf_counter() - started
+
+
+def of_httpx(error: object) -> bool:
+    """Whether it is one of httpx's errors. One from a cell has the name of its class, and not the class."""
+    kind = getattr(httpx, type(error).__name__, None)
+    return isinstance(kind, type) and issubclass(kind, httpx.HTTPError)
 
 
 def all_connections_are_closed(store: Store, apps: Sequence[Any]) -> None:
