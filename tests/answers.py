@@ -20,8 +20,9 @@ that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with 
 engine runs for none of them: answers with `live = true` fail it, and are judged where an engine answers, by
 tests/test_containers.py.
 
-With `--exhaustive` every answer is judged by its whole exercise. Without it a part of them is judged, each by the
-checkpoints that it is about: see `DEFAULT`. Those with `quick = true` come first: their checkpoint starts servers, or
+With `--exhaustive` every right answer is judged by its whole exercise, and every mistake by all checkpoints that fail
+mistakes in the same function or class: see `EXHAUSTIVE`. Without it a part of them is judged, each by the checkpoints
+that it is about: see `DEFAULT`. Those with `quick = true` come first: their checkpoint starts servers, or
 Locust, and they fail it sooner than others do. A right answer made `of` others is tried in the place of all of them.
 """
 
@@ -188,18 +189,20 @@ def _names(file: str, text: str) -> frozenset[str]:
     return frozenset(found or {""})
 
 
+def in_reach(answer: Answer, answers: Iterable[Answer]) -> tuple[str, ...]:
+    """Of the checkpoints that run for an answer those which fail a mistake in the same function or class; its own."""
+    running = [checkpoint.id for checkpoint in EXERCISES[answer.exercise].checkpoints if answer.wants(checkpoint)]
+    alike = [other for other in answers if other.exercise == answer.exercise and other.places & answer.places]
+    named = {checkpoint for other in alike for checkpoint in other.fails} | {*answer.fails, *answer.locked}
+    return tuple(checkpoint for checkpoint in running if checkpoint in named)
+
+
 def about(answer: Answer, answers: Iterable[Answer]) -> tuple[str, ...]:
     """The checkpoints that an answer is about.
 
-    Of a wrong one those that it fails. Of a right one, among those that run for it, those which fail mistakes made in
-    the same function or class; all of them where there are none.
+    Of a wrong one those that it fails. Of a right one those in its reach; all that run for it where there are none.
     """
-    if answer.fails:
-        return tuple(answer.fails)
-    running = [checkpoint.id for checkpoint in EXERCISES[answer.exercise].checkpoints if answer.wants(checkpoint)]
-    alike = [other for other in answers if other.exercise == answer.exercise and other.places & answer.places]
-    named = {checkpoint for other in alike for checkpoint in other.fails} | {*answer.locked}
-    return tuple(checkpoint for checkpoint in running if checkpoint in named) or tuple(running)
+    return tuple(answer.fails) or in_reach(answer, answers) or whole(answer).checkpoints
 
 
 def whole(answer: Answer) -> Case:
@@ -231,5 +234,8 @@ LIVE = {name: answer for name, answer in ANSWERS.items() if answer.live}
 HERE = {name: answer for name, answer in ANSWERS.items() if not answer.live}
 DEFAULT = _default(HERE)
 """What `uv run pytest tests` judges: chosen by what the answers say of themselves, so that no list has to be kept."""
-EXHAUSTIVE = {name: whole(answer) for name, answer in HERE.items()}
-"""What `--exhaustive` judges."""
+EXHAUSTIVE = {
+    name: whole(answer) if answer.right else Case(answer, in_reach(answer, HERE.values()))
+    for name, answer in HERE.items()
+}
+"""What `--exhaustive` judges: a right answer by its whole exercise, a mistake by all that is about what it changes."""

@@ -42,7 +42,7 @@ def judge(tmp_path: Path) -> Judge:
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """`--exhaustive`, and xdist's options: only here, for checkpoints must never run side by side."""
     pluginmanager.import_plugin("xdist.plugin")
-    parser.addoption("--exhaustive", action="store_true", help="every named answer on its whole exercise; containers")
+    parser.addoption("--exhaustive", action="store_true", help="every named answer; containers")
 
 
 @pytest.hookimpl(tryfirst=True)
