@@ -6,13 +6,10 @@ each does to sixty callers at once. Write `lab/service.py` and `lab/model.py`, t
 PYTEST_DONT_REWRITE
 """
 
-import os
-
 import pytest
 
 from checks.harness.assertions.answers import calling, content
 from checks.harness.assertions.routed import routed
-from checks.harness.cell.factory import make_app
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import CONTROL
@@ -25,6 +22,7 @@ CALLERS = 60  # more than the 40 threads of FastAPI's pool
 @pytest.mark.checkpoint(
     "1.1",
     points=1,
+    in_cell=True,
     hints=(
         "`FastAPI(title=...)`, `app.include_router(router)`, `app.add_exception_handler(...)`, then return the app.",
     ),
@@ -36,7 +34,7 @@ def test_health(service, workspace, lab, show):
     the pid says which of them answered.
     """
     show.at(workspace.where_defined(lab.service.create_app))
-    make_app(lab.service, workspace)  # as a server does: the settings come from the environment
+    service.create_app()  # as a server does: the settings come from the environment
     app = service()
     health = app.get("/health").answer()
     routed(app, health)
@@ -44,14 +42,15 @@ def test_health(service, workspace, lab, show):
         f"GET /health gave {health.status_code}", wanted="200", where=app.where_routed
     )
     fields = content(health)
-    assert fields == fields | {"status": "ok", "pid": os.getpid()}, Failure(
+    assert fields == fields | {"status": "ok", "pid": app.pid}, Failure(
         f"GET /health answered {health.text[:80]}",
         wanted='{"status": "ok", "pid": ...} with the id of the process that answers',
         hint=answers.what_health_lacks(fields),
         where=app.where_routed,
     )
-    assert app.app.title not in ("", "FastAPI"), Failure(
-        f"the app's title is {app.app.title!r}", wanted="a title of its own", hint='`FastAPI(title="...")`.'
+    title = answers.title_of(app)
+    assert title not in ("", "FastAPI"), Failure(
+        f"the app's title is {title!r}", wanted="a title of its own", hint='`FastAPI(title="...")`.'
     )
     for page in ("/openapi.json", "/docs"):
         status = app.get(page).answer().status_code
@@ -60,7 +59,7 @@ def test_health(service, workspace, lab, show):
             wanted="FastAPI's own page of all routes",
             hint="FastAPI makes it unless `openapi_url`, `docs_url` or a route of yours says otherwise.",
         )
-    show.number(f"pid {os.getpid()}", os.getpid())
+    show.number(f"pid {app.pid}", app.pid)
 
 
 @pytest.mark.checkpoint(
@@ -106,6 +105,7 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     "1.3",
     points=3,
     deadline=30,
+    in_cell=True,
     hints=(
         "`time.sleep` keeps the thread and everything that runs on it; `await asyncio.sleep` hands the thread back to "
         "the event loop until the time is over.",
@@ -383,6 +383,7 @@ def test_burst_seconds(workspace, lab, rng, show):
     points=3,
     needs=["1.3", "1.4", "1.6"],
     deadline=120,
+    in_cell=True,
     hints=(
         "`create_app()` without arguments reads `Settings()`, and its model waits `settings.inference_seconds`.",
         "Try it by hand: `LAB_INFERENCE_SECONDS=1 uv run uvicorn --factory lab.service:create_app`.",

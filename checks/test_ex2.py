@@ -84,9 +84,10 @@ def test_summary(workspace, lab, rng, show):
     "2.3",
     points=2,
     deadline=60,
+    in_cell=True,
     hints=(windows.RING_HINT, "`record` runs in every request, `summary` only now and then: sort in `summary`."),
 )
-def test_the_window_forgets(workspace, lab, rng, show, benchmark):
+def test_the_window_forgets(workspace, lab, rng, show):
     """The window holds the last samples only.
 
     A service runs for months. A list of all samples fills the memory. A maximum over all time shows last week's spike
@@ -95,17 +96,17 @@ def test_the_window_forgets(workspace, lab, rng, show, benchmark):
     size, places = rng.randint(80, 120), windows.places_of(lab, workspace)
     window = lab.timing.LatencyWindow(size)
     show.at(places.record)
-    windows.stays_as_large_as_it_is(window, size, rng)
+    records = windows.stays_as_large_as_it_is(window, size, rng)
 
     show.at(places.summary)
-    records = 21 * size + windows.holds_the_last_samples(window, size, lab, rng, places)
+    records += windows.holds_the_last_samples(window, size, lab, rng, places)
     count = window.summary()["count"]
     assert count == records, Failure(
         f"count is {count} after {records} records", wanted="all of them, forgotten ones too", hint=windows.COUNT_HINT
     )
 
     show.at(places.record)
-    costs = recording_costs(benchmark, lab.timing.LatencyWindow)
+    costs = recording_costs(lab.timing.LatencyWindow)
     assert costs, Failure(
         f"a window of {LARGE:,} was not full after {FILL_SECONDS:g} s of computing",
         wanted="well below 0.1 s: `record` does the same little work however many samples there are",

@@ -6,8 +6,6 @@ knob can serve has to be refused, or all requests wait too long. Begin with `lab
 PYTEST_DONT_REWRITE
 """
 
-from statistics import fmean
-
 import pytest
 
 from checks.harness.apps.feature_store import store_that_is_full
@@ -82,6 +80,7 @@ def test_workers(serve, launch, service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "4.3",
     points=2,
+    in_cell=True,
     hints=(
         "In `lifespan`, before the `yield`: `current_default_thread_limiter().total_tokens = ...`, which is in "
         "`anyio.to_thread`. And the app is made with `FastAPI(..., lifespan=lifespan)`.",
@@ -102,13 +101,14 @@ def test_thread_pool_size(service, workspace, lab, rng, show):
         probe = Probe()
         app = service(model=probe, thread_pool_size=size)
         calls = requests.send(app, "/predict/threaded", rng, max(size, 40) + 20)
-        together = threads.most_inside(app, probe, calls)
+        together, on_threads = threads.most_inside(app, probe, calls)
         requests.require_model_calls(app, probe, calls)
         rows.append((size, len(calls), together))
         if together != size:
-            threads.raise_if_lifespan_is_a_stub(lab.service)
+            service.enter_lifespan()
             show.table("/predict/threaded", ("thread_pool_size", "calls", "in the model together"), rows)
         assert together == size, threads.another_size(size, len(calls), together, held_before=len(rows) > 1)
+        assert probe.peak == size <= on_threads, threads.no_threads(size, probe.peak, on_threads)
     show.table("/predict/threaded", ("thread_pool_size", "calls", "in the model together"), rows)
     show.number(f"{rows[0][0]} threads: {rows[0][2]} inside", rows[0][2])
 
@@ -117,6 +117,7 @@ def test_thread_pool_size(service, workspace, lab, rng, show):
     "4.4",
     points=4,
     deadline=120,
+    in_cell=True,
     hints=(
         "One `httpx.AsyncClient` for the life of the service, with `limits=httpx.Limits(max_connections=...)`; "
         "`async with open_feature_store(settings) as store:` in the lifespan opens it and closes it.",
@@ -135,7 +136,7 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
 
     users = rng.sample(range(1, 10**6), 60)
     feature_store.users = {user: [rng.uniform(-100, 100), rng.randint(-100, 100)] for user in users}
-    pool, probe, apps = rng.randint(3, 5), Probe(held=False, seconds=0, answer=fmean), []
+    pool, probe, apps = rng.randint(3, 5), Probe(held=False, seconds=0), []
 
     def app_with(seconds, url=feature_store.url):
         limits = {"feature_store_seconds": seconds, "feature_store_connections": pool}
@@ -147,7 +148,7 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     fetches = workspace.where_named(lab.feature_store, "fetch_features")
     show.at(opens)
     patient = app_with(store.LONG)
-    store.few_connections(patient, feature_store, users, pool, show, fetches)
+    store.few_connections(patient, feature_store, users, pool, probe, show, fetches)
     waiting = app_with(store.POOL_LIMIT)
     store.waiting_for_our_own_pool(waiting, feature_store, rng.sample(users, 2 * pool), pool)
 
@@ -171,6 +172,7 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "4.5",
     points=5,
+    in_cell=True,
     hints=(
         "Count what is in the app; what finds no slot waits for a Future of its own in a `collections.deque`. Whoever "
         "leaves pops the first of them and hands the slot over, without making it free in between.",

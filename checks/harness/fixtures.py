@@ -16,7 +16,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
 from checks.harness.assertions.not_ready import why_it_is_not_ready
-from checks.harness.cell.factory import make_app
+from checks.harness.cell.factory import enter_lifespan, make_app
 from checks.harness.cell.inprocess import START_SECONDS, InProcess
 from checks.harness.cell.probe import Probe
 from checks.harness.cell.sleep_spy import SLEEPS
@@ -55,10 +55,49 @@ OVERLOADED = "checks.harness.cell.known_capacity:create_app"
 OVERLOADED_CONTROL = "checks.harness.cell.known_capacity:create_control"
 """The lab's own service around the same model."""
 
-Service = Callable[..., Any]
 Serve = Callable[..., Server]
 Launch = Callable[..., Server]
 LoadTest = Callable[[], list[Recording]]
+
+
+class Service:
+    """`service(model=..., **settings)` starts the learner's app; `model` replaces its own model."""
+
+    def __init__(self, start: Callable[..., InProcess | App], create: Create) -> None:
+        self._start, self._create = start, create
+        self.started: list[InProcess | App] = []
+
+    def __call__(self, model: Any = None, **settings: Any) -> Any:
+        """An app, started: an `App`, or an `InProcess`, which has the same methods."""
+        self.started.append(self._start(model, **settings))
+        return self.started[-1]
+
+    def create_app(self) -> None:
+        """Have an app made without settings, as a server does: they come from the environment."""
+        self._create("create")
+
+    def enter_lifespan(self) -> None:
+        """Raise the stub's own exception if the lifespan is still to be written."""
+        self._create("lifespan")
+
+
+Create = Callable[[str], None]
+"""Tries a part of the learner's service, beside it: `create` or `lifespan`."""
+
+
+def _creates(workspace: Workspace, lab: LearnerModules, cell: Cell | None) -> Create:
+    """What fails there has a line; in a server's process, only a log."""
+
+    def create(what: str) -> None:
+        lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
+        if cell:
+            cell.ask(what)
+        elif what == "create":
+            make_app(lab.service, workspace)
+        else:
+            enter_lifespan(lab.service)
+
+    return create
 
 
 @pytest.fixture
@@ -94,19 +133,18 @@ def service(
     In a cell for a checkpoint that says `in_cell`, else in process. There `routes` may be a router that the app serves
     as well. Admission control is `LIFTED` unless set.
     """
-    started: list[InProcess | App] = []
     start = _in_cell(cell, workspace, lab) if cell else _in_process(workspace, lab)
 
-    def begin(model: Any = None, *, own_way: bool = False, **settings: Any) -> InProcess | App:
+    def begin(model: Any, *, own_way: bool = False, **settings: Any) -> InProcess | App:
         if model is not None:
             lab.service.get_model  # noqa: B018  # where it is missing, that is said as for any name
             _say_whose_model_runs(workspace)
-        started.append(start(model, own_way=own_way, **settings))
-        return started[-1]
+        return start(model, own_way=own_way, **settings)
 
-    yield begin
+    apps = Service(begin, _creates(workspace, lab, cell))
+    yield apps
     patience = START_SECONDS if request.node.stash[OUTCOME].verdict == "passed" else 1.0  # its verdict stands
-    for running in started:
+    for running in apps.started:
         show.at(workspace.where_defined(running.endpoint))
         running.stop(patience)
 
@@ -168,7 +206,7 @@ def in_process(workspace: Workspace) -> Iterator[Callable[[Any], InProcess]]:
 
 
 @pytest.fixture
-def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
+def serve(workspace: Workspace, lab: LearnerModules, cell: Cell | None) -> Iterator[Serve]:
     """`serve(workers=1, **settings)` starts the learner's app under a real uvicorn, in processes of its own.
 
     `app` names another factory instead of the learner's: `CONTROL`, `TALKER`, `OVERLOADED`. Admission control is
@@ -177,7 +215,7 @@ def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
     with ExitStack() as running:
 
         def start(workers: int = 1, app: str = THEIRS, access_log: bool = False, **settings: Any) -> Server:
-            make_app(lab.service, workspace)  # in here its errors have a line; out there, only a log
+            _creates(workspace, lab, cell)("create")
             env = environment(settings)
             # The root comes after the workspace's own tree, which `server` puts first.
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -194,7 +232,9 @@ def serve(workspace: Workspace, lab: LearnerModules) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def launch(workspace: Workspace, lab: LearnerModules, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launch]:
+def launch(
+    workspace: Workspace, lab: LearnerModules, cell: Cell | None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Launch]:
     """`launch(PORT="0", LAB_INFERENCE_SECONDS="0.1")` runs `python -m lab.serve` in that environment, as deployments.
 
     It is ready when one worker answers. Admission control is `LIFTED`. Raises what `why_it_is_not_ready` says; a
@@ -205,7 +245,7 @@ def launch(workspace: Workspace, lab: LearnerModules, monkeypatch: pytest.Monkey
     with ExitStack() as running, fair_clock() as clock:
 
         def start(**env: str) -> Server:
-            make_app(lab.service, workspace)  # in here its errors have a line; out there, only a log
+            _creates(workspace, lab, cell)("create")
             command = [sys.executable, "-m", "lab.serve"]
             try:
                 return running.enter_context(server(command, env=environment({}) | env, cwd=workspace.tree))

@@ -46,15 +46,24 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         and not (option.usepdb or option.trace or option.collectonly)
     ):
         files = [Path(early_config.invocation_params.dir, name) for name in option.file_or_dir]
-        cells = {number for path in files if path.parent.name == "checks" for number in _in_cells(path)}
-        chosen = set(_NUMBER.findall(option.keyword))
-        if cells & chosen if chosen else cells and not option.keyword:
-            begin(early_config)
+        checks = [path for path in files if path.parent.name == "checks"]
+        cells = {number: service for path in checks for number, service in _in_cells(path).items()}
+        chosen = set(_NUMBER.findall(option.keyword)) & set(cells) if option.keyword else set(cells)
+        if chosen:
+            begin(early_config, service=any(cells[number] for number in chosen))
 
 
-def _in_cells(path: Path) -> list[str]:
-    """The numbers of the checkpoints in that file whose markers say `in_cell`; none where it is no file."""
+def _in_cells(path: Path) -> dict[str, bool]:
+    """The checkpoints in that file whose markers say `in_cell`, and whether each runs the learner's service.
+
+    By number; none where it is no file.
+    """
     if not path.is_file():
-        return []
-    markers = [part.partition("\ndef ")[0] for part in path.read_text().split("pytest.mark.checkpoint(")[1:]]
-    return [found[0] for marker in markers if "in_cell=True" in marker and (found := _NUMBER.search(marker))]
+        return {}
+    parts = [part.partition("\ndef ")[::2] for part in path.read_text().split("pytest.mark.checkpoint(")[1:]]
+    found = [
+        (marker, _NUMBER.search(marker), function.partition("(")[2].partition(")")[0]) for marker, function in parts
+    ]
+    return {
+        number[0]: "service" in fixtures for marker, number, fixtures in found if number and "in_cell=True" in marker
+    }

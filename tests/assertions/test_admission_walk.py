@@ -88,11 +88,7 @@ class Late(Right):
 
 def walked(control: Any, seed: int, steps: int = 300) -> dict[str, int]:
     """How many came to which end."""
-
-    async def go() -> dict[str, int]:
-        return dict(await Walk(control, 3, 3, random.Random(seed)).go(steps))
-
-    return asyncio.run(go())
+    return dict(Walk(control, 3, 3, random.Random(seed)).go(steps))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -334,21 +334,119 @@ def test_a_service_that_cheats_gains_nothing(
     assert {0} == {run.checkpoints[name]["points"] for name in failing}
 
 
+ELSEWHERE = {
+    "waits that are only claimed": (
+        "lab/model.py",
+        "1.3",
+        """
+async def at_once(self, features):
+    return fmean(features)
+
+for inside in classes("Inside"):
+    def explained(self, message, was=inside._do):
+        if message["do"] != "explain":
+            return was(self, message)
+        seconds = self._things[message["of"]].__self__.seconds
+        return {"value": [[seconds for _ in message["calls"]], "", False, False, None]}
+    inside._do = explained
+SimulatedModel.predict = at_once
+""",
+    ),
+    "a busy loop behind a clock that stands": (
+        "lab/model.py",
+        "1.3",
+        """
+import time
+
+def computing(self, features, clock=time.perf_counter):
+    end = clock() + self.seconds
+    while clock() < end:
+        pass
+    return fmean(features)
+
+time.thread_time = time.process_time = lambda: 0.0
+SimulatedModel.predict_blocking = computing
+""",
+    ),
+    "a limit that is no pool": (
+        "lab/service.py",
+        "4.3",
+        """
+claim(blocking=True, on_loop=False)
+limits = {}
+
+async def mine(body: PredictRequest, model: Model, request: Request):
+    size = request.app.state.settings.thread_pool_size
+    async with limits.setdefault(id(request.app), asyncio.Semaphore(size)):
+        return {"prediction": await model.predict(body.features)}
+
+instead("/predict/threaded", mine)
+""",
+    ),
+    "answers that the app has not given": (
+        "lab/admission.py",
+        "4.5",
+        """
+for visitors in classes("Visitors"):
+    def told(self, visitor, exchange, task, was=visitors._ended):
+        exchange.status, exchange.chunks = 200, [(0.0, b"firstlast")]
+        return was(self, visitor, exchange, task)
+    visitors._ended = told
+""",
+    ),
+}
+
+
+@pytest.mark.parametrize(("file", "checkpoint", "text"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_what_a_cell_claims_passes_nothing(file: str, checkpoint: str, text: str, solution: Path, judge: Judge) -> None:
+    """The clock, the threads and the words that end an answer are the judge's."""
+    code = solution / file
+    code.write_text(f"{code.read_text()}\n{TOOLS}\n{text}")
+    run = judge(solution, f"checks/test_ex{checkpoint[0]}.py", "-k", checkpoint)
+
+    run.assert_verdicts({checkpoint: "failed"})
+
+
 CELLS = {one.id: one for exercise in EXERCISES.values() for one in exercise.checkpoints if one.in_cell}
 
 
 def test_checkpoints_in_a_cell_run_nothing_of_the_learners_here() -> None:
     """They take no fixture that loads or starts the learner's code in another way."""
-    allowed = {"lab", "service", "load_test", "files", "workspace", "rng", "show", "serve_target"}
-    pure = {"1.8", "2.1", "2.2", "2.10", "3.6", "3.7", "3.8", "3.9", "4.1", "4.8", "5.4"}
+    allowed = {
+        "lab",
+        "service",
+        "serve",
+        "feature_store",
+        "load_test",
+        "files",
+        "workspace",
+        "rng",
+        "show",
+        "serve_target",
+    }
+    pure = {"1.8", "2.1", "2.2", "2.3", "2.10", "3.6", "3.7", "3.8", "3.9", "4.1", "4.8", "5.4"}
 
-    assert set(CELLS) == pure | {"1.2", "1.4", "1.5", "1.6", "1.7"}
+    assert set(CELLS) == pure | {"1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.9", "4.3", "4.4", "4.5"}
     assert {name: one.fixtures - allowed for name, one in CELLS.items() if one.fixtures - allowed} == {}
+
+
+HELPERS = ["ex1/*.py", "ex2/windows.py", "ex2/percentile_cases.py", "ex4/*.py"]
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_helpers_of_checkpoints_in_a_cell_measure_nothing_of_their_own_process(name: str) -> None:
+    """Memory and CPU time here are the judge's, and its sleeps are not the learner's: such a check would be void."""
+    files = [*(ROOT / "checks" / "support").glob(name)]
+
+    assert files
+    for file in files:
+        for word in ("tracemalloc", "process_time", "thread_time", "time.sleep =", "SLEEPS", "stacks("):
+            assert word not in file.read_text(), file
 
 
 @pytest.mark.parametrize("one", CELLS.values(), ids=CELLS)
 def test_checkpoints_in_a_cell_measure_nothing_of_their_own_process(one: Checkpoint) -> None:
-    """Memory and CPU time here are the judge's, and its sleeps are not the learner's: such a check would be void."""
+    """The same of the checkpoint itself."""
     source = (ROOT / EXERCISES[int(one.id.partition(".")[0])].path).read_text()
     function = source.partition(f"def {one.function}(")[2].partition("@pytest.mark.checkpoint")[0]
 

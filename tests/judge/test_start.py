@@ -16,10 +16,11 @@ from tests.waiting import until
 
 @pytest.mark.parametrize("number", EXERCISES)
 def test_the_markers_say_early_which_checkpoints_need_it(number: int) -> None:
-    """Read from the text of a file, before anything is collected."""
+    """Read from the text of a file, before anything is collected; and which of them run a service."""
     exercise = EXERCISES[number]
+    cells = [one for one in exercise.checkpoints if one.in_cell]
 
-    assert [one.id for one in exercise.checkpoints if one.in_cell] == _in_cells(ROOT / exercise.path)
+    assert {one.id: "service" in one.fixtures for one in cells} == _in_cells(ROOT / exercise.path)
 
 
 def test_settings_of_a_shell_do_not_reach_a_cell(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:

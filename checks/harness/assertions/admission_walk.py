@@ -1,24 +1,24 @@
 """A random walk through what can happen to an admission control, beside a model of what must follow.
 
 Requests arrive, alone and in bursts, end, crash, and are cancelled inside and in the queue. After each step the walk
-looks where all requests are. It reads no clock: it looks when the event loop has nothing left to do.
+looks where all requests are. It reads no clock: it looks when the event loop has nothing left to do. The control may
+be in a cell: what happens in one step goes there in one message, and happens in one turn of its loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from checks.harness.cell.exchange import App, Exchange
+from checks.harness.cell.visitors import Deed
 from checks.harness.errors import Failure
+from checks.harness.judge.visits import Take, visits
 
-TURNS = 30
-"""Turns of the loop after which a right answer has long done what a step asks for."""
 LOOKS = 500
 """Looks, 10 ms apart, after which the effect of a step is called missing."""
 SHOWN_ROWS = 5
@@ -39,35 +39,39 @@ Row = tuple[str, int, int, int, int]
 """What happened, then how many were inside and should be, and the same of those that waited."""
 COLUMNS = ("what happened", "inside", "wanted", "waiting", "wanted")
 
-Control = Callable[..., App]
-
-
-class Crash(Exception):
-    """What a request of the walk ends in, sometimes."""
+LOOK = 0.01
+"""Seconds between two of them."""
 
 
 @dataclass(eq=False)
 class Visitor:
-    """One request of the walk."""
+    """One request of the walk, as it was told of."""
 
     name: int
-    exchange: Exchange
-    task: asyncio.Task[Any] = field(init=False)
-    gate: asyncio.Future[bool] | None = None
-    """Holds it while it is inside the app: True lets it end well, False makes it crash."""
+    word: str = field(default_factory=secrets.token_hex)
+    """Ends its answer, and is not known before it is let go: what has it was inside until then."""
+    let_go: bool = False
+    """Whether it was given that word."""
+    inside: bool = False
+    ended: str = ""
+    error: BaseException | None = None
 
     @property
     def where(self) -> str:
         """`inside`, `waiting`, `served`, `refused`, `crashed`, `cancelled`, or what else became of it."""
-        if not self.task.done():
-            return "inside" if self.gate else "waiting"
-        if self.task.cancelled():
-            return "cancelled"
-        if error := self.task.exception():
-            return "crashed" if isinstance(error, Crash) else f"ended in {type(error).__name__}: {error}"
-        if self.exchange.status == 503:
-            return "refused"
-        return "served" if self.exchange.status == 200 else f"answered {self.exchange.status}"
+        return self.ended or ("inside" if self.inside else "waiting")
+
+    def told(self, how: str, status: int | None, body: bytes, error: BaseException | None) -> None:
+        """Take what became of it."""
+        if how == "inside":
+            self.inside = True
+            return
+        self.error = error
+        whole = self.inside and (not self.let_go or body.endswith(self.word.encode()))
+        answered = f"answered {status}" + (" without its end" if status == 200 else "")
+        answered = "refused" if status == 503 else "served" if status == 200 and whole else answered
+        raised = f"ended in {type(error).__name__}: {error}"
+        self.ended = {"answered": answered, "raised": raised}.get(how, how)
 
 
 class Stray(Exception):
@@ -83,13 +87,12 @@ class Stray(Exception):
 class Walk:
     """One admission control under test, the requests in it, and where each of them should be."""
 
-    def __init__(self, control: Control, max_in_flight: int, max_queue: int, rng: random.Random) -> None:
+    def __init__(self, control: Callable[..., Any], max_in_flight: int, max_queue: int, rng: random.Random) -> None:
         self.slots, self.places, self.rng = max_in_flight, max_queue, rng
-        self.app = control(self.serve, max_in_flight=max_in_flight, max_queue=max_queue, queue_seconds=3600)
         self.numbers = itertools.count()
         self.visitors: list[Visitor] = []
         """All requests that have not been seen to end as they should."""
-        self.by_scope: dict[int, Visitor] = {}
+        self.by_name: dict[int, Visitor] = {}
         self.inside: list[Visitor] = []
         self.waiting: list[Visitor] = []
         self.wanted: dict[Visitor, str] = {}
@@ -97,26 +100,28 @@ class Walk:
         self.ends: Counter[str] = Counter()
         self.raised: list[BaseException] = []
         """What callbacks of the loop raised: a timer's, say."""
+        self.deeds: list[Deed] = []
+        """What happens in the next step, all at once."""
+        self.control = control
+        self.take: Take
 
-    async def serve(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002 - the signature is ASGI's
-        """The app behind the control: its answer begins at once, and is held before its last piece."""
-        visitor = self.by_scope[scope["walk"]]
-        visitor.gate = asyncio.get_running_loop().create_future()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"first", "more_body": True})
-        if not await visitor.gate:
-            raise Crash
-        await send({"type": "http.response.body", "body": b"last"})
+    def told(
+        self, visitor: int, how: str, status: int | None = None, body: bytes = b"", error: BaseException | None = None
+    ) -> None:
+        """Take what became of a visitor, or what a callback of the loop raised."""
+        if visitor >= 0:
+            self.by_name[visitor].told(how, status, body, error)
+        elif error:
+            self.raised.append(error)
 
     # -- what can happen ---------------------------------------------------------------------------------------
 
     def arrive(self, number: int) -> str:
         """So many requests arrive at once."""
         for _ in range(number):
-            visitor = Visitor(next(self.numbers), Exchange("POST", "/predict"))
-            visitor.exchange.scope["walk"] = visitor.name
-            self.by_scope[visitor.name] = visitor
-            visitor.task = asyncio.ensure_future(visitor.exchange.run(self.app))
+            visitor = Visitor(next(self.numbers))
+            self.by_name[visitor.name] = visitor
+            self.deeds.append(("arrive", visitor.name, ""))
             self.visitors.append(visitor)
             if len(self.inside) < self.slots:
                 self.inside.append(visitor)
@@ -130,10 +135,8 @@ class Walk:
         """One that is inside ends: `served`, `crashed` or `cancelled`."""
         visitor = self.inside.pop(self.rng.randrange(len(self.inside)))
         self.wanted[visitor] = how
-        if how == "cancelled":
-            visitor.task.cancel()
-        elif visitor.gate:
-            visitor.gate.set_result(how == "served")
+        deed, visitor.let_go = "cancel" if how == "cancelled" else "go", how == "served"
+        self.deeds.append((deed, visitor.name, visitor.word if how == "served" else ""))
         if self.waiting:
             self.inside.append(self.waiting.pop(0))
         return {"served": "one ended", "crashed": "one crashed", "cancelled": "one was cancelled inside"}[how]
@@ -142,7 +145,7 @@ class Walk:
         """One that waits is cancelled."""
         visitor = self.waiting.pop(self.rng.randrange(len(self.waiting)))
         self.wanted[visitor] = "cancelled"
-        visitor.task.cancel()
+        self.deeds.append(("cancel", visitor.name, ""))
         return "one was cancelled while it waited"
 
     def overtake(self) -> str:
@@ -153,12 +156,17 @@ class Walk:
 
     # -- the walk ----------------------------------------------------------------------------------------------
 
-    async def go(self, steps: int) -> Counter[str]:
+    def go(self, steps: int) -> Counter[str]:
         """Take so many random steps, then let all requests finish. Returns how many ended in each way.
 
         Raises `Stray`, from the exception that led to it where there is one.
         """
-        asyncio.get_running_loop().set_exception_handler(self.callback_failed)
+        limits = {"max_in_flight": self.slots, "max_queue": self.places, "queue_seconds": 3600}
+        with visits(self.control, limits, self.told) as self.take:
+            return self.walk(steps)
+
+    def walk(self, steps: int) -> Counter[str]:
+        """The same, while there are visitors."""
         for _ in range(steps):
             ends = ["served", "crashed", "cancelled"]
             possible: list[Callable[[], str]] = [lambda: self.arrive(1), lambda: self.arrive(self.rng.randint(2, 5))]
@@ -168,22 +176,22 @@ class Walk:
                 possible += [self.give_up]
             if self.inside and len(self.waiting) < self.places:  # a full queue may have its own idea of that instant
                 possible += [self.overtake]
-            await self.step(self.rng.choice(possible)())
+            self.step(self.rng.choice(possible)())
         while self.inside:
-            await self.step(self.leave("served"))
-        await self.step(self.arrive(self.slots + self.places + 1))
+            self.step(self.leave("served"))
+        self.step(self.arrive(self.slots + self.places + 1))
         while self.inside:
-            await self.step(self.leave("served"))
+            self.step(self.leave("served"))
         return self.ends
 
-    async def step(self, what: str) -> None:
+    def step(self, what: str) -> None:
         """Look where all requests are after something happened."""
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        deeds, self.deeds = self.deeds, []
+        self.take(deeds, 0.0)
         for _ in range(LOOKS):
             if not (wrong := self.wrong()):
                 break
-            await asyncio.sleep(0.01)
+            self.take([], LOOK)
         inside, waiting = len(self.seen("inside")), len(self.seen("waiting"))
         row = (what, inside, len(self.inside), waiting, len(self.waiting))
         self.rows = [*self.rows[1 - SHOWN_ROWS :], row]
@@ -193,17 +201,11 @@ class Walk:
         for visitor in [visitor for visitor in self.visitors if visitor in self.wanted]:
             self.ends[self.wanted.pop(visitor)] += 1
             self.visitors.remove(visitor)
-            del self.by_scope[visitor.name]
-
-    def callback_failed(self, _: object, context: dict[str, Any]) -> None:
-        """Keep what a callback raised; a task's exception that was never retrieved does not count."""
-        if "handle" in context and "exception" in context:
-            self.raised.append(context["exception"])
+            del self.by_name[visitor.name]
 
     def cause(self) -> BaseException | None:
         """The first exception that is not of the walk's own making."""
-        ended = [visitor.task for visitor in self.visitors if visitor.where.startswith("ended in")]
-        return next(iter([*self.raised, *filter(None, (task.exception() for task in ended))]), None)
+        return next(iter([*self.raised, *(visitor.error for visitor in self.visitors if visitor.error)]), None)
 
     def seen(self, where: str) -> list[Visitor]:
         """The requests that are there."""

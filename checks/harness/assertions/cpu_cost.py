@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from checks.harness.cell.exchange import App, Exchange
+from checks.harness.judge.cost import computing, ring
 
 SMALL, LARGE = 100, 100_000
 """Samples in the two windows whose cost is compared."""
 FILL_SECONDS = 1.0
 """CPU seconds after which a window that is still not full is too slow to go on with."""
-RECORDS, RECORD_ROUNDS = 200, 12
+RECORDS, RECORD_ROUNDS = 5000, 12
 FILLED, WARMED_UP, FEW, REQUESTS, REQUEST_ROUNDS = 1000, 5, 50, 150, 5
 
 
-class Control:
-    """A window whose `record` costs the same at any size."""
-
-    def __init__(self, size: int) -> None:
-        self.record: Callable[[float], None] = deque[float](maxlen=size).append
-
-
-def recording_costs(benchmark: Any, window: Callable[[int], Any]) -> tuple[float, float] | None:
+def recording_costs(window: Callable[[int], Any]) -> tuple[float, float] | None:
     """How many times as long `record` of a full large window takes as of a small one, and the same of the control.
 
-    `benchmark` is pytest-benchmark's fixture: its rounds go to the four windows in turn, and the best of each counts.
-    None when the large window took more than `FILL_SECONDS` to fill.
+    The four windows take turns, and the best turn of each counts. None when the large window took more than
+    `FILL_SECONDS` to fill.
     """
-    windows = [make(size) for make in (window, Control) for size in (SMALL, LARGE)]
+    windows = [make(size) for make in (window, partial(ring, window)) for size in (SMALL, LARGE)]
     for number, full in enumerate(windows):
-        started = time.process_time()
-        for _ in range((SMALL, LARGE)[number % 2] // 100):
-            for _ in range(100):
-                full.record(0.1)
-            if time.process_time() - started > FILL_SECONDS:
+        burnt = 0.0
+        for _ in range((SMALL, LARGE)[number % 2] // SMALL):
+            burnt += computing(full.record, 0.1, SMALL)
+            if burnt > FILL_SECONDS:
                 return None
-    turns = itertools.cycle(windows)
-
-    def record(full: Any) -> None:
-        for _ in range(RECORDS):
-            full.record(0.1)
-
-    benchmark.pedantic(record, setup=lambda: ((next(turns),), {}), rounds=len(windows) * RECORD_ROUNDS)
-    seconds = benchmark.stats.stats.data
-    small, large, control_small, control_large = (min(seconds[n :: len(windows)]) for n in range(len(windows)))
+    rounds = [[computing(full.record, 0.1, RECORDS) for full in windows] for _ in range(RECORD_ROUNDS)]
+    small, large, control_small, control_large = (min(seconds) for seconds in zip(*rounds, strict=True))
     return large / small, control_large / control_small
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from checks.harness.cell.exchange import Exchange
-from checks.harness.cell.factory import make_app
+from checks.harness.cell.factory import enter_lifespan, make_app
 from checks.harness.cell.gate import Gate, Probe, Tell
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.sleep_spy import SLEEPS
@@ -37,7 +37,9 @@ class Apps:
         self._requests: dict[int, Pending] = {}
         self._watches: dict[int, threading.Event] = {}
         self._taken = ExitStack()
-        self._lines = SourceLines(Path())
+        self._sleepers: set[int] = set()
+        self.lines = SourceLines(Path())
+        """Names the learner's lines."""
 
     # -- asked by the judge, one after the other
 
@@ -45,7 +47,11 @@ class Apps:
         """Do what a message says; the data that it gives."""
         match message["do"]:
             case "spy":
-                self._spy(message["tree"])
+                self._spy()
+            case "create":
+                make_app(importlib.import_module("lab.service"), self.lines)
+            case "lifespan":
+                enter_lifespan(importlib.import_module("lab.service"))
             case "start":
                 self._start(message["app"], message["probe"], message["settings"], own_way=message["own_way"])
             case "stop":
@@ -54,9 +60,8 @@ class Apps:
                 return self._say(self._apps[message["app"]], message["what"], message["with"])
         return None
 
-    def _spy(self, tree: str) -> None:
-        """Notice every `time.sleep` of the learner's code, which is below `tree` and not loaded yet."""
-        self._lines = SourceLines(Path(tree))
+    def _spy(self) -> None:
+        """Notice every `time.sleep` of the learner's code, which is not loaded yet."""
         SLEEPS.install()
         SLEEPS.noticed = self._slept
 
@@ -66,7 +71,7 @@ class Apps:
         With `own_way` the probe stands at `app.state.model`, where the learner's own `get_model` finds it.
         """
         service, given = importlib.import_module("lab.service"), importlib.import_module("lab.settings")
-        made = make_app(service, self._lines, given.Settings(**settings))
+        made = make_app(service, self.lines, given.Settings(**settings))
         if probe is not None and not own_way:
             model = Probe(self._gate, probe)
 
@@ -74,7 +79,7 @@ class Apps:
                 return model
 
             made.dependency_overrides[service.get_model] = give
-        running = self._apps[app] = InProcess(made, self._lines)
+        running = self._apps[app] = InProcess(made, self.lines)
         running.start()
         if probe is not None and own_way:  # a lifespan may warm its model up, which must not be held
             made.state.model = Probe(self._gate, probe)
@@ -89,11 +94,13 @@ class Apps:
                 return running.where_refused
             case "still runs":
                 return running.still_runs()
+            case "raised":
+                return None if running.raised is None else self._describe(running.raised)
             case "their model":
                 return running.use_their_model()
             case "plain dependency":
                 found = running.plain_dependency
-                return found and [*found[:2], *(self._defined(found[2]) or ["", 1])]
+                return found and [*found[:2], *(self._defined(found[2]) or ["", 1])[:2]]
             case "threads":
                 return running.threads()
             case "pool":
@@ -109,7 +116,7 @@ class Apps:
                 ]
 
     def _named(self, function: Any) -> list[Any]:
-        return [function.__name__, *(self._defined(function) or ["", 1])]
+        return [function.__name__, *(self._defined(function) or ["", 1])[:2]]
 
     # -- told by the judge, on the thread that reads: none of this waits or writes
 
@@ -130,9 +137,11 @@ class Apps:
     def _send(self, message: dict[str, Any]) -> None:
         app = self._apps[message["app"]]
         headers = [(name, value) for name, value in message["headers"]]
-        pending = app.drive(message["method"], message["path"], headers, decode(message["body"], _nothing))
-        self._requests[message["request"]] = pending
-        pending.when_done(lambda outcome: self._ended(message["request"], pending, outcome))
+        request, body = message["request"], decode(message["body"], _nothing)
+        pending = app.drive(message["method"], message["path"], headers, body)
+        pending.arrives = lambda: self._tell("arrived", request=request)
+        self._requests[request] = pending
+        pending.when_done(lambda outcome: self._ended(request, pending, outcome))
 
     # -- told to the judge
 
@@ -162,8 +171,10 @@ class Apps:
             self._tell("still", watch=message["watch"], kind=standstill.kind, busy=standstill.busy)
 
     def _slept(self, stack: Stack, thread: int) -> None:
+        """The first of an app is told: word of each would keep the judge waiting for as long as a loop naps."""
         for number, app in [*self._apps.items()]:
-            if where := app.slept_at(stack, thread):
+            if number not in self._sleepers and (where := app.slept_at(stack, thread)):
+                self._sleepers.add(number)
                 self._tell("slept", app=number, where=where)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from pathlib import Path
 from types import ModuleType
@@ -50,6 +51,23 @@ def make_app(service: ModuleType, lines: SourceLines, *settings: Any) -> FastAPI
     raise LearnerError(
         f"create_app() returned {_kind(app)}", lines.where_defined(create), wanted="a FastAPI app", hint=_hint(app)
     )
+
+
+def enter_lifespan(service: ModuleType) -> None:
+    """Raise the stub's own exception if the lifespan of `lab.service` is still to be written."""
+    from fastapi import FastAPI
+
+    async def enter() -> None:
+        async with service.lifespan(FastAPI()):
+            pass
+
+    try:
+        if hasattr(service, "lifespan"):
+            asyncio.run(enter())
+    except NotImplementedError:
+        raise
+    except Exception:  # a lifespan that needs more than an empty app is no stub
+        return
 
 
 def _kind(thing: object) -> str:

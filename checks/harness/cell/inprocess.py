@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import time
 import traceback
@@ -52,6 +53,8 @@ class Pending:
         self.scope: MutableMapping[str, Any] = {}
         self.arrived: float | None = None
         """When it got to the app."""
+        self.arrives: Callable[[], None] = lambda: None
+        """Called at that moment."""
         self.sent = time.perf_counter()
         self.finished: float | None = None
         self.given_up = False
@@ -113,6 +116,24 @@ def refuse_if_busy(standstill: Standstill) -> None:
         raise Inconclusive(f"this machine is too busy ({load_in_words()}): {standstill.words}")
 
 
+def refuse_unless_settled(standstill: Standstill | None, where: Callable[[], str | None]) -> None:
+    """Raise `LearnerError` where a wait ended because the loop is blocked or never idle."""
+    if standstill and standstill.kind != "settled":
+        refuse_if_busy(standstill)
+        raise LearnerError(
+            standstill.words,
+            where(),
+            wanted="the loop serves all other requests while one waits",
+            hint="`await` what is waited for, a Future or an Event: no `time.sleep`, and no loop that polls.",
+        )
+
+
+def cause_of(error: BaseException, lines: SourceLines) -> LearnerError:
+    """What the learner's code raised, as the cause of what was seen."""
+    where = lines.where_raised(error.__traceback__)
+    return LearnerError(f"your code raised {describe(error)}", where, hint=hint_for(error), explains_itself=True)
+
+
 class Driven(Pending):
     """A request whose answer is recorded message by message, in `exchange`."""
 
@@ -152,6 +173,11 @@ class InProcess:
         self._state: dict[str, Any] = {}
         self._started = threading.Event()
         self._stopping = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that it runs in."""
+        return os.getpid()
 
     @property
     def endpoint(self) -> object:
@@ -298,21 +324,18 @@ class InProcess:
                 wanted="an exception that ends this request alone, such as HTTPException",
             )
 
+    @property
+    def raised(self) -> BaseException | None:
+        """What the learner's own lines raised first."""
+        return self._raised[0] if self._raised else None
+
     def note(self, standstill: Standstill | None) -> None:
         """Remember how a wait ended: `stop` does not wait for a loop that will not come back."""
         self._stuck = standstill is not None and standstill.kind in ("spinning", "blocked", "ended")
 
     def go_on_until(self, done: Callable[[], object], horizon: float = TIMER_HORIZON) -> None:
         """Wait until `done()`, or until nothing happens any more. A loop that is blocked or never idle is a failure."""
-        standstill = self.until(done, horizon=horizon)
-        if standstill and standstill.kind != "settled":
-            refuse_if_busy(standstill)
-            raise LearnerError(
-                standstill.words,
-                self.where_waiting(),
-                wanted="the loop serves all other requests while one waits",
-                hint="`await` what is waited for, a Future or an Event: no `time.sleep`, and no loop that polls.",
-            )
+        refuse_unless_settled(self.until(done, horizon=horizon), self.where_waiting)
 
     @contextmanager
     def causes_first(self) -> Iterator[None]:
@@ -320,13 +343,9 @@ class InProcess:
         try:
             yield
         except (AssertionError, NoAnswer):
-            if not self._raised:
+            if self.raised is None:
                 raise
-            error = self._raised[0]
-            where = self._lines.where_raised(error.__traceback__)
-            raise LearnerError(
-                f"your code raised {describe(error)}", where, hint=hint_for(error), explains_itself=True
-            ) from None
+            raise cause_of(self.raised, self._lines) from None
 
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -453,6 +472,7 @@ class InProcess:
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         """Call the app as a server does: the answer is there with its last byte, though background tasks go on."""
         REQUEST.get().scope, REQUEST.get().arrived = scope, time.perf_counter()
+        REQUEST.get().arrives()
         scope["state"] = self._state.copy()
         answered, status, sent = asyncio.Event(), 0, list[str]()
 

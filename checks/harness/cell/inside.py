@@ -27,6 +27,9 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from checks.harness.cell.apps import Apps
+from checks.harness.cell.repeated import Ring, repeat
+from checks.harness.cell.visitors import Visitors
+from checks.harness.cell.waits import Calls, Reference, awaited, busiest_line
 from checks.harness.cell.wire import Broken, Wire, decode, encode, handle, record
 from checks.harness.errors import BrokenOff, LearnerError, NoAnswer, Unanswered
 from checks.harness.missing_await import where_not_awaited
@@ -64,9 +67,10 @@ class Inside:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._lines = SourceLines(Path())
+        self._calls = Calls()
+        self._visitors: Visitors
         self._apps = Apps(self._tell, self._described, _defined)
-        self._things: dict[int, object] = {}
+        self._things: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}
 
     def run(self) -> NoReturn:
@@ -95,11 +99,28 @@ class Inside:
             while (message := self._wire.receive()) is not None:
                 if "number" in message:
                     self._asked.put(message)
+                elif message["tell"] == "call":
+                    self._begin_call(message)
                 else:
                     self._apps.told(message)
             code = 0
         finally:
             os._exit(code)  # nothing that their code has registered runs any more
+
+    def _begin_call(self, message: dict[str, Any]) -> None:
+        def done(error: BaseException | None, answer: Any) -> None:
+            raised = None if error is None else self._described(error)
+            data = encode(answer, str) if isinstance(answer, int | float) else None  # all else is looked at alone
+            self._tell("returned", call=message["call"], raised=raised, answer=data)
+
+        method, argument = self._things[message["of"]], decode(message["argument"], self._found)
+        self._calls.begin(method, argument, done, awaits=message["awaits"])
+
+    def _visited(
+        self, visitor: int, how: str, status: int | None = None, body: bytes = b"", error: BaseException | None = None
+    ) -> None:
+        raised = None if error is None else self._described(error)
+        self._tell("visitor", visitor=visitor, how=how, status=status, body=encode(body, str), raised=raised)
 
     def _tell(self, event: str, **more: Any) -> None:
         with contextlib.suppress(OSError):  # the judge has ended
@@ -119,7 +140,25 @@ class Inside:
                 return {"value": self._encoded(asyncio.run(_awaited(self._things[message["of"]])))}
             case "say":
                 return {"value": repr(self._things[message["of"]])[:MOST_TEXT]}
-            case "spy" | "start" | "stop" | "app":
+            case "explain":
+                method, calls = self._things[message["of"]], decode(message["calls"], self._found)
+                return {"value": self._encoded([*awaited(method, calls, self._apps.lines)])}
+            case "busiest":
+                return {"value": busiest_line(self._apps.lines)}
+            case "reference":
+                return {"value": self._encoded(Reference(message["seconds"]))}
+            case "repeat":
+                repeat(self._things[message["of"]], message["argument"], message["times"])
+                return {"value": None}
+            case "ring":
+                return {"value": self._encoded(Ring(message["size"]))}
+            case "visitors":
+                self._visitors = Visitors(self._things[message["of"]], message["limits"], self._visited)
+                return {"value": None}
+            case "step":
+                self._visitors.step(message["deeds"], message["seconds"])
+                return {"value": None}
+            case "spy" | "create" | "lifespan" | "start" | "stop" | "app":
                 return {"value": self._apps.asked(message)}
             case _:
                 return {"value": _defined(self._things[message["of"]])}
@@ -127,7 +166,7 @@ class Inside:
     def _begin(self, tree: str, stacks: str) -> dict[str, Any]:
         """Take the learner's files for `lab`; from now on SIGUSR1 writes the stacks of all threads to that file."""
         sys.path.insert(0, tree)
-        self._lines = SourceLines(Path(tree))
+        self._apps.lines = SourceLines(Path(tree))
         if hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, open(stacks, "w"))  # noqa: SIM115  # as long as this process
         return {"value": None}
@@ -208,7 +247,7 @@ class Inside:
             "breakpoint": type(error) is Breakpoint,
             "ours": _ours(error),
             "hint": _text(hint_for, error),
-            "not_awaited": where_not_awaited(error, self._lines),
+            "not_awaited": where_not_awaited(error, self._apps.lines),
             "frames": _frames(error),
             "attributes": {name: value for name, value in values.items() if type(value) in (str, int)},
             "key": error.args[0] if isinstance(error, KeyError) and list(map(type, error.args)) == [str] else None,
@@ -279,13 +318,13 @@ def _missing(thing: object, said: str) -> dict[str, Any]:
 
 
 def _defined(thing: object) -> list[Any] | None:
-    """File and first line of a function or a class, decorators included."""
+    """File, first line and name of a function or a class, decorators included."""
     try:
         code = getattr(inspect.unwrap(thing), "__code__", None)  # type: ignore[arg-type]  # what has none raises
         if code:
-            return [code.co_filename, code.co_firstlineno]
+            return [code.co_filename, code.co_firstlineno, code.co_name]
         path = inspect.getsourcefile(thing)  # type: ignore[arg-type]
-        return [path, inspect.getsourcelines(thing)[1]] if path else None  # type: ignore[arg-type]
+        return [path, inspect.getsourcelines(thing)[1], "<module>"] if path else None  # type: ignore[arg-type]
     except (OSError, TypeError, ValueError):
         return None
 

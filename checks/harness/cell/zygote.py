@@ -16,10 +16,15 @@ import socket
 import sys
 from typing import NoReturn
 
-from checks.harness.cell import inside
+sys.modules["pytest"] = None  # type: ignore[assignment]  # looptime would take it along, and a cell has no use for it
+from checks.harness.cell import inside  # noqa: E402
 
-HEAVY = ("pydantic_settings", "anyio._backends._asyncio", "fastapi", "pydantic.v1", "structlog")
-"""What the lab's given modules and a learner's service import that takes long."""
+del sys.modules["pytest"]
+
+HEAVY = ("pydantic_settings",)
+"""What the lab's given modules import that takes long."""
+SERVICE = ("anyio._backends._asyncio", "fastapi", "httpx", "httpcore", "pydantic.v1", "structlog")
+"""What a learner's service imports beside that; httpx imports httpcore for its first client."""
 
 LOOK = 1.0
 """Seconds between two looks whether the process still lives that started this one."""
@@ -28,7 +33,9 @@ FDS = 4
 
 
 def main(arguments: list[str]) -> None:
-    """`fork FD`: start cells that are asked for over that socket. `cell`: be one, between standard input and output.
+    """`fork FD`: start cells that are asked for over that socket; `fork FD service`: some of them are for a service.
+
+    `cell`: be one, between standard input and output.
 
     The last argument is the folder with the lab, which nothing in here finds any more.
     """
@@ -37,14 +44,14 @@ def main(arguments: list[str]) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "checks"]:
         del sys.modules[name]
     if arguments[0] == "fork":
-        _start_cells(socket.socket(fileno=int(arguments[1])))
+        _start_cells(socket.socket(fileno=int(arguments[1])), service="service" in arguments)
     reader, writer = os.dup(0), os.dup(1)
     _silence(0)
     os.dup2(2, 1)
     inside.run(reader, writer)
 
 
-def _start_cells(control: socket.socket) -> NoReturn:
+def _start_cells(control: socket.socket, *, service: bool) -> NoReturn:
     parent, ends = os.getppid(), dict[int, int]()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -55,8 +62,8 @@ def _start_cells(control: socket.socket) -> NoReturn:
     selector = selectors.DefaultSelector()
     selector.register(control, selectors.EVENT_READ)
     selector.register(woken, selectors.EVENT_READ)
-    if not selector.select(0):  # else a judge waits already, perhaps for a cell that needs none of them
-        for name in HEAVY:
+    if service or not selector.select(0):  # else a judge waits already, perhaps for a cell that needs none of them
+        for name in [*HEAVY, *(SERVICE if service else ())]:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
     gc.freeze()

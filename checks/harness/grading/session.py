@@ -108,7 +108,8 @@ class Session:
         if self.config.option.isolation != "none":
             isolation.adopt_orphans()
         if self.runner.forks and any(map(checkpoints.in_cell, items)):
-            begin(self.config)  # first: its imports take as long as those below
+            service = any(checkpoints.in_cell(item) and checkpoints.uses_service(item) for item in items)
+            begin(self.config, service=service)  # first: its imports take as long as those below
         apps = [checkpoints.in_cell(item) for item in items if checkpoints.uses_service(item)]
         if self.config.option.isolation != "none" and apps:
             with warnings.catch_warnings():  # a library's own deprecations are not for a learner

@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from checks.harness.cell.inprocess import ANSWER_SECONDS, START_SECONDS, refuse_if_busy
+from checks.harness.cell.inprocess import (
+    ANSWER_SECONDS,
+    START_SECONDS,
+    cause_of,
+    refuse_if_busy,
+    refuse_unless_settled,
+)
 from checks.harness.cell.probe import Probe
 from checks.harness.cell.routes import Route
 from checks.harness.cell.standstill import LONGEST_ROUND, SPINNING, TIMER_HORIZON, Standstill
@@ -35,12 +41,14 @@ TURN = 0.01
 """Seconds of one turn of a wait."""
 LOOKS = 20
 """Looks of the kernel in a row at which all threads were asleep and none had run, after which nothing more comes."""
-LOOK = 0.005
+LOOK = 0.0025
 """Seconds between two of them."""
 UNPROVED = 5.0
 """Seconds of a wait that go on, by this process's clock, where the kernel does not say what the cell says."""
 GIVE_UP = 2.0
 """Seconds after a deadline in which the cell may still say how the wait ended there."""
+EARLIEST = 0.8
+"""Part of a deadline before which no cell is believed that it has passed."""
 KINDS = ("settled", "blocked", "spinning", "ended", "late", "starved")
 
 
@@ -51,6 +59,8 @@ class Pending:
         self.asked = f"{method} {path}"
         self.path = path
         self.sent = sent
+        self.arrived: float | None = None
+        """When word came that it had got to the app."""
         self.finished: float | None = None
         self.endpoint: Place | None = None
         """Where the learner's function is defined that it was routed to, as the cell says."""
@@ -62,6 +72,10 @@ class Pending:
     def done(self) -> bool:
         """Whether it was answered, or failed."""
         return self.finished is not None
+
+    def arrives(self) -> None:
+        """Take that it has got to the app."""
+        self.arrived = time.perf_counter()
 
     def ended(self, told: dict[str, Any]) -> None:
         """Take what came of it."""
@@ -103,9 +117,10 @@ class Running:
         self.advice: dict[int, Standstill] = {}
         self.watches = 0
         cell.on("ended", lambda told: self.requests[_number(told["request"])].ended(told))
+        cell.on("arrived", lambda told: self.requests[_number(told["request"])].arrives())
         cell.on("slept", lambda told: self.apps[_number(told["app"])].slept(told["where"]))
         cell.on("still", self._still)
-        cell.ask("spy", tree=str(cell.tree))
+        cell.ask("spy")
 
     def _still(self, told: dict[str, Any]) -> None:
         if told["kind"] not in KINDS:
@@ -133,7 +148,14 @@ class App:
         """The request whose answer was asked for last."""
         self._running, self._cell = running, running.cell
         self._probe = probe
+        self.progress: Callable[[], object] = lambda: None
+        """Returns a value that differs when something happened beside the answers: what a store was asked."""
         self._slept: str | None = None
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that it runs in."""
+        return self._cell.pid
 
     @property
     def endpoint(self) -> Place | None:
@@ -207,7 +229,7 @@ class App:
         """
         watch: int | None = None
         clock, waited, last = FairClock(), 0.0, time.monotonic()
-        burnt = kernel.computed(self._cell.pid)
+        burnt, seen = kernel.computed(self._cell.pid), self.progress()
         try:
             while not done():
                 self._cell.turn(TURN)
@@ -217,7 +239,7 @@ class App:
                 now = time.monotonic()
                 waited, last = waited + min(now - last, LONGEST_ROUND), now
                 if watch is None:
-                    watch = self._watch(seconds, horizon) if waited > SOON else None
+                    watch, seen = self._watch(seconds, horizon) if waited > SOON else None, self.progress()
                     continue
                 standstill = self._running.advice.pop(watch, None)
                 if standstill is None and waited > seconds + GIVE_UP:
@@ -228,13 +250,29 @@ class App:
                     raise Inconclusive(f"{standstill.words} in {seconds:g} s")
                 if standstill.kind == "ended":
                     self._ask("still runs")
-                if standstill.kind == "late" or (not self._cell.timers and self._agrees(standstill, burnt, done)):
+                moved = seen != self.progress() or self._cell.timers
+                late = standstill.kind == "late" and waited > EARLIEST * seconds
+                if late or (not moved and self._agrees(standstill, burnt, done)):
                     return None if done() else standstill
-                watch = self._watch(seconds, horizon)
+                watch, seen = self._watch(seconds, horizon), self.progress()
         finally:
             if watch is not None:
                 self._cell.tell("enough", watch=watch)
         return None
+
+    def go_on_until(self, done: Callable[[], object], horizon: float = TIMER_HORIZON) -> None:
+        """Wait until `done()`, or until nothing happens any more. A loop that is blocked or never idle is a failure."""
+        refuse_unless_settled(self.until(done, horizon=horizon), self.where_waiting)
+
+    @contextmanager
+    def causes_first(self) -> Iterator[None]:
+        """If this block fails and the learner's code raised, report that exception: it is the cause."""
+        try:
+            yield
+        except (AssertionError, NoAnswer):
+            if (told := self._ask("raised")) is None:
+                raise
+            raise cause_of(self.error(told), self.lines) from None
 
     def _watch(self, seconds: float, horizon: float) -> int:
         """Ask the cell to say why nothing more will come; the number that it says it with."""
@@ -250,8 +288,9 @@ class App:
         if standstill.kind == "spinning" and kernel.computed(self._cell.pid) - burnt >= SPINNING / 2:
             return True
         family, before, same, end = kernel.family(self._cell.pid), None, 0, time.monotonic() + UNPROVED
+        seen = self.progress()
         while same < LOOKS and time.monotonic() < end:
-            if self._cell.turn(LOOK) or done():
+            if self._cell.turn(LOOK) or self.progress() != seen or done():
                 return bool(done())
             now = kernel.look(family)
             same = same + 1 if now.asleep and now == before else 0

@@ -125,8 +125,8 @@ class Cell:
     def defined(told: object) -> Place | None:
         """Where something is defined, as a cell tells it."""
         match told:
-            case [str(path), int(line)]:
-                return Place(path, line)
+            case [str(path), int(line), str(name)]:
+                return Place(path, line, name)
         return None
 
     def where_it_is(self) -> str | None:
@@ -154,11 +154,6 @@ class Cell:
         """The id of its process."""
         return self._process.pid
 
-    @property
-    def tree(self) -> Path:
-        """The learner's files."""
-        return self._workspace.tree
-
     def on(self, event: str, work: Callable[[dict[str, Any]], None]) -> None:
         """Call this with each event of that name. What does not have its form ends the cell."""
         self._events[event] = work
@@ -175,6 +170,14 @@ class Cell:
     def tell(self, what: str, **message: Any) -> None:
         """Tell it something that has no reply."""
         self._send({"tell": what, **message})
+
+    def series(self) -> int:
+        """A number that none before had."""
+        return next(self._numbers)
+
+    def reference(self, seconds: float) -> Any:
+        """A model of the lab's own in there."""
+        return self.ask("reference", seconds=seconds)
 
     def ask(self, do: str, **message: Any) -> Any:
         """Ask it to do something: the data that come back."""

@@ -19,6 +19,25 @@ Data = Mapping[str, Any]
 class Asked(Protocol):
     """What handles need of their cell."""
 
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+
+    def on(self, event: str, work: Callable[[dict[str, Any]], None]) -> None:
+        """Call this with each event of that name."""
+
+    def tell(self, what: str, **message: Any) -> None:
+        """Tell it something that has no reply."""
+
+    def turn(self, seconds: float) -> bool:
+        """Handle the events that come within so many seconds."""
+
+    def series(self) -> int:
+        """A number that none before had."""
+
+    def raised(self, told: object) -> BaseException:
+        """The exception that it tells of."""
+
     def call(self, number: int, calls: Sequence[tuple[Any, ...]], named: dict[str, Any]) -> Iterator[Any]:
         """Call a thing once for each tuple of arguments."""
 
@@ -30,6 +49,12 @@ class Asked(Protocol):
 
     def wait_for(self, number: int) -> Any:
         """What awaiting a thing gives."""
+
+    def reference(self, seconds: float) -> Any:
+        """A model of the lab's own in there."""
+
+    def ask(self, do: str, **message: Any) -> Any:
+        """Ask the cell to do something."""
 
     def place(self, number: int) -> Place | None:
         """Where a thing is defined."""

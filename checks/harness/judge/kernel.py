@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,6 @@ from typing import NamedTuple
 import psutil
 
 _PROC = Path("/proc")
-_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 class Look(NamedTuple):
@@ -56,12 +54,19 @@ def threads(pid: int) -> int:
 
 
 def computed(pid: int) -> float:
-    """Seconds of CPU time that a process has taken so far."""
+    """Seconds of CPU time that the threads of a process have taken so far; to the nanosecond on Linux."""
     try:
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in _threads(pid)) / 1e9 or _times(pid)
+    except (OSError, ValueError, IndexError):
+        return _times(pid)
+
+
+def _times(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return float(times.user + times.system)
 
 
 def _threads(pid: int) -> list[Path]:

@@ -90,7 +90,7 @@ class Described:
     hint: str
     key: str | None
     """Of a KeyError: the key that was missed, if it is text."""
-    called: tuple[str, int] | None
+    called: tuple[str, int, str] | None
     cause: list[Described] = field(default_factory=list)
     inner: list[Described] = field(default_factory=list)
 
@@ -116,14 +116,16 @@ def _exception(described: Described, tree: Path) -> BaseException:
             sys.breakpointhook()
         except LearnerError as stopped:
             return stopped.with_traceback(_traceback(described, tree))
-    error: BaseException
+    error: Any
     if described.ours:
         error = described.ours.error()
+        error.not_awaited = described.not_awaited
     else:
         error = _without_frames(described, [_exception(one, tree) for one in described.inner])
     for one in described.cause:
         error.__cause__ = _exception(one, tree)
-    return error.with_traceback(_traceback(described, tree))
+    made: BaseException = error.with_traceback(_traceback(described, tree))
+    return made
 
 
 def _without_frames(described: Described, inner: Sequence[BaseException]) -> Any:

@@ -37,13 +37,13 @@ class Started:
 
 
 class Zygote:
-    """The process that forks cells. Its imports run while pytest goes on."""
+    """The process that forks cells, some of them for a `service`. Its imports run while pytest goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, service: bool = False) -> None:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                _command("fork", str(theirs.fileno())),
+                _command("fork", str(theirs.fileno()), *(["service"] if service else [])),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -91,10 +91,10 @@ ZYGOTE = pytest.StashKey[Zygote]()
 """Of a run: the process that starts its cells."""
 
 
-def begin(config: pytest.Config) -> None:
+def begin(config: pytest.Config, *, service: bool) -> None:
     """Start the zygote of this run, unless there is one. It ends with the run."""
     if ZYGOTE not in config.stash:
-        config.stash[ZYGOTE] = Zygote()
+        config.stash[ZYGOTE] = Zygote(service=service)
         config.add_cleanup(config.stash[ZYGOTE].end)
 
 

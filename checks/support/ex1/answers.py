@@ -184,6 +184,13 @@ def one_call_each(service: Service, question: list[float], lines: SourceLines) -
         )
 
 
+def title_of(app: InProcess) -> object:
+    """The title of an app, from the page that FastAPI makes of all routes; None without that page."""
+    page = app.get("/openapi.json").answer()
+    about = content(page).get("info") if page.status_code == 200 else None
+    return about.get("title") if isinstance(about, dict) else None
+
+
 def what_health_lacks(fields: dict[str, Any]) -> str:
     """The hint for an answer of /health that is not the one that is wanted."""
     pid = fields.get("pid")

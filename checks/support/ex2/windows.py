@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from checks.harness.assertions.answers import is_number
+from checks.harness.assertions.cpu_cost import FILL_SECONDS
 from checks.harness.assertions.metrics_page import FIGURES, figures_in
 from checks.harness.errors import Failure
+from checks.harness.judge.cost import computing, memory
 from checks.harness.judge.handles import each
 from checks.harness.load.percentiles import other_percentiles
 from checks.harness.load.percentiles import percentile as nearest_rank
@@ -28,6 +29,12 @@ CHEAP_HINT = (
     "samples."
 )
 POOL_HINT = "Pool the samples that the windows still hold, and take the summary of all of them."
+
+
+AT_ONCE, MANY = 10_000, 300_000
+"""Samples that go through a window in one go, and in all: kept, they take more than twice `GROWN`."""
+GROWN = 1_000_000
+"""Bytes by which a window has surely grown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +135,20 @@ def _explained(value: float, expected: float, q: int | None, samples: Sequence[f
     return next((name for name, other in others.items() if abs(value - other) < 0.005), ""), hint
 
 
-def stays_as_large_as_it_is(window: Any, size: int, rng: random.Random) -> None:
-    """A full window takes no more memory, however many samples go through."""
-    tracemalloc.start()
-    for _ in range(size):
-        window.record(rng.random())
-    full, _ = tracemalloc.get_traced_memory()
-    for _ in range(20 * size):
-        window.record(rng.random())
-    grown = tracemalloc.get_traced_memory()[0] - full
-    tracemalloc.stop()
-    assert grown < 8 * size + 4096, Failure(
-        f"a window of {size} grew by {grown} bytes while {20 * size} more samples went through",
+def stays_as_large_as_it_is(window: Any, size: int, rng: random.Random) -> int:
+    """A full window takes no more memory, however many samples go through. Returns how many it recorded."""
+    computing(window.record, rng.random(), AT_ONCE)
+    full, burnt, grown, recorded = memory(window.record), 0.0, 0, AT_ONCE
+    while grown < GROWN and burnt < FILL_SECONDS and recorded < MANY:
+        burnt += computing(window.record, rng.random(), AT_ONCE)
+        recorded += AT_ONCE
+        grown = memory(window.record) - full
+    assert grown < GROWN, Failure(
+        f"a window of {size} grew by {grown:,} bytes while {recorded - AT_ONCE:,} more samples went through",
         wanted="nothing more, once it is full",
         hint=RING_HINT,
     )
+    return recorded
 
 
 def holds_the_last_samples(window: Any, size: int, lab: LearnerModules, rng: random.Random, places: Places) -> int:

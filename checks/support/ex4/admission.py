@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from checks.harness.assertions.admission_walk import COLUMNS, Row, Stray, Walk
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import Failure
+from checks.harness.judge.visits import visits
 from checks.harness.report.evidence import Show, Timeline, timeline
 from checks.support.ex4.requests import (
     Calls,
@@ -251,23 +251,15 @@ def says_when_to_come_again(answer: httpx.Response) -> None:
 
 def what_is_not_http_passes(control: Callable[..., Any]) -> None:
     """An open WebSocket takes no slot, and cannot be answered with a 503."""
-    reached = []
+    reached = set[int]()
 
-    async def app(*scope: Any) -> None:
-        reached.append(scope)
-        await asyncio.Event().wait()
+    def told(visitor: int, how: str, *_: object, **__: object) -> None:
+        if how == "inside" and visitor in (0, 1):
+            reached.add(visitor)
 
-    async def connect_two() -> None:
-        guard = control(app, max_in_flight=1, max_queue=0, queue_seconds=1.0)
-        scope = {"type": "websocket", "path": "/predict"}
-        tasks = [asyncio.ensure_future(guard(scope, None, None)) for _ in range(2)]
-        for _ in range(30):  # turns of the loop, after which a right answer has long passed them on
-            await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    asyncio.run(connect_two())
+    limits = {"max_in_flight": 1, "max_queue": 0, "queue_seconds": 1.0}
+    with visits(control, limits, told) as take:
+        take([("connect", 0, ""), ("connect", 1, "")], 0.0)
     assert len(reached) == 2, Failure(
         f"with max_in_flight=1 {len(reached)} of 2 WebSockets reached the app",
         "what is no HTTP request passes",
@@ -277,12 +269,8 @@ def what_is_not_http_passes(control: Callable[..., Any]) -> None:
 
 def random_walk(control: Callable[..., Any], rng: random.Random, show: Show) -> int:
     """Take a thousand random steps with a bare AdmissionControl; fail at the first that goes wrong."""
-
-    async def go() -> None:
-        await Walk(control, rng.randint(2, 4), rng.randint(2, 5), rng).go(STEPS)
-
     try:
-        asyncio.run(go())
+        Walk(control, rng.randint(2, 4), rng.randint(2, 5), rng).go(STEPS)
     except Stray as stray:
         show.table("the last steps", COLUMNS, stray.rows)
         if stray.__cause__ is not None:

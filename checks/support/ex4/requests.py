@@ -26,7 +26,7 @@ def line_up(app: InProcess, rng: random.Random, number: int) -> Calls:
     for _ in range(number):
         one = send(app, "/predict", rng, 1)
         calls |= one
-        app.go_on_until(lambda one=one: all(call.scope or call.done for call in one.values()))  # type: ignore[misc]
+        app.go_on_until(lambda one=one: all(call.arrived or call.done for call in one.values()))  # type: ignore[misc]
     return calls
 
 

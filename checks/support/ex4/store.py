@@ -6,7 +6,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import httpx
@@ -16,6 +15,7 @@ from checks.harness.apps.feature_store import Store
 from checks.harness.assertions.answers import close, content, is_number
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
+from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure, Inconclusive, LearnerError
 from checks.harness.grading.noise import EARLY, blame_the_machine_if_busy, blame_the_machine_unless, holds_soon
 from checks.harness.machine import fair_clock
@@ -51,7 +51,7 @@ def burst(app: InProcess, store: Store, users: Sequence[int], pool: int) -> dict
     for number, user in enumerate(users):
         calls[user] = app.post("/predict/enriched", {"user_id": user})
         if number % AT_ONCE == 0:
-            app.until(lambda user=user: calls[user].scope or calls[user].done)  # type: ignore[misc]
+            app.until(lambda user=user: calls[user].arrived or calls[user].done)  # type: ignore[misc]
     waiting = max(1, len(users) - len(store.asked))
     store.seconds = min(0.1, 1.5 * pool / waiting)  # else the last would wait for many seconds
     app.until(lambda: all_done(calls.values()))
@@ -59,7 +59,7 @@ def burst(app: InProcess, store: Store, users: Sequence[int], pool: int) -> dict
 
 
 def few_connections(
-    app: InProcess, store: Store, users: Sequence[int], pool: int, show: Show, fetches: str | None
+    app: InProcess, store: Store, users: Sequence[int], pool: int, model: Probe, show: Show, fetches: str | None
 ) -> None:
     """All callers at once use at most `pool` connections, and each gets its own answer.
 
@@ -70,7 +70,7 @@ def few_connections(
     show.number(f"{len(users)} calls, {accepted} connections", accepted)
     broken_off = sum(answer.status_code != 200 for answer in answers.values())
     if accepted <= pool + broken_off:  # each of those may have cost a connection, but the connections are not the cause
-        all_answers_are_right(app, answers, store.users)
+        all_answers_are_right(app, answers, {user: model.answer(features) for user, features in store.users.items()})
     one_by_one = store.most_open == 1 < accepted
     assert accepted <= pool, Failure(
         f"{len(users)} calls opened {accepted} connections to the store",
@@ -95,7 +95,7 @@ def why_so_many(app: InProcess, store: Store, users: Sequence[int], pool: int) -
     return "Each call opens a connection of its own. Make one client, in the lifespan, and let all calls use it."
 
 
-def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], features: dict[int, list[float]]) -> None:
+def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], right: dict[int, float]) -> None:
     """Each caller got the prediction of the features that the store holds of their user."""
     statuses = Counter(answer.status_code for answer in answers.values())
     other = next((answer for answer in answers.values() if answer.status_code != 200), None)
@@ -115,8 +115,8 @@ def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], fe
             "Return a `PredictResponse`.",
             app.where_routed,
         )
-        assert close(got, fmean(features[user])), Failure(
-            f"a user whose prediction is {fmean(features[user])!r} got {got!r}",
+        assert close(got, right[user]), Failure(
+            f"a user whose prediction is {right[user]!r} got {got!r}",
             "the model's answer to the features of that user",
             "`await model.predict(features)` of all the features that this request has fetched, as they are.",
             app.where_routed,
@@ -193,12 +193,12 @@ class Case(NamedTuple):
     @property
     def hint(self) -> str:
         """What mends exactly this."""
-        if isinstance(self.got, httpx.HTTPStatusError):
+        if of_httpx(self.got, httpx.HTTPStatusError):
             return (
                 "`raise_for_status` makes one exception of all statuses: look at `answer.status_code`. The store's 404 "
                 "is a 404, and any other but 200 is a 502."
             )
-        if isinstance(self.got, httpx.HTTPError):
+        if of_httpx(self.got):
             return "`except httpx.TimeoutException` for a 504, then `except httpx.HTTPError` for a 502."
         if isinstance(self.got, Exception):
             return (
@@ -313,6 +313,12 @@ def seconds_of_a_timeout(store: Store, user: int) -> float:
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(f"{store.url}/features/{user}", timeout=LIMIT, trust_env=False)
     return time.perf_counter() - started
+
+
+def of_httpx(error: object, base: type[Exception] = httpx.HTTPError) -> bool:
+    """Whether it is such an error of httpx. One from a cell has the name of its class, and not the class."""
+    kind = getattr(httpx, type(error).__name__, None)
+    return isinstance(kind, type) and issubclass(kind, base)
 
 
 def all_connections_are_closed(store: Store, apps: Sequence[Any]) -> None:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
-from types import ModuleType
-
 from checks.harness.cell.inprocess import InProcess, Pending, refuse_if_busy
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.support.ex4.requests import Calls
 
 
-def most_inside(app: InProcess, probe: Probe, calls: Calls) -> int:
-    """Hold all calls in the model until no more come; returns how many were inside, and lets them go."""
+def most_inside(app: InProcess, probe: Probe, calls: Calls) -> tuple[int, int]:
+    """Hold all calls in the model until no more come; returns how many were inside, and lets them go.
+
+    Also on how many threads, at most: those of the whole service.
+    """
     standstill = app.until(lambda: probe.inside == len(calls))
     if standstill:
         refuse_if_busy(standstill)
-    together = probe.inside
+    together, threads = sum(call.features in calls for call in probe.held_calls), app.threads()
     probe.open()
     pending: list[Pending] = [*calls.values()]
     app.finish(pending, seconds=5)
-    return together
+    return together, threads
+
+
+def no_threads(size: int, peak: int, threads: int) -> Failure:
+    """As many calls as there should be threads, and they are not on threads of a pool of that size."""
+    return Failure(
+        f"with thread_pool_size={size} {peak} calls were in the model together in the end, and the service had "
+        f"{threads} threads",
+        f"{size} calls, each on a thread of FastAPI's pool",
+        "A plain `def` that calls `model.predict_blocking`, on the pool that FastAPI has.",
+    )
 
 
 def another_size(size: int, calls: int, together: int, held_before: bool) -> Failure:
@@ -45,20 +55,3 @@ def another_size(size: int, calls: int, together: int, held_before: bool) -> Fai
     return Failure(
         f"with thread_pool_size={size} {together} of {calls} calls were in the model together", f"{size}", hint
     )
-
-
-def raise_if_lifespan_is_a_stub(service: ModuleType) -> None:
-    """Raise the stub's own exception if the lifespan is still to be written."""
-    from fastapi import FastAPI
-
-    async def enter() -> None:
-        async with service.lifespan(FastAPI()):
-            pass
-
-    try:
-        if hasattr(service, "lifespan"):
-            asyncio.run(enter())
-    except NotImplementedError:
-        raise
-    except Exception:  # a lifespan that needs more than an empty app is no stub
-        return
