@@ -87,8 +87,8 @@ def own_way_to_the_model(service: Service, callers: int, rng: Random) -> None:
     app = service(model=probe, own_way=True)
     calls = ask(app, "/predict", rng, callers)
     app.until(lambda: probe.questions_inside == callers or app.where_slept())
-    together, slept = probe.questions_inside, app.where_slept()
-    held_up = app.where_held_up(callers - together)
+    held, slept = probe.held_calls, app.where_slept()
+    held_up = app.where_held_up(callers - probe.questions_inside)
     probe.open()
     if slept:
         raise LearnerError(
@@ -99,9 +99,10 @@ def own_way_to_the_model(service: Service, callers: int, rng: Random) -> None:
             hint="`await asyncio.sleep(...)` waits and lets the others run. What takes long to load is loaded once, in "
             "`create_app` or the lifespan.",
         )
+    app.finish([*calls.values()], seconds=3)
+    together = requests_inside(held, len(probe.calls), calls)
     if not together or together == callers:
         return
-    app.finish([*calls.values()], seconds=3)
     raise LearnerError(
         f"{together} of {callers} calls were in the model together: the others wait in what brings them their model",
         held_up,
