@@ -20,9 +20,8 @@ that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with 
 engine runs for none of them: answers with `live = true` fail it, and are judged where an engine answers, by
 tests/test_containers.py.
 
-With `--exhaustive` every right answer is judged by its whole exercise, and every mistake by all checkpoints that fail
-mistakes in the same function or class: see `EXHAUSTIVE`. Without it a part of them is judged, each by the checkpoints
-that it is about: see `DEFAULT`. Those with `quick = true` come first: their checkpoint starts servers, or
+Each answer is judged by the checkpoints that it is about: with `--exhaustive` all of them, see `EXHAUSTIVE`, and
+without it a part, see `DEFAULT`. Those with `quick = true` come first: their checkpoint starts servers, or
 Locust, and they fail it sooner than others do. A right answer made `of` others is tried in the place of all of them.
 """
 
@@ -119,7 +118,7 @@ class Case:
         exercise = EXERCISES[self.answer.exercise]
         chosen = [checkpoint.function for checkpoint in exercise.checkpoints if checkpoint.id in self.checkpoints]
         named = [f"{exercise.path}::{function}" for function in chosen]
-        return judge(folder, folder / "workspace", *named, engine=self.answer.live)
+        return judge(folder, folder / "workspace", *named, engine=self.answer.live, shared=True)
 
     def assert_deserved(self, run: Judged) -> None:
         """The checkpoints that the answer names fail or are locked, all others pass, in words that fit."""
@@ -229,13 +228,25 @@ def _default(answers: dict[str, Answer]) -> dict[str, Case]:
     return {name: case for name, case in cases.items() if name in chosen}
 
 
+def _exhaustive(answers: dict[str, Answer]) -> dict[str, Case]:
+    """Every answer by what it is about. A checkpoint passes one mistake, too, in each place where it fails others."""
+    cases, passed = dict[str, Case](), set[tuple[str, tuple[str, str]]]()
+    known = {checkpoint.id: checkpoint for exercise in EXERCISES.values() for checkpoint in exercise.checkpoints}
+    for name, answer in answers.items():
+        own = about(answer, answers.values())
+        others = [
+            one for one in in_reach(answer, answers.values()) if not known[one].fixtures & REAL and one not in own
+        ]
+        news = {one for one in others if not {(one, place) for place in answer.places} <= passed}
+        passed |= {(one, place) for one in news for place in answer.places}
+        cases[name] = Case(answer, tuple(one for one in known if one in own or one in news))
+    return cases
+
+
 ANSWERS = dict(_answers())
 LIVE = {name: answer for name, answer in ANSWERS.items() if answer.live}
 HERE = {name: answer for name, answer in ANSWERS.items() if not answer.live}
 DEFAULT = _default(HERE)
 """What `uv run pytest tests` judges: chosen by what the answers say of themselves, so that no list has to be kept."""
-EXHAUSTIVE = {
-    name: whole(answer) if answer.right else Case(answer, in_reach(answer, HERE.values()))
-    for name, answer in HERE.items()
-}
-"""What `--exhaustive` judges: a right answer by its whole exercise, a mistake by all that is about what it changes."""
+EXHAUSTIVE = _exhaustive(HERE)
+"""What `--exhaustive` judges: all of them, and that each checkpoint passes what is wrong only for others."""

@@ -74,13 +74,16 @@ class Judged:
             pytest.skip(f"{INCONCLUSIVE}: {', '.join(unsure)} ({load_in_words()})")
 
 
-def judge(folder: Path, workspace: Path | None, *arguments: str, engine: bool = False) -> Judged:
-    """`pytest --workspace DIR ARGUMENTS`; `folder` is for what it leaves. With `engine` it may use this machine's."""
+def judge(folder: Path, workspace: Path | None, *arguments: str, engine: bool = False, shared: bool = False) -> Judged:
+    """`pytest --workspace DIR ARGUMENTS`; `folder` is for what it leaves. With `engine` it may use this machine's.
+
+    With `shared` its cells come from a zygote that all such runs share.
+    """
     results = folder / "results.json"
     options = ["-p", "no:cacheprovider", f"--results={results}", *([f"--workspace={workspace}"] if workspace else [])]
     host, limit = (os.environ.get("DOCKER_HOST", ""), LIVE_SECONDS) if engine else (NOWHERE, SECONDS)
     clock = FairClock()
-    code, card = run_pytest(ROOT, [*options, *arguments], folder / "output", host, limit, clock)
+    code, card = run_pytest(ROOT, [*options, *arguments], folder / "output", host, limit, clock, shared=shared)
     assert results.exists(), card
     return Judged(code, card, json.loads(results.read_text()), clock.busy)
 
@@ -92,6 +95,8 @@ def run_pytest(
     docker_host: str = NOWHERE,
     limit: float = SECONDS,
     clock: FairClock | None = None,
+    *,
+    shared: bool = False,
 ) -> tuple[int, str]:
     """Run pytest in that folder: its exit code, and what it printed, which goes to the file `output`."""
     clock = clock or FairClock()
@@ -99,7 +104,7 @@ def run_pytest(
     # Plugins that are imported already cannot be rewritten.
     options = ["-Wignore:Module already imported", *arguments]
     environment = os.environ | {"DOCKER_HOST": docker_host}  # the server was started in that of some other test
-    process = WARM.Process(target=_pytest, args=(folder, options, output, environment))
+    process = WARM.Process(target=_pytest, args=(folder, options, output, environment, shared))
     process.start()
     while not wait([process.sentinel], TURN):
         if clock.seconds() > limit:
@@ -109,7 +114,7 @@ def run_pytest(
     return process.exitcode or 0, output.read_text(errors="replace")
 
 
-def _pytest(folder: Path, arguments: list[str], output: Path, environment: dict[str, str]) -> None:
+def _pytest(folder: Path, arguments: list[str], output: Path, environment: dict[str, str], shared: bool) -> None:
     """Run pytest in this process, which is there for nothing else."""
     os.environ.clear()
     os.environ.update(environment)
@@ -118,4 +123,7 @@ def _pytest(folder: Path, arguments: list[str], output: Path, environment: dict[
         os.dup2(written.fileno(), 2)
     os.chdir(folder)
     gc.freeze()  # pytest collects garbage at its end, and all that was imported before is none
-    sys.exit(pytest.main(arguments))
+    plugins: list[object] = []
+    if shared and (warm := sys.modules.get("tests.warm")):  # without a fork there is no process to share one
+        plugins.append(warm.SharedZygote())
+    sys.exit(pytest.main(arguments, plugins))

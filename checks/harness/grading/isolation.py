@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,12 +185,17 @@ def end_descendants(spared: Set[int] = frozenset()) -> None:
     """
     for _ in range(ORPHAN_ROUNDS):  # one that is being killed may just have started another
         found = [child for child in descendants(os.getpid()) if child.pid not in spared]
-        for child in found:
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-        psutil.wait_procs(found, GRACE)
+        end_processes(found)
         if not found:
             return
+
+
+def end_processes(found: Collection[psutil.Process]) -> None:
+    """Kill these, and wait until they have ended."""
+    for child in found:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    psutil.wait_procs(found, GRACE)
 
 
 def wait_to_be_ended() -> None:

@@ -99,11 +99,9 @@ def own_way_to_the_model(service: Service, callers: int, rng: Random) -> None:
             hint="`await asyncio.sleep(...)` waits and lets the others run. What takes long to load is loaded once, in "
             "`create_app` or the lifespan.",
         )
-    if not held:
-        return
     app.finish([*calls.values()], seconds=3)
     together = requests_inside(held, len(probe.calls), calls)
-    if together == callers:
+    if not together or together == callers:
         return
     raise LearnerError(
         f"{together} of {callers} calls were in the model together: the others wait in what brings them their model",
