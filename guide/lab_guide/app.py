@@ -110,11 +110,11 @@ def create_app(guide: Guide, port: int, token: str) -> FastAPI:
         return rendering.lesson(lessons.lesson(guide.place.root, number))
 
     @app.get("/source")
-    async def source(file: str, line: int) -> rendering.Excerpt:
+    async def source(file: str, line: int) -> rendering.Excerpt | None:
         try:
             return rendering.excerpt(guide.place.files, file, line)
-        except (ValueError, LearnerError) as error:
-            raise HTTPException(404, str(error)) from error
+        except (OSError, ValueError, LearnerError):  # a file that is being saved may have no such line for a moment
+            return None
 
     @app.get("/runs/{name}")
     async def run_of(name: str) -> dict[str, Any]:

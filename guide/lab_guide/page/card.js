@@ -74,7 +74,7 @@ export function where(store, result) {
   const lines = el("div");
   if (found) {
     const [, file, line] = found;
-    ask(`/source?${new URLSearchParams({ file, line })}`).then((source) => lines.append(excerpt(source, result)), () => lines.append(el("pre", {}, text.join("\n").trim())));
+    ask(`/source?${new URLSearchParams({ file, line })}`).catch(() => null).then((source) => lines.append(source ? excerpt(source, result) : el("pre", {}, text.join("\n").trim())));
     const link = el("a", { class: "btn", "data-k": "editor", id: "editor", href: `vscode://file/${store.files}/${file}:${line}` }, "Open in VS Code ", el("kbd", {}, "o"));
     return [el("div", { class: "actions" }, el("code", {}, place), link), lines];
   }
