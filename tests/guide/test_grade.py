@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from checks.harness import ROOT
-from checks.harness.walls.cells import NAMES
+from checks.harness.walls.choice import NAMES
 from tests.guide.opened import LAB
 from tests.guide.test_commands import lab
 from tests.waiting import ended, until

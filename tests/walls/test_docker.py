@@ -15,7 +15,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.walls import docker
-from checks.harness.walls.cells import choose
+from checks.harness.walls.choice import choose
 from checks.harness.walls.docker import Docker
 from checks.harness.walls.wall import NoCell, Room
 from tests.waiting import finished, until

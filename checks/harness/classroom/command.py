@@ -16,7 +16,7 @@ from checks.harness.classroom.progress_bar import ProgressBar
 from checks.harness.classroom.submissions import Submission
 from checks.harness.classroom.summary import Summary
 from checks.harness.classroom.workers import threads, workers
-from checks.harness.walls.cells import choose
+from checks.harness.walls.choice import choose
 
 
 def grade(

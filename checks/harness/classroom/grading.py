@@ -17,7 +17,7 @@ from checks.harness.errors import all_printable, printable
 from checks.harness.grading.markers import Marker, headline, markers
 from checks.harness.report.evidence import Timeline
 from checks.harness.report.results import Checkpoint, Exercise, Run, parse
-from checks.harness.walls.cells import choose
+from checks.harness.walls.choice import choose
 
 _ENDED = {2: "it was interrupted", 3: "pytest itself failed", 4: "its files were refused", 5: "no checkpoint ran"}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from checks.harness.classroom.jobs import version
 from checks.harness.errors import printable
-from checks.harness.walls.cells import choose
+from checks.harness.walls.choice import choose
 from checks.harness.walls.wall import NoCell
 
 ANSWER_SECONDS = 30

@@ -23,6 +23,9 @@ END_SECONDS = 10.0
 BETWEEN = 0.1
 """Seconds between two new connections."""
 _KILLED = (None, 137, -9)
+_STARTED = "Application startup complete"
+_PRINTED_SECONDS = 0.5
+"""How long the log may be behind the answers, in fair seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,12 @@ def farewell(running: Running, seconds: float, workers: int) -> Farewell:
     begun, clock = time.monotonic(), FairClock()
     with ThreadPoolExecutor(AT_WORK) as pool:
         sent = [pool.submit(_predict, running.address, seconds + ANSWER_SECONDS) for _ in range(AT_WORK)]
-        all_pids(url(running), workers, 30)
+        answered = all_pids(url(running), workers, 30)
         if early := [future.result()[0] for future in sent if future.done()]:
             if wrong := [answer for answer in early if answer != 200]:
                 raise LearnerError(f"POST /predict gave {wrong[0]}{last_lines(running)}", wanted="200")
             raise TooLate
-        before, first = running.output(), running.first()
+        before, first = _output_of(running, len(answered)), running.first()
         asked_at = time.monotonic()
         heeded = running.heeds_the_signal()
         if heeded:
@@ -121,10 +124,18 @@ def farewell(running: Running, seconds: float, workers: int) -> Farewell:
         exit_code=running.exit_code,
         seconds=took,
         servers=before.count("Started server process"),
-        started=before.count("Application startup complete"),
+        started=before.count(_STARTED),
         finished=printed.count("Application shutdown complete"),
         busy=clock.busy,
     )
+
+
+def _output_of(running: Running, workers: int) -> str:
+    """The log so far, with what so many workers print before they answer: it is read by another thread."""
+    clock = FairClock()
+    while running.output().count(_STARTED) < workers and clock.seconds() < _PRINTED_SECONDS:
+        time.sleep(0.02)
+    return running.output()
 
 
 def _predict(address: tuple[str, int], seconds: float) -> tuple[int | str, float]:

@@ -29,7 +29,7 @@ class Gate:
         cell.on("left", self._left)
 
     def add(self, probe: Probe) -> int:
-        """The number of a probe, which a cell knows it by."""
+        """The number that stands for this probe on the wire."""
         self._probes.append(probe)
         return len(self._probes) - 1
 

@@ -91,7 +91,7 @@ def _cores() -> Finding:
 
 
 def _cells() -> Iterator[Finding]:
-    from checks.harness.walls.cells import cells
+    from checks.harness.walls.choice import cells
 
     for cell in cells():
         yield Finding(f"{cell.name} cell", "fine" if cell.available else "missing", cell.says)

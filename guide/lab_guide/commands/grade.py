@@ -34,7 +34,7 @@ def grade(
     from checks.harness.classroom.submissions import NoClass, find, only
     from checks.harness.classroom.workers import NoWorkers
     from checks.harness.grading.markers import EXERCISES, markers
-    from checks.harness.walls.cells import NAMES, STRONGEST, choose
+    from checks.harness.walls.choice import NAMES, STRONGEST, choose
     from checks.harness.walls.wall import NoCell
 
     if unknown := set(exercise or ()) - set(EXERCISES):

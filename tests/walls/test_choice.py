@@ -14,7 +14,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.walls import bwrap, docker, look, uid
-from checks.harness.walls.cells import NAMES, STRONGEST, cells, choose
+from checks.harness.walls.choice import NAMES, STRONGEST, cells, choose
 from checks.harness.walls.users import user_of
 from checks.harness.walls.wall import Limits, NoCell, Plain, Room
 from tests.waiting import finished, until
