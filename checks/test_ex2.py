@@ -15,10 +15,12 @@ from checks.harness.assertions import server_timing as sandwich
 from checks.harness.assertions.answers import calling
 from checks.harness.assertions.cpu_cost import FILL_SECONDS, LARGE, SMALL, recording_costs
 from checks.harness.assertions.metrics_page import figures_in, series
+from checks.harness.cell.given_routes import Given
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import TALKER
 from checks.harness.grading.noise import blame_the_machine_if
+from checks.harness.judge.handles import beside
 from checks.support.ex2 import (
     clocks,
     errors_counted,
@@ -126,6 +128,7 @@ def test_the_window_forgets(workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "2.4",
     points=3,
+    in_cell=True,
     hints=(
         "`time.perf_counter()` before `await self.app(...)`, kept in a local variable; a `send` of your own "
         'passed on, which puts the header on the message of type "http.response.start".',
@@ -159,26 +162,19 @@ def test_every_duration_is_true(service, workspace, lab, rng, show):
     show.number(f"{len(waited)} of 60 waited for a thread", len(waited))
 
 
-@pytest.mark.checkpoint("2.5", points=2, hints=(clocks.HINT,))
-def test_the_wall_clock_may_jump(wall_clock, in_process, service, workspace, lab, rng, show):
+@pytest.mark.checkpoint("2.5", points=2, in_cell=True, hints=(clocks.HINT,))
+def test_the_wall_clock_may_jump(wall_clock, service, workspace, lab, rng, show):
     """A clock set back changes no duration.
 
     The wall clock is corrected all the time: by NTP, by an operator, by a laptop that wakes up. Here it is set back
     by more than an hour in the middle of a request. Durations taken from it turn negative, or average out to nonsense.
     """
-    from fastapi import APIRouter
-
     middleware.begun(lab, workspace, show)
-    model, routes, jump = Probe(), APIRouter(), rng.uniform(4000, 9000)
-
-    @routes.get("/held")
-    async def held():
-        with lab.timing.stage("work"):
-            return await model.predict([1.0])
-
-    app, report = middleware.alone(lab, in_process, service, routes)
+    model, jump = Probe(), rng.uniform(4000, 9000)
+    app, report = middleware.alone(lab, service, Given("held", [model], {"stage": "work"}))
     call = app.get("/held")
     app.until(lambda: model.inside)
+    middleware.was_held(model, call)
     wall_clock.set_back(jump)
     model.open()
     header = call.answer().headers.get("server-timing", "")
@@ -199,6 +195,7 @@ def test_the_wall_clock_may_jump(wall_clock, in_process, service, workspace, lab
 @pytest.mark.checkpoint(
     "2.6",
     points=2,
+    in_cell=True,
     hints=(errors_counted.CRASH_HINT, errors_counted.GAUGE_HINT, errors_counted.CANCEL_HINT),
 )
 def test_errors_are_counted_too(service, workspace, lab, rng, show):
@@ -209,7 +206,7 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     """
     middleware.begun_in_service(service, lab, workspace, show)
     gate, held_streams = Probe(), Probe()
-    app = service(routes=errors_counted.error_routes(gate, held_streams))
+    app = service(routes=Given("errors", [gate, held_streams]))
     gauge = errors_counted.Gauge(app, errors_counted.lifespan_in_flight(lab))  # 2.7 judges that
     gauge.shows(0, "GET /metrics itself is the only request", errors_counted.MACHINES_HINT)
     answers = errors_counted.answers_of_every_class(app, rng, lab, workspace)
@@ -223,8 +220,8 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     show.number(f"{answers} answers and {crashes} crashes counted", answers + crashes)
 
 
-@pytest.mark.checkpoint("2.7", points=2, hints=(streams.END_HINT, streams.PIECES_HINT))
-def test_streams_are_timed_to_their_end(in_process, service, workspace, lab, show):
+@pytest.mark.checkpoint("2.7", points=2, in_cell=True, hints=(streams.END_HINT, streams.PIECES_HINT))
+def test_streams_are_timed_to_their_end(service, workspace, lab, show):
     """A stream is timed to its last byte.
 
     A model that answers token by token begins at once and ends much later: its latency is that of the last token. And a
@@ -232,18 +229,18 @@ def test_streams_are_timed_to_their_end(in_process, service, workspace, lab, sho
     """
     middleware.begun(lab, workspace, show)
     gate, after = Probe(), Probe()
-    app, report = middleware.alone(lab, in_process, service, streams.stream_route(gate, after))
+    app, report = middleware.alone(lab, service, Given("stream", [gate, after]))
     stream = streams.streamed(app, gate, after)
     app.until(lambda: report()["routes"])  # it may be recorded when the app has returned
     recorded = series(report(), "GET /stream")["max_ms"] / windows.one_second(lab)
     show.number(f"streamed {stream.held * 1000:.0f} ms, recorded {recorded * 1000:.0f} ms", recorded)
-    waiting_counts = middleware.records_waiting(lab, in_process, service)
+    waiting_counts = middleware.records_waiting(lab, service)
     streams.is_timed_to_its_end(recorded, stream, waiting_counts=waiting_counts)
-    streams.waits_for_the_server(lab)
+    streams.waits_for_the_server(lab, service)
     streams.other_scopes_pass(lab)
 
 
-@pytest.mark.checkpoint("2.8", points=2, hints=(route_names.LATE_HINT, route_names.TEMPLATE_HINT))
+@pytest.mark.checkpoint("2.8", points=2, in_cell=True, hints=(route_names.LATE_HINT, route_names.TEMPLATE_HINT))
 def test_one_series_a_route(service, workspace, lab, rng, show):
     """One series for each route.
 
@@ -252,7 +249,7 @@ def test_one_series_a_route(service, workspace, lab, rng, show):
     latencies of users.
     """
     middleware.begun_in_service(service, lab, workspace, show)
-    app = service(routes=route_names.item_routes())
+    app = service(routes=Given("items"))
     before = route_names.counts(app)
     with middleware.lines_that_record(lab, workspace) as recorded_at:
         wanted = route_names.ask_all(app, rng)
@@ -266,6 +263,7 @@ def test_one_series_a_route(service, workspace, lab, rng, show):
     "2.9",
     points=2,
     deadline=120,
+    in_cell=True,
     hints=(
         "`with structlog.contextvars.bound_contextvars(request_id=...):` around `await self.app(...)`; "
         "`structlog.contextvars.merge_contextvars` as first processor: every line written meanwhile carries the id.",
@@ -284,7 +282,7 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
         lab.logs.configure_logging()
     middleware.begun_in_service(service, lab, workspace, show)
     show.at(workspace.where_defined(lab.service.create_app))
-    here = service(routes=log_lines.context_routes())
+    here = service(routes=Given("context"))
     for path in ("/nowhere", "/metrics"):  # what raises does so here first, where its line is known
         here.get(path).answer()
     server = serve(app=TALKER, access_log=True)
@@ -331,8 +329,8 @@ def test_windows_are_merged(workspace, lab, rng, show):
     show.number(f"p99s {p99s}: {got['p99_ms']:.0f} ms", got["p99_ms"])
 
 
-@pytest.mark.checkpoint("2.11", points=2, deadline=120, hints=(real_server.REPORT_HINT,))
-def test_on_a_real_server(serve, service, in_process, workspace, lab, rng, show):
+@pytest.mark.checkpoint("2.11", points=2, deadline=120, in_cell=True, hints=(real_server.REPORT_HINT,))
+def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     """On a real server the numbers agree.
 
     The service's numbers and its callers' differ by the way between them, and by nothing else. And measuring must cost
@@ -342,7 +340,7 @@ def test_on_a_real_server(serve, service, in_process, workspace, lab, rng, show)
     seconds = round(rng.uniform(0.005, 0.015), 3)
     here = service(inference_seconds=0)
     here.post("/predict", {"features": [1.0]}).answer()  # what raises does so here first, where its line is known
-    seen = real_server.slow_then_three_quick(service, lab)
+    seen = real_server.slow_then_three_quick(service)
     real_server.setting_reaches_all_windows(seen, lab, workspace)
 
     show.at(workspace.where_defined(lab.service.create_app))
@@ -354,12 +352,12 @@ def test_on_a_real_server(serve, service, in_process, workspace, lab, rng, show)
     assert count in (sent, sent * seen.times), Failure(  # 2.6 judges whether each request counts once
         f"{sent} requests were counted as {count}", wanted="all of them", hint=real_server.EVERY_REQUEST_HINT
     )
-    waiting_counts = middleware.records_waiting(lab, in_process, service)
+    waiting_counts = middleware.records_waiting(lab, service)
     real_server.figures_lie_between(own, trace, seconds, lab, show, waiting_counts=waiting_counts)
     real_server.costs_little(lab, show)
 
 
-@pytest.mark.checkpoint("2.12", points=2, hints=(stages.CONTEXT_HINT, stages.SHARE_HINT))
+@pytest.mark.checkpoint("2.12", points=2, in_cell=True, hints=(stages.CONTEXT_HINT, stages.SHARE_HINT))
 def test_the_bottleneck_shows(service, workspace, lab, rng, show):
     """Stages show where the time goes.
 
@@ -370,19 +368,20 @@ def test_the_bottleneck_shows(service, workspace, lab, rng, show):
     timing = lab.timing
     show.at(workspace.where_defined(timing.stage))
     outside = "`with stage(...)` outside of any request"
-    with calling(outside, workspace, stages.OUTSIDE_HINT, of_its_own=True), timing.stage("outside"):
-        pass  # does nothing, and does not fail
-    staged = stages.staged_routes(timing.stage, rng)
-    refusing = service(routes=staged.routes)
+    with calling(outside, workspace, stages.OUTSIDE_HINT, of_its_own=True):
+        beside(timing.stage).entered(timing.stage, "outside")  # does nothing, and does not fail
+    plan = stages.planned(rng)
+    refusing = service(routes=plan.routes(stages.PATHS[0]))
     refusing.get("/refused").answer()
     stages.a_stage_that_raises_counts(refusing)
     found = []
     for path in stages.PATHS:  # an app for each: what a series is called, 2.8 judges
         show.at(workspace.where_defined(timing.stage))
-        app = service(routes=staged.routes)
-        stages.answers_have_their_own_stages(app, path, staged)
-        page = stages.metrics_have_the_stages(app, path, staged, show)
+        routes = plan.routes(path)
+        app = service(routes=routes)
+        stages.answers_have_their_own_stages(app, path, routes)
+        page = stages.metrics_have_the_stages(app, path, plan.names, show)
         found.append(stages.bottleneck_is_named(page, path, lab, workspace, show))
-    stages.largest_share_wins(timing.bottleneck, staged.names, rng, show)
+    stages.largest_share_wins(timing.bottleneck, plan.names, rng, show)
     stages.prediction_routes_time_the_model(service, lab, workspace, show)
     show.number(f"{', '.join(found)}: named", len(found))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
 from checks.harness.assertions.not_ready import why_it_is_not_ready
 from checks.harness.cell.factory import enter_lifespan, make_app
+from checks.harness.cell.given_routes import ROUTES, Given
 from checks.harness.cell.inprocess import START_SECONDS, InProcess
 from checks.harness.cell.probe import Probe
 from checks.harness.cell.sleep_spy import SLEEPS
@@ -29,6 +30,7 @@ from checks.harness.errors import Inconclusive, ServerDied, ServerError, ServerN
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, declared, in_cell, later, needs
 from checks.harness.judge.app import App, Running
 from checks.harness.judge.cell import Cell
+from checks.harness.judge.handles import Handle
 from checks.harness.judge.start import ZYGOTE, started
 from checks.harness.loadtest.locate import is_written, require_written
 from checks.harness.loadtest.locust_run import LoadTests
@@ -40,9 +42,6 @@ from checks.harness.processes.servers import Server, server, uvicorn_command
 from checks.harness.processes.theirs import LIFTED, THEIRS, environment
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
-
-if TYPE_CHECKING:
-    from fastapi import APIRouter
 
 CONTROL = "checks.harness.apps.reference:create_app"
 """A service of the lab's own, which fails only on too busy a machine."""
@@ -63,13 +62,18 @@ LoadTest = Callable[[], list[Recording]]
 class Service:
     """`service(model=..., **settings)` starts the learner's app; `model` replaces its own model."""
 
-    def __init__(self, start: Callable[..., InProcess | App], create: Create) -> None:
-        self._start, self._create = start, create
+    def __init__(self, start: Callable[..., InProcess | App], around: Around, create: Create) -> None:
+        self._start, self._around, self._create = start, around, create
         self.started: list[InProcess | App] = []
 
     def __call__(self, model: Any = None, **settings: Any) -> Any:
         """An app, started: an `App`, or an `InProcess`, which has the same methods."""
         self.started.append(self._start(model, **settings))
+        return self.started[-1]
+
+    def around(self, middleware: Any, metrics: Any, routes: Given) -> Any:
+        """A middleware of the learner's around an app that has these routes alone, started."""
+        self.started.append(self._around(middleware, metrics, routes))
         return self.started[-1]
 
     def create_app(self) -> None:
@@ -81,6 +85,7 @@ class Service:
         self._create("lifespan")
 
 
+Around = Callable[[Any, Any, Given], InProcess | App]
 Create = Callable[[str], None]
 """Tries a part of the learner's service, beside it: `create` or `lifespan`."""
 
@@ -130,18 +135,18 @@ def service(
     """`service(model=..., **settings)` starts the learner's app; `model` replaces its own model.
 
     With `own_way=True` the model stands at `app.state.model`, and the learner's own `get_model` brings it.
-    In a cell for a checkpoint that says `in_cell`, else in process. There `routes` may be a router that the app serves
-    as well. Admission control is `LIFTED` unless set.
+    In a cell for a checkpoint that says `in_cell`, else in process. `routes` are `Given` ones that the app serves as
+    well. Admission control is `LIFTED` unless set.
     """
-    start = _in_cell(cell, workspace, lab) if cell else _in_process(workspace, lab)
+    start, around = _in_cell(cell, workspace, lab) if cell else _in_process(workspace, lab)
 
-    def begin(model: Any, *, own_way: bool = False, **settings: Any) -> InProcess | App:
+    def begin(model: Any, routes: Given | None = None, *, own_way: bool = False, **settings: Any) -> InProcess | App:
         if model is not None:
             lab.service.get_model  # noqa: B018  # where it is missing, that is said as for any name
             _say_whose_model_runs(workspace)
-        return start(model, own_way=own_way, **settings)
+        return start(model, routes, own_way=own_way, **settings)
 
-    apps = Service(begin, _creates(workspace, lab, cell))
+    apps = Service(begin, around, _creates(workspace, lab, cell))
     yield apps
     patience = START_SECONDS if request.node.stash[OUTCOME].verdict == "passed" else 1.0  # its verdict stands
     for running in apps.started:
@@ -149,24 +154,36 @@ def service(
         running.stop(patience)
 
 
-def _in_cell(cell: Cell, workspace: Workspace, lab: LearnerModules) -> Callable[..., App]:
+def _in_cell(cell: Cell, workspace: Workspace, lab: LearnerModules) -> tuple[Callable[..., App], Around]:
     running = Running(cell, workspace)
 
-    def start(model: Probe | None, *, own_way: bool, **settings: Any) -> App:
+    def start(model: Probe | None, routes: Given | None, *, own_way: bool, **settings: Any) -> App:
         lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
-        return running.app(model, LIFTED | settings, own_way=own_way)
+        return running.app(model, LIFTED | settings, own_way=own_way, routes=routes)
 
-    return start
+    def around(middleware: Handle, metrics: Handle, routes: Given) -> App:
+        return running.app(None, {}, routes=routes, around=[middleware, metrics])
+
+    return start, around
 
 
-def _in_process(workspace: Workspace, lab: LearnerModules) -> Callable[..., InProcess]:
+def _in_process(workspace: Workspace, lab: LearnerModules) -> tuple[Callable[..., InProcess], Around]:
     SLEEPS.install()
 
-    def start(model: Any, routes: APIRouter | None = None, *, own_way: bool, **settings: Any) -> InProcess:
+    def around(middleware: Any, metrics: Any, routes: Given) -> InProcess:
+        from fastapi import FastAPI
+
+        below = FastAPI()
+        below.include_router(ROUTES[routes.name](lab.timing, routes.gates, routes.plan))
+        running = InProcess(middleware(below, metrics=metrics), workspace)
+        running.start()
+        return running
+
+    def start(model: Any, routes: Given | None, *, own_way: bool, **settings: Any) -> InProcess:
         app = make_app(lab.service, workspace, lab.settings.Settings(**LIFTED | settings))
         running = InProcess(app, workspace)
         if routes is not None:
-            app.include_router(routes)
+            app.include_router(ROUTES[routes.name](lab.timing, routes.gates, routes.plan))
         if model is not None and not own_way:
 
             async def give() -> Any:  # a plain function would take a thread of the pool that is measured
@@ -181,7 +198,7 @@ def _in_process(workspace: Workspace, lab: LearnerModules) -> Callable[..., InPr
             app.state.model = model
         return running
 
-    return start
+    return start, around
 
 
 def _say_whose_model_runs(workspace: Workspace) -> None:
@@ -189,20 +206,6 @@ def _say_whose_model_runs(workspace: Workspace) -> None:
     path = workspace.tree / "lab" / "model.py"
     if path.is_file() and re.search(r"\b(print|breakpoint)\(", path.read_text(errors="replace")):
         sys.stdout.write("(here a model of the lab's stands in for lab/model.py: what that one prints does not show)\n")
-
-
-@pytest.fixture
-def in_process(workspace: Workspace) -> Iterator[Callable[[Any], InProcess]]:
-    """`in_process(app)` starts any ASGI app in process, such as one middleware of the learner's around a small app."""
-    with ExitStack() as running:
-
-        def start(app: Any) -> InProcess:
-            started = InProcess(app, workspace)
-            running.callback(started.stop)
-            started.start()
-            return started
-
-        yield start
 
 
 @pytest.fixture
@@ -266,8 +269,10 @@ def feature_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 @pytest.fixture
-def wall_clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
-    """A wall clock that can be set (`set_back`), in place before the learner's code is loaded."""
+def wall_clock(cell: Cell | None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A wall clock that can be set (`set_back`), in place before the learner's code is loaded, and where that is."""
+    if cell:
+        return cell.ask("wall clock")
     clock = WallClock()
     clock.install(monkeypatch.setattr)
     return clock

@@ -30,7 +30,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 
 from checks.harness import ROOT
-from checks.harness.assertions.cpu_cost import timing_on_base_http_middleware
+from checks.harness.cell.behind import on_base_http
 from checks.harness.cell.exchange import App, Exchange, Message
 from checks.harness.load.generator import closed_loop
 from checks.harness.processes.servers import Server, server, uvicorn_command
@@ -82,7 +82,7 @@ def timing() -> FastAPI:
 def base_http() -> FastAPI:
     """With the timing middleware of most tutorials."""
     app = bare()
-    app.add_middleware(timing_on_base_http_middleware)
+    app.add_middleware(on_base_http)
     return app
 
 

@@ -64,15 +64,15 @@ def app(gate: Probe, tmp_path: Path) -> Iterator[InProcess]:
 def test_a_stream_is_watched_while_it_runs(app: InProcess, gate: Probe) -> None:
     """Its first piece is there while the handler works on the next."""
     call = app.drive("GET", "/stream")
-    app.until(lambda: gate.inside and call.exchange.chunks)
-    first = [body for _, body in call.exchange.chunks]
+    app.until(lambda: gate.inside and call.pieces)
+    first = [body for _, body in call.pieces]
     gate.open()
 
     assert first == [b"first"]
-    assert call.answer() is call.exchange
-    assert [body for _, body in call.exchange.chunks] == [b"first", b"last"]
+    assert call.answer().content == b"firstlast"
+    assert [body for _, body in call.pieces] == [b"first", b"last"]
     assert call.finished
-    assert call.finished >= call.exchange.finished
+    assert call.finished >= call.pieces[-1][0]
 
 
 def test_a_cancelled_request_is_cancelled_where_it_waits(app: InProcess, gate: Probe) -> None:

@@ -10,13 +10,15 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from checks.harness.cell.exchange import Exchange
 from checks.harness.cell.factory import enter_lifespan, make_app
 from checks.harness.cell.gate import Gate, Probe, Tell
-from checks.harness.cell.inprocess import InProcess, Pending
+from checks.harness.cell.given_routes import ROUTES
+from checks.harness.cell.inprocess import Driven, InProcess, Pending
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.stacks import Stack
 from checks.harness.cell.wire import Broken, decode, encode
@@ -53,7 +55,7 @@ class Apps:
             case "lifespan":
                 enter_lifespan(importlib.import_module("lab.service"))
             case "start":
-                self._start(message["app"], message["probe"], message["settings"], own_way=message["own_way"])
+                self._start(message)
             case "stop":
                 self._apps[message["app"]].stop(message["seconds"])
             case _:
@@ -65,13 +67,18 @@ class Apps:
         SLEEPS.install()
         SLEEPS.noticed = self._slept
 
-    def _start(self, app: int, probe: int | None, settings: dict[str, Any], *, own_way: bool) -> None:
+    def _start(self, message: dict[str, Any]) -> None:
         """Start the app of the learner's `create_app` with these settings, and with that probe for its model.
 
-        With `own_way` the probe stands at `app.state.model`, where the learner's own `get_model` finds it.
+        With `own_way` the probe stands at `app.state.model`, where the learner's own `get_model` finds it. `routes` of
+        the lab's own are served as well. With `around`, a middleware and its metrics, these routes are all there is.
         """
+        probe, own_way = message["probe"], message["own_way"]
+        if message["around"]:
+            return self._start_around(message)
         service, given = importlib.import_module("lab.service"), importlib.import_module("lab.settings")
-        made = make_app(service, self.lines, given.Settings(**settings))
+        made = make_app(service, self.lines, given.Settings(**message["settings"]))
+        self._include(made, message["routes"])
         if probe is not None and not own_way:
             model = Probe(self._gate, probe)
 
@@ -79,17 +86,33 @@ class Apps:
                 return model
 
             made.dependency_overrides[service.get_model] = give
-        running = self._apps[app] = InProcess(made, self.lines)
+        running = self._apps[message["app"]] = InProcess(made, self.lines)
         running.start()
         if probe is not None and own_way:  # a lifespan may warm its model up, which must not be held
             made.state.model = Probe(self._gate, probe)
+        return None
 
-    def _say(self, running: InProcess, what: str, number: int | None) -> Any:
+    def _start_around(self, message: dict[str, Any]) -> None:
+        from fastapi import FastAPI
+
+        middleware, metrics = message["around"]
+        below = FastAPI()
+        self._include(below, message["routes"])
+        running = self._apps[message["app"]] = InProcess(middleware(below, metrics=metrics), self.lines)
+        running.start()
+
+    def _include(self, app: Any, routes: dict[str, Any] | None) -> None:
+        if routes:
+            gates = [Probe(self._gate, number) for number in routes["gates"]]
+            timing = importlib.import_module("lab.timing")
+            app.include_router(ROUTES[routes["name"]](timing, gates, routes["plan"]))
+
+    def _say(self, running: InProcess, what: str, given: Any) -> Any:
         match what:
             case "waits":
                 return running.where_waiting()
             case "held up":
-                return running.where_held_up(number or 0)
+                return running.where_held_up(given)
             case "refused":
                 return running.where_refused
             case "still runs":
@@ -103,6 +126,8 @@ class Apps:
                 return found and [*found[:2], *(self._defined(found[2]) or ["", 1])[:2]]
             case "threads":
                 return running.threads()
+            case "contexts":
+                return running.contexts(*given)
             case "pool":
                 return running.pool_threads_in_use()
             case "take the pool":
@@ -125,6 +150,9 @@ class Apps:
         match message["tell"]:
             case "send":
                 self._send(message)
+            case "cancel":
+                if pending := self._requests.get(message["request"]):
+                    pending.cancel()
             case "go":
                 self._gate.go(message["call"], message)
             case "watch":
@@ -138,8 +166,13 @@ class Apps:
         app = self._apps[message["app"]]
         headers = [(name, value) for name, value in message["headers"]]
         request, body = message["request"], decode(message["body"], _nothing)
-        pending = app.drive(message["method"], message["path"], headers, body)
+        taken = None if message["taken"] is None else Probe(self._gate, message["taken"])
+        how = {"until_it_returns": message["until_it_returns"], "taken": taken}
+        pending = app.drive(message["method"], message["path"], headers, body, **how)
         pending.arrives = lambda: self._tell("arrived", request=request)
+        pending.returns = lambda: self._tell("returned from", request=request, swallowed=pending.swallowed)
+        if message["pieces"]:
+            pending.moves = partial(self._left, request, pending, [])
         self._requests[request] = pending
         pending.when_done(lambda outcome: self._ended(request, pending, outcome))
 
@@ -148,6 +181,8 @@ class Apps:
     def _ended(self, request: int, pending: Pending, outcome: Future[Exchange]) -> None:
         """On the app's loop."""
         del self._requests[request]
+        if outcome.cancelled():  # what comes of it is told when the app returns
+            return None
         endpoint = self._defined(pending.endpoint) if pending.endpoint else None
         if (error := outcome.exception()) is None:
             got = outcome.result()
@@ -158,6 +193,12 @@ class Apps:
             except Broken:
                 error = LearnerError(f"{pending.asked} was answered with {len(got.body):,} bytes")
         return self._tell("ended", request=request, endpoint=endpoint, raised=self._describe(error))
+
+    def _left(self, request: int, pending: Driven, told: list[bytes]) -> None:
+        """On the app's loop: tell of the pieces that have left it meanwhile."""
+        for _, piece in pending.pieces[len(told) :]:
+            told.append(piece)
+            self._tell("piece", request=request, body=encode(piece, _nothing))
 
     def _watch(self, message: dict[str, Any], over: threading.Event) -> None:
         app = self._apps[message["app"]]

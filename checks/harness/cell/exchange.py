@@ -46,6 +46,8 @@ class Exchange:
         self.finished: float | None = None
         self.moved: Callable[[], None] = lambda: None
         """Called at each message."""
+        self.taken: Any = None
+        """A model that each message waits for, as for a server that has not taken the one before."""
         self._body, self._asked = body, False
         self._left = asyncio.Event()
 
@@ -82,6 +84,8 @@ class Exchange:
                 self.finished = now
                 self._left.set()
         self.moved()
+        if self.taken is not None:
+            await self.taken.predict([1.0])
 
 
 def assert_bytes(message: Message) -> None:

@@ -15,7 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,8 @@ class Pending:
         self.given_up = False
         self.swallowed: bool | None = None
         """Whether the app kept a cancellation to itself; None until the request ended."""
+        self.returns: Callable[[], None] = lambda: None
+        """Called at that moment."""
         self._app = app
         self._future = app.submit(app.request(self, send))
         self._future.add_done_callback(self._done)
@@ -71,6 +73,7 @@ class Pending:
     def ends(self, *, cancelled: bool) -> None:
         """Called when the app has returned from a request that was given up."""
         self.swallowed = not cancelled
+        self.returns()
         self._app.moved()
 
     def when_done(self, work: Callable[[Future[Any]], None]) -> None:
@@ -139,8 +142,29 @@ class Driven(Pending):
 
     def __init__(self, app: InProcess, exchange: Exchange, serve: App) -> None:
         self.exchange = exchange
-        exchange.moved = app.moved
+        self.moves: Callable[[], None] = lambda: None
+        """Called at each message."""
+        exchange.moved = self._moved
         super().__init__(app, f"{exchange.scope['method']} {exchange.scope['path']}", lambda: exchange.run(serve))
+
+    def _moved(self) -> None:
+        self.moves()
+        self._app.moved()
+
+    @property
+    def pieces(self) -> list[tuple[float, bytes]]:
+        """The pieces of the body so far, with the time at which each left the app."""
+        return self.exchange.chunks
+
+    def answer(self, seconds: float = ANSWER_SECONDS) -> Any:
+        """Wait for the answer, an `httpx.Response`."""
+        import httpx
+
+        got: Exchange = super().answer(seconds)
+        request = httpx.Request(got.scope["method"], f"http://localhost{got.scope['path']}")
+        answer = httpx.Response(got.status or 0, headers=got.fields, content=got.body, request=request)
+        answer.headers = httpx.Headers(got.fields)  # httpx has added a length
+        return answer
 
 
 REQUEST: ContextVar[Pending] = ContextVar("REQUEST")
@@ -398,6 +422,27 @@ class InProcess:
         future = self.submit(count())
         return int(future.result()) if self.until(future.done) is None else 0
 
+    def contexts(self, paths: Sequence[str], caller: str) -> list[dict[str, str]]:
+        """Requests to these paths in one task: what each of them has left bound to the context, as text.
+
+        `caller` was bound before the first of them.
+        """
+        import structlog
+
+        async def in_one_task() -> list[dict[str, str]]:
+            structlog.contextvars.bind_contextvars(caller=caller)
+            left = []
+            for path in paths:
+                with suppress(Exception, asyncio.CancelledError):
+                    await Exchange("GET", path).run(self.app)
+                left.append({name: str(value) for name, value in structlog.contextvars.get_contextvars().items()})
+            return left
+
+        future = self.submit(in_one_task())
+        self.until(future.done)
+        left: list[dict[str, str]] = future.result(0)
+        return left
+
     @contextmanager
     def pool_taken(self) -> Iterator[None]:
         """While this block runs, every thread of FastAPI's pool is taken; none where the loop is blocked."""
@@ -448,9 +493,24 @@ class InProcess:
             where = where_not_awaited(error, self._lines, handler) or self._lines.where_defined(handler)
             raise LearnerError(said, where, wanted=wanted, hint=hint) from error
 
-    def drive(self, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> Driven:
-        """Send without httpx, to see the answer leave the app message by message."""
-        return Driven(self, Exchange(method, path, headers, body), self._serve)
+    def drive(
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        *,
+        until_it_returns: bool = False,
+        taken: Any = None,
+    ) -> Driven:
+        """Send without httpx, to see the answer leave the app message by message.
+
+        A server has its answer with the last byte; `until_it_returns` waits for the app, which may raise after that.
+        Each message waits for a model `taken`.
+        """
+        exchange = Exchange(method, path, headers, body)
+        exchange.taken = taken
+        return Driven(self, exchange, self.app if until_it_returns else self._serve)
 
     def _send(self, method: str, path: str, **request: Any) -> Pending:
         import httpx

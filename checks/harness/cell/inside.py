@@ -26,10 +26,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from checks.harness.cell import middlewares
 from checks.harness.cell.apps import Apps
 from checks.harness.cell.repeated import Ring, repeat
 from checks.harness.cell.visitors import Visitors
 from checks.harness.cell.waits import Calls, Reference, awaited, busiest_line
+from checks.harness.cell.wall_clock import WallClock
 from checks.harness.cell.wire import Broken, Wire, decode, encode, handle, record
 from checks.harness.errors import BrokenOff, LearnerError, NoAnswer, Unanswered
 from checks.harness.missing_await import where_not_awaited
@@ -158,7 +160,15 @@ class Inside:
             case "step":
                 self._visitors.step(message["deeds"], message["seconds"])
                 return {"value": None}
-            case "spy" | "create" | "lifespan" | "start" | "stop" | "app":
+            case "start":
+                return {"value": self._apps.asked(message | {"around": [self._things[n] for n in message["around"]]})}
+            case "wall clock":
+                clock = WallClock()
+                clock.install(setattr)
+                return {"value": self._encoded(clock)}
+            case "beside":
+                return {"value": self._encoded(middlewares)}
+            case "spy" | "create" | "lifespan" | "stop" | "app":
                 return {"value": self._apps.asked(message)}
             case _:
                 return {"value": _defined(self._things[message["of"]])}

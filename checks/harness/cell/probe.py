@@ -86,7 +86,7 @@ class Probe:
                     async with asyncio.timeout(LONGEST_HOLD):
                         await gate.wait()
             else:
-                await asyncio.sleep(self.seconds)
+                await asyncio.sleep(self.stay(call))
             return self.answered(call)
         finally:
             self.leave(call)
@@ -101,10 +101,14 @@ class Probe:
                 if self.held:
                     gate.wait(LONGEST_HOLD)
             else:
-                time.sleep(self.seconds)
+                time.sleep(self.stay(call))
             return self.answered(call)
         finally:
             self.leave(call)
+
+    def stay(self, call: Call) -> float:  # noqa: ARG002  # for one whose calls differ
+        """Seconds that a call stays which is not held."""
+        return self.seconds
 
     def open(self) -> None:
         """Release all calls; later ones are not held."""

@@ -20,6 +20,10 @@ class WallClock:
         self._off = 0.0
         self._time, self._time_ns = time.time, time.time_ns
 
+    def lines(self) -> list[tuple[str, int, str]]:
+        """File, line and function of each of them."""
+        return [(code.co_filename, line, code.co_name) for code, line in self.readers]
+
     def set_back(self, seconds: float) -> None:
         """From now on the clock shows so much less."""
         self._off -= seconds

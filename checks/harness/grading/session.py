@@ -107,15 +107,13 @@ class Session:
             return
         if self.config.option.isolation != "none":
             isolation.adopt_orphans()
+        service = any(map(checkpoints.uses_service, items))
         if self.runner.forks and any(map(checkpoints.in_cell, items)):
-            service = any(checkpoints.in_cell(item) and checkpoints.uses_service(item) for item in items)
             begin(self.config, service=service)  # first: its imports take as long as those below
-        apps = [checkpoints.in_cell(item) for item in items if checkpoints.uses_service(item)]
-        if self.config.option.isolation != "none" and apps:
+        if self.config.option.isolation != "none" and service:
             with warnings.catch_warnings():  # a library's own deprecations are not for a learner
                 warnings.simplefilter("ignore")
-                # Once here, and not in every checkpoint's process. A cell has an app's own libraries.
-                import_module("httpx" if all(apps) else "checks.harness.grading.preload")
+                import_module("httpx")  # once here, and not in every checkpoint's process
         gc.freeze()  # what is imported is no garbage: no collection touches it, here or in a checkpoint's process
         self.run = results.Run(
             workspace=self.workspace.name,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from checks.harness.cell.given_routes import Given
 from checks.harness.cell.inprocess import (
     ANSWER_SECONDS,
     START_SECONDS,
@@ -26,6 +27,7 @@ from checks.harness.errors import Inconclusive, NoAnswer
 from checks.harness.judge import kernel
 from checks.harness.judge.cell import Cell
 from checks.harness.judge.gate import Gate
+from checks.harness.judge.handles import Handle
 from checks.harness.judge.raised import Place
 from checks.harness.machine import FairClock
 from checks.harness.source_lines import SourceLines
@@ -62,6 +64,10 @@ class Pending:
         self.arrived: float | None = None
         """When word came that it had got to the app."""
         self.finished: float | None = None
+        self.swallowed: bool | None = None
+        """Whether the app kept a cancellation to itself, as the cell says; None until it has returned."""
+        self.pieces: list[tuple[float, bytes]] = []
+        """Of one that is driven: the pieces of its body so far, with the time at which word of each came."""
         self.endpoint: Place | None = None
         """Where the learner's function is defined that it was routed to, as the cell says."""
         self._app, self._number, self._method = app, number, method
@@ -72,6 +78,21 @@ class Pending:
     def done(self) -> bool:
         """Whether it was answered, or failed."""
         return self.finished is not None
+
+    def cancel(self) -> None:
+        """Cancel the request's task where it waits, as a server does when the caller has left."""
+        self._app.cancel(self._number)
+
+    def returns(self, swallowed: object) -> None:
+        """Take that the app has returned from it after it was cancelled."""
+        self.swallowed = bool(swallowed)
+
+    def leaves(self, piece: object) -> None:
+        """Take a piece of its answer."""
+        body = decode(piece, _nothing)
+        if type(body) is not bytes:
+            raise Broken("no bytes")
+        self.pieces.append((time.perf_counter(), body))
 
     def arrives(self) -> None:
         """Take that it has got to the app."""
@@ -93,6 +114,7 @@ class Pending:
             fields = [(str(name).encode("latin-1"), str(value).encode("latin-1")) for name, value in told["fields"]]
             request = httpx.Request(self._method, ORIGIN + self.path)
             self._answer = httpx.Response(told["status"], headers=fields, content=body, request=request)
+            self._answer.headers = httpx.Headers(fields)  # httpx has added a length
         self.finished = time.perf_counter()
 
     def answer(self, seconds: float = ANSWER_SECONDS) -> httpx.Response:
@@ -118,6 +140,8 @@ class Running:
         self.watches = 0
         cell.on("ended", lambda told: self.requests[_number(told["request"])].ended(told))
         cell.on("arrived", lambda told: self.requests[_number(told["request"])].arrives())
+        cell.on("returned from", lambda told: self.requests[_number(told["request"])].returns(told["swallowed"]))
+        cell.on("piece", lambda told: self.requests[_number(told["request"])].leaves(told["body"]))
         cell.on("slept", lambda told: self.apps[_number(told["app"])].slept(told["where"]))
         cell.on("still", self._still)
         cell.ask("spy")
@@ -127,15 +151,31 @@ class Running:
             raise Broken("no standstill")
         self.advice[_number(told["watch"])] = Standstill(told["kind"], busy=bool(told["busy"]))
 
-    def app(self, probe: Probe | None, settings: dict[str, Any], *, own_way: bool = False) -> App:
+    def app(
+        self,
+        probe: Probe | None,
+        settings: dict[str, Any],
+        *,
+        own_way: bool = False,
+        routes: Given | None = None,
+        around: Sequence[Handle] = (),
+    ) -> App:
         """The learner's app with these settings, started; `probe` is in the place of its model.
 
-        With `own_way` it stands at `app.state.model`, where the learner's own `get_model` finds it.
+        With `own_way` it stands at `app.state.model`, where the learner's own `get_model` finds it. `routes` are served
+        beside the learner's; with `around`, a middleware of theirs and its metrics, they are all that it serves.
         """
         app = App(self, len(self.apps), probe)
-        self.apps.append(app)
         number = None if probe is None else self.gate.add(probe)
-        self.cell.ask("start", app=app.number, probe=number, settings=settings, own_way=own_way)
+        given = routes and {
+            "name": routes.name,
+            "gates": [self.gate.add(gate) for gate in routes.gates],
+            "plan": dict(routes.plan),
+        }
+        things = [one._number for one in around]
+        asked = {"probe": number, "settings": settings, "own_way": own_way, "routes": given, "around": things}
+        self.apps.append(app)
+        self.cell.ask("start", app=app.number, **asked)
         return app
 
 
@@ -210,13 +250,26 @@ class App:
         """`GET` a path."""
         return self._send("GET", path, [], b"")
 
-    def _send(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> Pending:
+    def drive(self, method: str, path: str, *, until_it_returns: bool = False, taken: Probe | None = None) -> Pending:
+        """Send, and see the answer leave the app piece by piece. `until_it_returns` waits for more than its end.
+
+        Each message waits for a model `taken`, as for a server that has not taken the one before.
+        """
+        number = None if taken is None else self._running.gate.add(taken)
+        return self._send(method, path, [], b"", pieces=True, until_it_returns=until_it_returns, taken=number)
+
+    def cancel(self, request: int) -> None:
+        """Cancel a request."""
+        self._cell.tell("cancel", request=request)
+
+    def _send(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes, **how: object) -> Pending:
         requests = self._running.requests
         pending = Pending(self, len(requests), method, path, time.perf_counter())
         requests.append(pending)
         headers = [("host", "localhost"), ("accept", "*/*"), ("user-agent", "lab"), *headers]
         data: dict[str, Any] = {"method": method, "path": path, "headers": headers, "body": encode(body, _nothing)}
-        self._cell.tell("send", app=self.number, request=len(requests) - 1, **data)
+        how = {"pieces": False, "until_it_returns": False, "taken": None} | how
+        self._cell.tell("send", app=self.number, request=len(requests) - 1, **data, **how)
         return pending
 
     def until(
@@ -342,8 +395,16 @@ class App:
         """The exception that a request ended in."""
         return self._cell.raised(told)
 
-    def _ask(self, what: str, number: int | None = None) -> Any:
-        return self._cell.ask("app", app=self.number, what=what, **{"with": number})
+    def contexts(self, paths: Sequence[str], caller: str) -> list[dict[str, str]]:
+        """Requests to these paths in one task: what each of them has left bound to the context, as text.
+
+        `caller` was bound before the first of them.
+        """
+        left = self._ask("contexts", [list(paths), caller])
+        return [{str(name): str(value) for name, value in one.items()} for one in left]
+
+    def _ask(self, what: str, given: object = None) -> Any:
+        return self._cell.ask("app", app=self.number, what=what, **{"with": given})
 
     def _line(self, what: str, number: int | None = None) -> str | None:
         line = self._ask(what, number)

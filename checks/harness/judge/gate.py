@@ -50,7 +50,7 @@ class Gate:
         self._calls[number] = (probe, call)
         call.go = partial(self._go, number)
         if not probe.held:
-            self._soon(probe.seconds, call.go)
+            self._soon(probe.stay(call), call.go)
         return None
 
     def _soon(self, seconds: float, go: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from checks.harness import ROOT
+from checks.harness.cell import middlewares
 from checks.harness.judge.raised import Place
 
 Data = Mapping[str, Any]
@@ -85,6 +86,16 @@ class Handle:
 
     def __repr__(self) -> str:
         return self._cell.say(self._number)
+
+
+def attribute(thing: Any, name: str) -> Any:
+    """An attribute of a thing whose name Python keeps for itself, such as `__call__`."""
+    return thing._cell.get(thing._number, name, None) if isinstance(thing, Handle) else getattr(thing, name)
+
+
+def beside(like: Any) -> Any:
+    """The functions of `cell/middlewares.py`, in the process where that class of the learner's is."""
+    return like._cell.ask("beside") if isinstance(like, Handle) else middlewares
 
 
 def each(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from checks.harness.assertions.metrics_page import series
@@ -38,5 +39,5 @@ def is_none_of_the_jump(name: str, seconds: float, jump: float, took: float, whe
 
 def where_the_clock_is_read(clock: WallClock, workspace: Workspace) -> str | None:
     """The first line of lab/timing.py that reads the wall clock."""
-    lines = [workspace.where(code, line) for code, line in clock.readers]
+    lines = [workspace.where_line(Path(str(path)), int(line), str(name)) for path, line, name in clock.lines()]
     return next((line for line in lines if line and line.startswith("lab/timing.py")), None)

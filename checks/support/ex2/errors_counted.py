@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from checks.harness.assertions.metrics_page import metrics_of, statuses, total_count
-from checks.harness.cell.exchange import Exchange
-from checks.harness.cell.inprocess import Driven, InProcess, Pending
+from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
+from checks.harness.judge.handles import beside
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import BASE_HINT, TWICE_HINT, Crash, crashed, on_base_http, where_classes_are_made
+from checks.support.ex2.middleware import BASE_HINT, TWICE_HINT, crashed, on_base_http, where_classes_are_made
 
 CLASS_HINT = 'The class is the status divided by 100: `f"{status // 100}xx"`.'
 EVERY_STATUS_HINT = "Record every answer, whatever its status: 404, 422 and 503 are answers, too."
@@ -40,65 +38,6 @@ CANCEL_HINT = (
 NO_ANSWER_HINT = "CancelledError is no Exception: `except Exception` leaves it out, `except BaseException` does not."
 
 
-def error_routes(gate: Probe, streams: Probe) -> Any:
-    """Routes that answer in every class, crash before, within and after their answer, or are held at a gate."""
-    from fastapi import APIRouter, Response
-    from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
-    from starlette.background import BackgroundTask
-
-    routes = APIRouter()
-
-    @routes.get("/works")
-    async def work() -> str:
-        return "done"
-
-    @routes.get("/typed/{number}")
-    async def type_(number: int) -> int:
-        return number
-
-    @routes.get("/moved")
-    async def move() -> Response:
-        return RedirectResponse("/works")
-
-    @routes.get("/busy")
-    async def refuse() -> Response:
-        return Response(status_code=503)
-
-    @routes.get("/crash")
-    async def crash() -> None:
-        raise Crash
-
-    @routes.get("/crash/within")
-    async def crash_within() -> Response:
-        async def pieces() -> AsyncIterator[bytes]:
-            yield b"the answer has begun"
-            raise Crash
-
-        return StreamingResponse(pieces())
-
-    @routes.get("/crash/after")
-    async def crash_after() -> Response:
-        async def task() -> None:
-            raise Crash
-
-        return PlainTextResponse("answered", background=BackgroundTask(task))
-
-    @routes.get("/held")
-    async def hold() -> float:
-        return await gate.predict([1.0])
-
-    @routes.get("/stream/{status}")
-    async def stream(status: int) -> Response:
-        async def pieces() -> AsyncIterator[bytes]:
-            yield b"the answer has begun"
-            await streams.predict([1.0])
-            yield b", and ends"
-
-        return StreamingResponse(pieces(), status_code=status)
-
-    return routes
-
-
 @dataclass(frozen=True, slots=True)
 class Gauge:
     """in_flight as GET /metrics shows it; `too_many` are in it all the time, and another checkpoint judges that."""
@@ -118,15 +57,10 @@ class Gauge:
 
 def lifespan_in_flight(lab: LearnerModules) -> int:
     """How many requests a lifespan counts for, while it runs: none, if it passes untouched."""
-    seen: list[int] = []
     with suppress(Exception):  # 2.7 judges that
-        metrics = lab.timing.Metrics(10)
-
-        async def below(*_: Any) -> None:
-            seen.append(metrics.in_flight)
-
-        asyncio.run(lab.timing.TimingMiddleware(below, metrics=metrics)({"type": "lifespan"}, None, None))
-    return seen[0] if seen else 0
+        middleware = lab.timing.TimingMiddleware
+        return int(beside(middleware).lifespan_in_flight(middleware, lab.timing.Metrics(10)))
+    return 0
 
 
 @contextmanager
@@ -192,7 +126,7 @@ def crash_after_the_answer(app: InProcess) -> None:
     """A background task that raises after the last byte changes nothing but that its exception travels on."""
     what = "an answer 200 whose background task raised after the last byte was"
     with counted_as(app, what, {"2xx": 1}, ONCE_HINT):
-        assert crashed(Driven(app, Exchange("GET", "/crash/after"), app.app)), Failure(
+        assert crashed(app.drive("GET", "/crash/after", until_it_returns=True)), Failure(
             "a background task raised an exception, and it did not come out of the middleware",
             wanted="the exception travels on, so that the server can log it",
             hint=RAISE_HINT,

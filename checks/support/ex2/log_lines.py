@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import re
+import secrets
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,16 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.assertions.answers import json_lines
-from checks.harness.cell.exchange import Exchange
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.cell.logging_app import SECONDS, SPOKEN
 from checks.harness.errors import Failure, Inconclusive
 from checks.harness.grading.noise import EARLY
+from checks.harness.judge.handles import attribute, beside
 from checks.harness.load.trace import MS
 from checks.harness.machine import FairClock, load_in_words
 from checks.harness.processes.servers import Server
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import Crash
 from checks.support.ex2.windows import one_second
 
 if TYPE_CHECKING:
@@ -198,17 +198,20 @@ class Places:
     logging: str | None
     ids: str | None
     timing: str | None
+    merges: bool
+    """Whether their `configure_logging` has structlog put what is bound into each line."""
 
 
 def places_of(lab: LearnerModules, workspace: Workspace) -> Places:
     """Where the learner has defined them; None for one that has another name."""
     kind = getattr(lab.logs, "RequestIdMiddleware", None)
-    binds = vars(kind).get("__call__", kind) if isinstance(kind, type) else kind
+    binds = kind and workspace.where_defined(attribute(kind, "__call__"))
     return Places(
         workspace.where_defined(lab.service.create_app),
         workspace.where_defined(getattr(lab.logs, "configure_logging", None)),
-        workspace.where_defined(binds),
-        workspace.where_defined(lab.timing.TimingMiddleware.__call__),
+        binds or workspace.where_defined(kind),
+        workspace.where_defined(attribute(lab.timing.TimingMiddleware, "__call__")),
+        beside(lab.timing.TimingMiddleware).merges_contextvars() is True,
     )
 
 
@@ -230,14 +233,8 @@ def has_json_lines(logged: Logged, server: Server, places: Places) -> None:
 
 
 def no_line_has_the_id(places: Places) -> tuple[str, str | None]:
-    """The hint, and the line to change, where no line has the id: it is not bound, or what is bound is not merged in.
-
-    Read from what `configure_logging` of the learner has set in this process.
-    """
-    import structlog
-
-    merges = structlog.contextvars.merge_contextvars in structlog.get_config()["processors"]
-    return (BIND_HINT, places.ids) if merges and structlog.is_configured() else (MERGE_HINT, places.logging)
+    """The hint, and the line to change, where no line has the id: it is not bound, or not merged in."""
+    return (BIND_HINT, places.ids) if places.merges else (MERGE_HINT, places.logging)
 
 
 def has_all_keys(logged: Logged, places: Places) -> None:
@@ -417,50 +414,17 @@ ENDINGS = {
 }
 
 
-def context_routes() -> Any:
-    """A route that answers, one that crashes and one that is cancelled."""
-    from fastapi import APIRouter
-
-    routes = APIRouter()
-
-    @routes.get("/context/works")
-    async def work() -> str:
-        return "done"
-
-    @routes.get("/context/crash")
-    async def crash() -> None:
-        raise Crash
-
-    @routes.get("/context/cancelled")
-    async def cancelled() -> None:
-        raise asyncio.CancelledError
-
-    return routes
-
-
 def context_is_left_as_it_was(app: InProcess, places: Places) -> None:
     """After an answer, a crash and a cancelled request, the context holds what was bound before, and nothing else."""
-    import structlog
-
-    async def in_one_task() -> list[tuple[str, dict[str, Any]]]:
-        structlog.contextvars.bind_contextvars(caller="of the checkpoint")
-        left = []
-        for after, path in ENDINGS.items():
-            with suppress(Exception, asyncio.CancelledError):  # what comes out of it, 2.6 judges
-                await Exchange("GET", path).run(app.app)
-            left.append((after, {**structlog.contextvars.get_contextvars()}))
-        return left
-
-    future = app.submit(in_one_task())
-    app.until(future.done)
-    for after, bound in future.result(0):
+    caller = secrets.token_hex(4)
+    for after, bound in zip(ENDINGS, app.contexts([*ENDINGS.values()], caller), strict=True):
         assert "request_id" not in bound, Failure(
             f"after {after} the request_id {bound.get('request_id')!r} is still bound to the context",
             wanted="the middleware unbinds what it has bound, however a request ends",
             hint=RESET_HINT,
             where=places.ids,
         )
-        assert bound == {"caller": "of the checkpoint"}, Failure(
+        assert bound == {"caller": caller}, Failure(
             f"after {after} {bound or 'nothing'} is bound to the context, where `caller` was bound before the request",
             wanted="the middleware unbinds its own key, and no other",
             hint=RESET_HINT,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import CodeType
+from pathlib import Path
 from typing import Any
 
 from checks.harness.assertions.answers import calling
 from checks.harness.assertions.metrics_page import checked, metrics_of, series, total_count
-from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.given_routes import Crash, Given
 from checks.harness.cell.inprocess import InProcess, Pending
+from checks.harness.cell.middlewares import Line
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure, LearnerError, Unanswered
+from checks.harness.fixtures import Service
+from checks.harness.judge.handles import attribute, beside
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
 from checks.support.ex2.windows import one_second
@@ -36,20 +37,17 @@ NOT_WIRED_HINT = "`app.add_middleware(TimingMiddleware, metrics=app.state.metric
 TWICE_HINT = "Is the TimingMiddleware added twice, or are metrics recorded in two places? Each request is one `record`."
 
 
-class Crash(Exception):
-    """What a handler of the checkpoints raises."""
-
-
 def crashed(call: Pending) -> bool:
     """Whether a request ended in the exception that its handler raised."""
     try:
         call.answer()
-    except (Crash, ExceptionGroup):
-        return True
     except Unanswered:
         return False
-    except LearnerError as error:
-        if isinstance(error.__cause__, Crash):
+    except ExceptionGroup:
+        return True
+    except Exception as error:
+        raised = error.__cause__ if isinstance(error, LearnerError) else error
+        if type(raised).__name__ == Crash.__name__:  # one from a cell has the name of its class, and not the class
             return True
         raise
     return False
@@ -57,15 +55,13 @@ def crashed(call: Pending) -> bool:
 
 def begun(lab: LearnerModules, workspace: Workspace, show: Show) -> None:
     """Go on only if the middleware is more than a stub and answers around a small app; it is where to look next."""
-    from fastapi import FastAPI
-
-    for place in (lab.timing.TimingMiddleware, lab.timing.TimingMiddleware.__call__):
+    middleware = lab.timing.TimingMiddleware
+    for place in (middleware, attribute(middleware, "__call__")):
         show.at(workspace.where_defined(place))
-    exchange = Exchange("GET", "/")
     with calling("TimingMiddleware(app), without any other argument, around a small app", workspace):
-        asyncio.run(exchange.run(lab.timing.TimingMiddleware(FastAPI())))
-    if exchange.finished is None:
-        missing = "without the end of its answer" if exchange.status else "without an answer"
+        status, ended = beside(middleware).small_app(middleware)
+    if not ended:
+        missing = "without the end of its answer" if status else "without an answer"
         raise AssertionError(
             Failure(
                 f"the TimingMiddleware around a small app returned {missing}",
@@ -75,7 +71,7 @@ def begun(lab: LearnerModules, workspace: Workspace, show: Show) -> None:
         )
 
 
-def begun_in_service(service: Callable[..., InProcess], lab: LearnerModules, workspace: Workspace, show: Show) -> None:
+def begun_in_service(service: Service, lab: LearnerModules, workspace: Workspace, show: Show) -> None:
     """The same, and the service that create_app returns sends its requests through it."""
     begun(lab, workspace, show)
     app = service()
@@ -89,64 +85,57 @@ def begun_in_service(service: Callable[..., InProcess], lab: LearnerModules, wor
     )
 
 
-def alone(
-    lab: LearnerModules, in_process: Callable[[Any], InProcess], service: Callable[..., InProcess], routes: Any
-) -> tuple[InProcess, Callable[[], dict[str, Any]]]:
+def alone(lab: LearnerModules, service: Service, routes: Given) -> tuple[InProcess, Callable[[], dict[str, Any]]]:
     """The TimingMiddleware around an app with these routes, without create_app; and what its Metrics report.
 
     Where there is no Metrics, or a TimingMiddleware takes none, the learner's whole service stands in for it.
     """
-    from fastapi import FastAPI
-
-    app = FastAPI()
-    app.include_router(routes)
     try:
         metrics = lab.timing.Metrics(1000)
-        middleware = lab.timing.TimingMiddleware(app, metrics=metrics)
+        app = service.around(lab.timing.TimingMiddleware, metrics, routes)
     except (AttributeError, TypeError):
         whole = service(routes=routes)
         return whole, lambda: metrics_of(whole)
-    return in_process(middleware), lambda: checked(metrics.report())
+    return app, lambda: checked(metrics.report())
 
 
-def records_waiting(
-    lab: LearnerModules, in_process: Callable[[Any], InProcess], service: Callable[..., InProcess]
-) -> bool:
+def was_held(gate: Probe, call: Pending) -> None:
+    """Fail if a request has ended without its handler, which is held at the gate."""
+    if not gate.calls and call.done:
+        call.answer()  # what was raised on the way is the cause
+    assert gate.calls or not call.done, Failure(
+        f"{call.asked} was answered, and its handler was never called",
+        wanted="each request reaches the app below, and its answer comes from there",
+        hint=PASS_ON_HINT,
+    )
+
+
+def records_waiting(lab: LearnerModules, service: Service) -> bool:
     """Whether the time that a request waits is in what is recorded of it. 2.4 judges that, others only use it."""
-    from fastapi import APIRouter
-
-    gate, routes = Probe(), APIRouter()
-
-    @routes.get("/waits")
-    async def wait() -> float:
-        return await gate.predict([1.0])
-
-    app, report = alone(lab, in_process, service, routes)
-    call = app.get("/waits")
+    gate = Probe()
+    app, report = alone(lab, service, Given("held", [gate]))
+    call = app.get("/held")
     app.until(lambda: gate.inside)
+    was_held(gate, call)
     time.sleep(HELD / 2)
-    other = app.get("/waits")  # a start that is kept for all requests is now this one's
+    other = app.get("/held")  # a start that is kept for all requests is now this one's
     app.until(lambda: gate.inside == 2)
     gate.release(gate.calls[0])
     call.answer()
-    recorded = series(report(), "GET /waits")["max_ms"] / one_second(lab)
+    recorded = series(report(), "GET /held")["max_ms"] / one_second(lab)
     gate.open()
     other.answer()
     return bool(recorded > HELD / 4)
 
 
-def on_base_http(lab: LearnerModules, *, beside: bool = True) -> bool:
-    """Whether TimingMiddleware is a BaseHTTPMiddleware of Starlette's, or keeps one; with `beside` also the service."""
-    from starlette.middleware.base import BaseHTTPMiddleware
+def on_base_http(lab: LearnerModules, *, beside_it: bool = True) -> bool:
+    """Whether TimingMiddleware is a BaseHTTPMiddleware of Starlette's, or keeps one.
 
-    async def app(scope: Any, receive: Any, send: Any) -> None: ...
-
-    with suppress(Exception):
-        made = lab.timing.TimingMiddleware(app)
-        if any(isinstance(one, BaseHTTPMiddleware) for one in (made, *getattr(made, "__dict__", {}).values())):
-            return True
-        added = beside and [one.cls for one in lab.service.create_app().user_middleware]
-        return any(isinstance(one, type) and issubclass(one, BaseHTTPMiddleware) for one in added or ())
+    With `beside_it` also whether the service has one.
+    """
+    middleware = lab.timing.TimingMiddleware
+    with suppress(Exception):  # it only chooses a hint
+        return beside(middleware).on_base_http(middleware, lab.service.create_app if beside_it else None) is True
     return False
 
 
@@ -157,21 +146,14 @@ def times_counted(app: InProcess, requests: int) -> int:
 
 def line_that_passes_on(lab: LearnerModules, workspace: Workspace, path: str) -> tuple[str | None, bool]:
     """The learner's line that calls the app below for this path, and whether it gives that the very scope that came."""
-    callers: list[tuple[CodeType, int, bool]] = []
-    exchange = Exchange("GET", path)
+    middleware = lab.timing.TimingMiddleware
+    line, same = beside(middleware).line_that_passes_on(middleware, path)
+    return line and _named(line, workspace), same is True
 
-    async def below(scope: Any, _: Any, send: Any) -> None:
-        frame = sys._getframe(1)
-        callers.append((frame.f_code, frame.f_lineno, scope is exchange.scope))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
 
-    with suppress(Exception):  # it only points at a line
-        asyncio.run(exchange.run(lab.timing.TimingMiddleware(below)))
-    if not callers:
-        return None, True
-    code, line, same = callers[0]
-    return workspace.where(code, line), same
+def _named(line: Line, workspace: Workspace) -> str | None:
+    path, number, function = line
+    return workspace.where_line(Path(str(path)), int(number), str(function))
 
 
 @contextmanager
@@ -179,21 +161,14 @@ def lines_that_record(lab: LearnerModules, workspace: Workspace) -> Iterator[lis
     """Collects the learner's lines that call `Metrics.record`, if there is one of that name."""
     lines: list[str | None] = []
     kind = getattr(lab.timing, "Metrics", None)
-    record = getattr(kind, "record", None)
-    if record is None:
+    if getattr(kind, "record", None) is None:
         yield lines
         return
-
-    def watched(*arguments: Any, **named: Any) -> Any:
-        frame = sys._getframe(1)
-        lines.append(workspace.where(frame.f_code, frame.f_lineno))
-        return record(*arguments, **named)
-
-    kind.record = watched  # type: ignore[union-attr]
+    watched = beside(kind).Watched(kind)
     try:
         yield lines
     finally:
-        kind.record = record  # type: ignore[union-attr]
+        lines += [_named(line, workspace) for line in watched.over()]
 
 
 def where_classes_are_made(lab: LearnerModules, workspace: Workspace, status: int) -> str | None:

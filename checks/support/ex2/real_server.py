@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,12 @@ from checks.harness.assertions.cpu_cost import (
     FILLED,
     cost_of_a_full_window,
     middleware_costs,
-    timing_on_base_http_middleware,
 )
 from checks.harness.assertions.metrics_page import FIGURES, checked, figures_in, metrics_of, series
-from checks.harness.cell.inprocess import InProcess
+from checks.harness.cell.given_routes import Given
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure, Inconclusive
+from checks.harness.fixtures import Service
 from checks.harness.grading.noise import EARLY, blame_the_machine_if
 from checks.harness.load.generator import closed_loop
 from checks.harness.load.trace import Trace
@@ -25,7 +24,7 @@ from checks.harness.machine import FairClock, load_in_words
 from checks.harness.processes.servers import Server
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import BASE_HINT, HELD, on_base_http, times_counted
+from checks.support.ex2.middleware import BASE_HINT, HELD, on_base_http, times_counted, was_held
 from checks.support.ex2.windows import forgets, one_second
 
 REQUESTS, CONNECTIONS = 400, 16
@@ -58,24 +57,17 @@ class WindowOfThree:
     times: int
 
 
-def slow_then_three_quick(service: Callable[..., InProcess], lab: LearnerModules) -> WindowOfThree:
+def slow_then_three_quick(service: Service) -> WindowOfThree:
     """What GET /metrics reports of a route after a slow request, and again after three quick ones."""
-    from fastapi import APIRouter
-
-    gate, routes = Probe(), APIRouter()
-
-    @routes.get("/held")
-    async def held() -> float:
-        with lab.timing.stage("work"):
-            return await gate.predict([1.0])
-
-    app = service(routes=routes, latency_window=3, inference_seconds=0)
+    gate = Probe()
+    app = service(routes=Given("held", [gate], {"stage": "work"}), latency_window=3, inference_seconds=0)
     first = app.get("/nowhere")
     first.answer()
     assert first.finished is not None
     hold = max(HELD, 10 * (first.finished - first.sent))  # much longer than a quick one takes on this machine now
     slow = app.get("/held")
     app.until(lambda: gate.inside)
+    was_held(gate, slow)
     time.sleep(hold)  # this is the model's work
     gate.open()
     slow.answer()
@@ -168,7 +160,7 @@ def figures_lie_between(
 def costs_little(lab: LearnerModules, show: Show) -> None:
     """A request costs at most three times what it costs without the middleware, and no more after many requests."""
     timing = lab.timing.TimingMiddleware
-    ratio, base, nothing = middleware_costs(timing, timing_on_base_http_middleware, lambda app: app)
+    ratio, base, nothing = middleware_costs(timing, "base http", "nothing")
     show.table(
         "CPU time of a request in process, as a multiple of the bare FastAPI route's",
         ("your TimingMiddleware", "one built on BaseHTTPMiddleware"),
@@ -181,11 +173,11 @@ def costs_little(lab: LearnerModules, show: Show) -> None:
         f"with your TimingMiddleware a request costs {ratio:.1f} times what it costs without ({base:.1f} with one "
         "built on BaseHTTPMiddleware)",
         wanted="at most 3 times, and about 1.2 is possible",
-        hint=BASE_HINT if on_base_http(lab, beside=False) else CHEAP_HINT,
+        hint=BASE_HINT if on_base_http(lab, beside_it=False) else CHEAP_HINT,
     )
     growth = cost_of_a_full_window(timing)
     if growth > GROWTH:
-        blame_the_machine_if(cost_of_a_full_window(lambda app: app), GROWTH)
+        blame_the_machine_if(cost_of_a_full_window(timing, "nothing"), GROWTH)
     assert growth <= GROWTH, Failure(
         f"after {FILLED} requests your TimingMiddleware takes {growth:.1f} times as long for one as in the beginning",
         wanted="the same: no request pays for sorting what others have left",

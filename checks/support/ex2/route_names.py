@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any
 
 from checks.harness.assertions.metrics_page import metrics_of
+from checks.harness.cell.given_routes import LOOKALIKES
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.errors import Failure
+from checks.harness.judge.handles import attribute
 from checks.harness.workspace import LearnerModules, Workspace
 from checks.support.ex2.middleware import line_that_passes_on
 
 TEMPLATE, UNMATCHED = "GET /v1/users/{user_id}/items/{item_id}", "GET unmatched"
-LOOKALIKES = ("/healthy", "/v1/health", "/metrics/daily")
-"""Paths of users that begin or end like those in NOT_COUNTED."""
-
 TEMPLATE_HINT = (
     "`route_template(scope)` of lab.routes gives the template, and one name for all paths that no route takes."
 )
@@ -32,34 +30,12 @@ EXACT_HINT = '`scope["path"] in NOT_COUNTED` compares whole paths: `startswith` 
 STATUS_HINT = "A 404 can come from a handler, too: only the route decides on the name, not the status."
 
 
-def item_routes() -> Any:
-    """A route with two parameters behind two prefixes, and routes whose paths look like those of NOT_COUNTED."""
-    from fastapi import APIRouter, HTTPException
-
-    inner, outer, routes = APIRouter(prefix="/users"), APIRouter(prefix="/v1"), APIRouter()
-
-    @inner.get("/{user_id}/items/{item_id}")
-    async def item(user_id: int, item_id: int) -> str:
-        if item_id == 0:
-            raise HTTPException(404, "the route is there, the item is not")
-        return f"{user_id} {item_id}"
-
-    async def lookalike() -> str:
-        return "for users"
-
-    outer.include_router(inner)
-    routes.include_router(outer)
-    for path in LOOKALIKES:
-        routes.add_api_route(path, lookalike)
-    return routes
-
-
 def ask_all(app: InProcess, rng: random.Random) -> dict[str, int]:
     """500 items, 20 paths without a route, the lookalikes, and NOT_COUNTED. Returns the counts that are right."""
     users = [f"/v1/users/{rng.randrange(10**6)}/items/{rng.randrange(1, 10**6)}" for _ in range(498)]
     users += ["/v1/users/1/items/0"] * 2  # a 404 of the handler's own still belongs to its route
     strangers = [f"/{rng.randrange(10**9)}.php" for _ in range(20)]
-    for call in [app.drive("GET", path) for path in [*users, *strangers, *LOOKALIKES, "/health", "/metrics"]]:
+    for call in [app.get(path) for path in [*users, *strangers, *LOOKALIKES, "/health", "/metrics"]]:
         call.answer()
     return {TEMPLATE: len(users), UNMATCHED: len(strangers)} | {f"GET {path}": 1 for path in LOOKALIKES}
 
@@ -112,7 +88,7 @@ def _why(
         return LATE_HINT, where
     left_out = [path for path in LOOKALIKES if f"GET {path}" not in counted]
     if left_out and counted and {*counted} <= {*right}:
-        return EXACT_HINT, workspace.where_defined(lab.timing.TimingMiddleware.__call__)
+        return EXACT_HINT, workspace.where_defined(attribute(lab.timing.TimingMiddleware, "__call__"))
     if {*counted} == {*right}:
         return STATUS_HINT, where
     if any(name.endswith("/items/{item_id}") for name in counted):

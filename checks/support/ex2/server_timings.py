@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from checks.harness.assertions.server_timing import (
@@ -17,6 +17,7 @@ from checks.harness.assertions.server_timing import (
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
+from checks.harness.fixtures import Service
 from checks.harness.load.trace import MS
 from checks.harness.workspace import LearnerModules, Workspace
 from checks.support.ex2.middleware import HELD, line_that_passes_on
@@ -42,10 +43,10 @@ def every_answer_has_one(app: InProcess, lab: LearnerModules, workspace: Workspa
     no_longer_than_the_client(server_timing(headers, what), refused, what)
     for method, path in [("GET", "/health"), *((method, "/nowhere") for method in METHODS)]:
         call = app.drive(method, path)
-        exchange = call.answer()
-        what = f"the answer {exchange.status} to {method} {path}"
-        where = None if "server-timing" in exchange.headers else line_that_passes_on(lab, workspace, path)[0]
-        no_longer_than_the_client(server_timing(exchange.headers, what, where), call, what)
+        answer = call.answer()
+        what = f"the answer {answer.status_code} to {method} {path}"
+        where = None if "server-timing" in answer.headers else line_that_passes_on(lab, workspace, path)[0]
+        no_longer_than_the_client(server_timing(answer.headers, what, where), call, what)
 
 
 def headers_are_kept(app: InProcess, rng: random.Random) -> None:
@@ -73,7 +74,7 @@ def long_hold(found: Sequence[Sandwich]) -> float:
     return max(HELD, 10 * max(one.client - one.took for one in found) / MS)
 
 
-def fifty_together(service: Callable[..., InProcess], rng: random.Random) -> list[Sandwich]:
+def fifty_together(service: Service, rng: random.Random) -> list[Sandwich]:
     """Fifty requests that are in the model together, and leave it in random order."""
     probe = Probe()
     app = service(model=probe)
@@ -89,7 +90,7 @@ def fifty_together(service: Callable[..., InProcess], rng: random.Random) -> lis
 
 
 def sixty_for_forty_threads(
-    service: Callable[..., InProcess], rng: random.Random, hold: float
+    service: Service, rng: random.Random, hold: float
 ) -> tuple[list[Sandwich], list[Sandwich], float]:
     """Sixty requests to /predict/threaded, of which twenty wait `hold` seconds for a thread.
 

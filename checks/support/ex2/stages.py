@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import random
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from checks.harness.assertions.answers import calling
 from checks.harness.assertions.metrics_page import metrics_of, series, table_of_stages
 from checks.harness.assertions.server_timing import ROUNDING, durations
-from checks.harness.cell.inprocess import Driven, InProcess
+from checks.harness.cell.given_routes import Given
+from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import SECONDS as PROBE_SECONDS
-from checks.harness.cell.probe import Probe
+from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import Failure
+from checks.harness.fixtures import Service
 from checks.harness.load.trace import MS
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
@@ -40,106 +38,78 @@ AWAIT_HINT = "The `await` belongs into the `with` block: before it nothing has r
 MODEL_HINT = '`with stage("model"):` around the call of the model, in all three prediction routes.'
 
 
-@dataclass(slots=True)
-class Staged:
-    """Routes with three stages each, and what their requests spent in them.
+class Stage(Probe):
+    """What a stage waits for: some requests longer than others."""
 
-    Attributes:
-        names: the stages.
-        spent: by path and request's number, the ms in each stage.
-        last: by path and request's number, the ms of the last visit to each stage.
-        slow: by path, the stage that is planned to take most of the time.
-    """
+    def stay(self, call: Call) -> float:
+        """Seconds, by the number of the request."""
+        return self.seconds * (1 + call.features[0] % 5 / 4)
+
+    def spent(self) -> dict[int, list[float]]:
+        """The ms of each visit of each request, by its number."""
+        found = defaultdict[int, list[float]](list)
+        for call in self.calls:
+            if call.left is not None:
+                found[int(call.features[0])].append((call.left - call.entered) * MS)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Three stages, and by path the one that takes most of the time."""
 
     names: list[str]
     slow: dict[str, str]
-    routes: Any = None
-    spent: dict[str, defaultdict[int, defaultdict[str, float]]] = field(
-        default_factory=lambda: {path: defaultdict(lambda: defaultdict(float)) for path in PATHS}
-    )
-    last: dict[str, defaultdict[int, defaultdict[str, float]]] = field(
-        default_factory=lambda: {path: defaultdict(lambda: defaultdict(float)) for path in PATHS}
-    )
+    seconds: float
+
+    def routes(self, path: str) -> Given:
+        """The routes with these stages, where `path` is the one that is asked for."""
+        gates = [Stage(held=False, seconds=self.seconds if name == self.slow[path] else 0.008) for name in self.names]
+        return Given("staged", gates, {"names": self.names})
 
 
-def staged_routes(stage: Callable[[str], Any], rng: random.Random) -> Staged:
-    """`/async` in coroutines, `/threaded` on threads, `/refused` with a stage that raises. Seconds are random."""
-    from fastapi import APIRouter
-
+def planned(rng: random.Random) -> Plan:
+    """Stages for `/async` in coroutines, and for `/threaded` on threads. Seconds are random."""
     names = rng.sample(["decode", "lookup", "embed", "rank", "render"], 3)
-    staged = Staged(names, dict(zip(PATHS, rng.sample(names, 2), strict=True)))
-    routes, numbers = APIRouter(), itertools.count()
-    plan = {
-        path: {name: rng.uniform(0.04, 0.06) if name == slow else 0.008 for name in names}
-        for path, slow in staged.slow.items()
-    }
-
-    def seconds(path: str, name: str, number: int) -> float:
-        return plan[path][name] * (1 + number % 5 / 4)
-
-    def leave(path: str, number: int, name: str, started: float) -> None:
-        ms = (time.perf_counter() - started) * MS
-        staged.spent[path][number][name] += ms
-        staged.last[path][number][name] = ms
-
-    @routes.get("/async")
-    async def in_coroutines() -> int:
-        number = next(numbers)
-        for name in [*names, names[0]]:  # one is entered twice
-            with stage(name):
-                started = time.perf_counter()
-                await asyncio.sleep(seconds("/async", name, number))
-                leave("/async", number, name, started)
-        return number
-
-    @routes.get("/threaded")
-    def on_threads() -> int:
-        number = next(numbers)
-        for name in [*names, names[0]]:
-            with stage(name):
-                started = time.perf_counter()
-                time.sleep(seconds("/threaded", name, number))
-                leave("/threaded", number, name, started)
-        return number
-
-    @routes.get("/refused")
-    async def refused() -> str:
-        with suppress(LookupError), stage("refusal"):
-            raise LookupError
-        return "refused"
-
-    staged.routes = routes
-    return staged
+    return Plan(names, dict(zip(PATHS, rng.sample(names, 2), strict=True)), rng.uniform(0.04, 0.06))
 
 
-def answers_have_their_own_stages(app: InProcess, path: str, staged: Staged) -> None:
+def answers_have_their_own_stages(app: InProcess, path: str, routes: Given) -> None:
     """Of 20 requests at once, each answer's Server-Timing has the stages of its own request."""
-    for call in [app.drive("GET", path) for _ in range(REQUESTS)]:
+    calls = [app.get(path) for _ in range(REQUESTS)]
+    for call in calls:
         call.answer()
-        _are_its_own(call, staged.names, staged.spent[path], staged.last[path])
+    spent = {name: gate.spent() for name, gate in zip(routes.plan["names"], routes.gates, strict=True)}
+    for call in calls:
+        _are_its_own(call, {name: visits.get(number_in(call), []) for name, visits in spent.items()})
 
 
-def _are_its_own(
-    call: Driven,
-    names: Sequence[str],
-    spent: dict[int, defaultdict[str, float]],
-    last: dict[int, defaultdict[str, float]],
-) -> None:
-    header = call.exchange.headers.get("server-timing", "")
-    said = durations(header)
+def number_in(call: Pending) -> int:
+    """The number of a request, which its handler has answered with."""
+    said = call.answer().text
+    return int(said) if said.isdecimal() else -1
+
+
+def _are_its_own(call: Pending, spent: dict[str, list[float]]) -> None:
+    """`spent` are the ms of its visits to each stage; the first stage is visited twice."""
+    header = call.answer().headers.get("server-timing", "")
+    said, names = durations(header), [*spent]
     missing = [name for name in names if name not in said]
     assert not missing, Failure(
         f"Server-Timing of a request with three stages is {header!r}",
         wanted=f"app;dur=..., and behind it {', '.join(f'{name};dur=...' for name in names)}",
         hint=CONTEXT_HINT,
     )
-    number = int(b"".join(body for _, body in call.exchange.chunks))
-    own, last_visit = spent[number], last[number]
+    assert all(spent.values()), Failure(
+        f"a request that has three stages was answered with {call.answer().text[:40]!r}, before it was through them",
+        wanted="the answer of the route, as it is",
+    )
     assert call.finished is not None
     client = (call.finished - call.sent) * MS
+    own = {name: sum(visits) for name, visits in spent.items()}
     said, rounding = _in_ms(said, own, client), ROUNDING if "." in header else 1.0  # 2.4 judges unit and decimals
     for name, took in own.items():
-        twice = name == names[0] and said[name] >= last_visit[name] - rounding
+        twice = name == names[0] and said[name] >= spent[name][-1] - rounding
         assert said[name] >= took - rounding, Failure(
             f"one of {REQUESTS} concurrent requests says {said[name]:.1f} ms for its stage {name}, and it spent "
             f"{took:.1f} ms",
@@ -162,19 +132,19 @@ def _in_ms(said: dict[str, float], spent: dict[str, float], client: float) -> di
     return said
 
 
-def metrics_have_the_stages(app: InProcess, path: str, staged: Staged, show: Show) -> dict[str, Any]:
+def metrics_have_the_stages(app: InProcess, path: str, names: Sequence[str], show: Show) -> dict[str, Any]:
     """GET /metrics has each stage once for each request. Shows their shares, which add up. Returns the page."""
     page, route = metrics_of(app), f"GET {path}"
     found = series(page, route)
     stages = found["stages"]
-    counts = {name: stages[name]["count"] if name in stages else 0 for name in staged.names}
-    assert counts == dict.fromkeys(staged.names, REQUESTS), Failure(
+    counts = {name: stages[name]["count"] if name in stages else 0 for name in names}
+    assert counts == dict.fromkeys(names, REQUESTS), Failure(
         f"GET /metrics counts {counts} stages of {route}",
         wanted=f"{REQUESTS} of each, one for each request",
         hint="Add up what a request spent in a stage, and record the sum once, at its end.",
     )
     whole = found["avg_ms"] or 1
-    means = {name: stages[name]["avg_ms"] for name in staged.names}
+    means = {name: stages[name]["avg_ms"] for name in names}
     means["in no stage"] = max(0.0, whole - sum(means.values()))
     rows = [(name, f"{ms:.1f}", f"{ms / whole:.0%}") for name, ms in means.items()]
     show.table(f"{route}, {REQUESTS} at once", ("stage", "mean ms", "share"), [*rows, ("all", f"{whole:.1f}", "100%")])
@@ -233,9 +203,7 @@ def a_stage_that_raises_counts(app: InProcess) -> None:
     )
 
 
-def prediction_routes_time_the_model(
-    service: Callable[..., InProcess], lab: LearnerModules, workspace: Workspace, show: Show
-) -> None:
+def prediction_routes_time_the_model(service: Service, lab: LearnerModules, workspace: Workspace, show: Show) -> None:
     """Each of the three prediction routes has a stage `model` that holds the model's time."""
     for path in ("/predict", "/predict/threaded", "/predict/blocking"):
         app = service(model=Probe(held=False))  # of its own: what a series is called, 2.8 judges

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
+import secrets
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 from checks.harness.assertions.server_timing import ROUNDING
-from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.given_routes import Given
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
+from checks.harness.fixtures import Service
+from checks.harness.judge.handles import beside
 from checks.harness.load.trace import MS
 from checks.harness.workspace import LearnerModules
-from checks.support.ex2.middleware import HELD
+from checks.support.ex2.middleware import HELD, alone
 
-TURNS = 30
-"""Turns of the loop after which an app that does not wait has gone on."""
 PIECES_HINT = "Pass each message on as it comes: `await send(message)`, and keep none back."
 END_HINT = (
     'The answer is over with the message "http.response.body" whose `more_body` is false or missing. With '
@@ -36,41 +34,21 @@ class Streamed:
     client: float
 
 
-def stream_route(gate: Probe, after: Probe) -> Any:
-    """`GET /stream` sends "first", is held at the gate, and sends "last"; a background task is held after that."""
-    from fastapi import APIRouter
-    from fastapi.responses import StreamingResponse
-    from starlette.background import BackgroundTask
-
-    routes = APIRouter()
-
-    @routes.get("/stream")
-    async def stream() -> StreamingResponse:
-        async def tokens() -> AsyncIterator[bytes]:
-            yield b"first"
-            await gate.predict([1.0])
-            yield b"last"
-
-        return StreamingResponse(tokens(), background=BackgroundTask(after.predict, [1.0]))
-
-    return routes
-
-
 def streamed(app: InProcess, gate: Probe, after: Probe) -> Streamed:
     """One stream and its background task. Its pieces leave one by one; the hold is a multiple of the first's time."""
     call = app.drive("GET", "/stream")
-    app.until(lambda: gate.inside and call.exchange.chunks)
-    left = b"".join(body for _, body in call.exchange.chunks)
+    app.until(lambda: gate.inside and call.pieces)
+    left = b"".join(body for _, body in call.pieces)
     assert left == b"first", Failure(
         f"{left.decode() or 'nothing'!r} has left the app while the handler works on its second piece",
         wanted="'first': each piece goes on at once",
         hint=PIECES_HINT,
     )
-    first_piece = call.exchange.chunks[0][0] - call.sent
+    first_piece = call.pieces[0][0] - call.sent
     time.sleep(max(HELD, 5 * first_piece))  # this is the handler's work
     gate.open()
     call.answer()
-    left = b"".join(body for _, body in call.exchange.chunks)
+    left = b"".join(body for _, body in call.pieces)
     assert left == b"firstlast", Failure(
         f"a stream of 'first' and 'last' left the app as {left!r}", wanted="both, in order", hint=PIECES_HINT
     )
@@ -102,33 +80,17 @@ def is_timed_to_its_end(recorded: float, stream: Streamed, *, waiting_counts: bo
     )
 
 
-def waits_for_the_server(lab: LearnerModules) -> None:
+def waits_for_the_server(lab: LearnerModules, service: Service) -> None:
     """While the server has not taken a message, the app does not get past sending it."""
-    sent: list[str] = []
-
-    async def below(_: Any, __: Any, send: Any) -> None:
-        for message in (
-            {"type": "http.response.start", "status": 200, "headers": []},
-            {"type": "http.response.body", "body": b"all"},
-        ):
-            await send(message)
-            sent.append(str(message["type"]))
-
-    async def ask() -> list[str]:
-        taken = asyncio.Event()
-
-        async def send(_: Any) -> None:
-            await taken.wait()
-
-        task = asyncio.ensure_future(lab.timing.TimingMiddleware(below)(Exchange("GET", "/").scope, None, send))
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        early = [*sent]
-        taken.set()
-        await task
-        return early
-
-    assert not asyncio.run(ask()), Failure(
+    taken, went_on = Probe(), Probe()
+    app, _ = alone(lab, service, Given("sender", [went_on]))
+    call = app.drive("GET", "/sends", taken=taken)
+    app.until(lambda: went_on.calls)  # in vain, where it waits
+    early, sent = len(went_on.calls), len(taken.calls)
+    taken.open()
+    went_on.open()
+    call.answer()
+    assert (early, sent) == (0, 1), Failure(
         "the server had not taken the first message of an answer, and the app went on all the same",
         wanted="the app waits for it: a caller who reads slowly must not fill the memory",
         hint="In your own `send`: `await send(message)`, and no task and no queue in between.",
@@ -137,17 +99,12 @@ def waits_for_the_server(lab: LearnerModules) -> None:
 
 def other_scopes_pass(lab: LearnerModules) -> None:
     """A lifespan and a WebSocket reach the app below with the very scope, receive and send that came."""
-    passed: list[tuple[Any, ...]] = []
-
-    async def below(*arguments: Any) -> None:
-        passed.append(arguments)
-
-    middleware = lab.timing.TimingMiddleware(below)
-    scopes: dict[str, dict[str, Any]] = {"lifespan": {}, "websocket": {"path": "/", "headers": []}}
-    for kind, parts in scopes.items():
-        scope, receive, send = {"type": kind, **parts}, object(), object()
-        asyncio.run(middleware(scope, receive, send))
-        assert passed[-1:] == [(scope, receive, send)], Failure(
+    middleware, word = lab.timing.TimingMiddleware, secrets.token_hex()
+    for kind, parts in (("lifespan", {}), ("websocket", {"path": "/", "headers": []})):
+        scope = {"type": kind, **parts}
+        passed = beside(middleware).passed(middleware, scope, word)
+        wanted = (scope, [{"type": "given", "word": word}], [{"type": "taken", "word": word[::-1]}], True)
+        assert passed == wanted, Failure(
             f"a {kind} scope did not reach the app below as it came",
             wanted="whatever is not HTTP passes untouched",
             hint=SCOPE_HINT,
