@@ -45,6 +45,7 @@ def test_predictions(workspace, lab, rng, show):
     "4.2",
     points=3,
     deadline=180,
+    in_cell=True,
     hints=(
         '`uvicorn.run("lab.service:create_app", factory=True, host=..., port=..., workers=...)`: with more than one '
         "worker uvicorn wants the app's name, because each of them imports it anew.",
@@ -210,6 +211,7 @@ def test_admission(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "4.6",
     points=3,
+    in_cell=True,
     hints=(
         "The time belongs to the waiting alone: `loop.call_later(queue_seconds, ...)` ends the wait, and is cancelled "
         "when the slot comes.",
@@ -248,6 +250,7 @@ def test_waiting_has_an_end(service, workspace, lab, rng, show):
     "4.7",
     points=4,
     deadline=180,
+    in_cell=True,
     hints=(
         "In an overload a service with S slots and S places to wait keeps all slots busy, and no request waits longer "
         "than two service times. What is refused costs nearly nothing: no handler, no body, no waiting.",

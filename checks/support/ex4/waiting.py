@@ -24,6 +24,9 @@ from checks.support.ex4.requests import (
 TOO_LONG = 2
 """Times `queue_seconds` after which a wait has been too long: a right answer ends it at 1."""
 
+LATE = 3
+"""Further requests for a slot that came free: on a busy machine it may come too late for the first."""
+
 Start = Callable[..., InProcess]
 
 
@@ -106,9 +109,15 @@ class Waits:
         """Only the request that still waits gets the slot, and keeps it for longer than queue_seconds in all."""
         app, probe, slots = self.app, self.probe, self.slots
         late = line_up(app, rng, 1)
-        last = next(iter(late.values()))
         probe.release(probe.calls[0])
         app.go_on_until(lambda: len(probe.calls) > slots)
+        for _ in range(LATE):
+            last = next(iter(late.values()))
+            if len(probe.calls) > slots or not (last.done and waited(last) >= self.seconds - EARLY):
+                break
+            late = line_up(app, rng, 1)  # the slot came too late for the one before, or is lost: then for this one, too
+            app.go_on_until(lambda: len(probe.calls) > slots)
+        last = next(iter(late.values()))
         asked_for = [call.features for call in probe.calls[slots:]]
         assert asked_for, Failure(
             "when a slot came free no request got it",
@@ -147,7 +156,7 @@ def waited(call: Pending) -> float:
 
 def the_time_runs_from_arrival(service: Start, rng: random.Random) -> None:
     """With one slot that comes free again and again, no request gets it that came long ago."""
-    seconds, most = 0.3, 9
+    seconds, most = 1.0, 9
     probe = Probe(held=False, seconds=0.4 * seconds)  # the second waits 0.4 times as long as it may, the third 0.8
     app = service(model=probe, max_in_flight=1, max_queue=most - 1, queue_seconds=seconds)
     with fair_clock() as clock:
