@@ -22,7 +22,6 @@ CALLERS = 60  # more than the 40 threads of FastAPI's pool
 @pytest.mark.checkpoint(
     "1.1",
     points=1,
-    in_cell=True,
     hints=(
         "`FastAPI(title=...)`, `app.include_router(router)`, `app.add_exception_handler(...)`, then return the app.",
     ),
@@ -65,7 +64,6 @@ def test_health(service, workspace, lab, show):
 @pytest.mark.checkpoint(
     "1.2",
     points=2,
-    in_cell=True,
     hints=(
         "The handler awaits `model.predict(body.features)` and returns the answer in a `PredictResponse`. "
         "The model comes from `Depends(get_model)`, so that this checkpoint can put one of its own in its place.",
@@ -105,7 +103,6 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     "1.3",
     points=3,
     deadline=30,
-    in_cell=True,
     hints=(
         "`time.sleep` keeps the thread and everything that runs on it; `await asyncio.sleep` hands the thread back to "
         "the event loop until the time is over.",
@@ -135,7 +132,6 @@ def test_the_model_waits(workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "1.4",
     points=3,
-    in_cell=True,
     hints=(
         "Inside `async def`, everything that waits must be awaited: `await model.predict(...)`.",
         "An `async def` that calls something blocking holds the only thread that the event loop has.",
@@ -195,7 +191,6 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "1.5",
     points=2,
-    in_cell=True,
     hints=(
         "Write it as a plain `def` and call `model.predict_blocking`: FastAPI itself moves it to its pool of threads.",
     ),
@@ -254,7 +249,6 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "1.6",
     points=2,
-    in_cell=True,
     hints=("`async def`, and in it `model.predict_blocking` without await or thread: here the mistake is wanted.",),
 )
 def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
@@ -299,7 +293,6 @@ def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "1.7",
     points=2,
-    in_cell=True,
     hints=("Keep what belongs to one request in local variables: not on the module, the app or the model.",),
 )
 def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
@@ -338,7 +331,6 @@ def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
     "1.8",
     points=2,
     deadline=15,
-    in_cell=True,
     hints=(
         "How many can be in the model together? The burst goes through in waves of that many; how many waves?",
         "A last wave that is not full takes as long as a full one: round the number of waves up (`math.ceil`).",
@@ -383,7 +375,6 @@ def test_burst_seconds(workspace, lab, rng, show):
     points=3,
     needs=["1.3", "1.4", "1.6"],
     deadline=120,
-    in_cell=True,
     hints=(
         "`create_app()` without arguments reads `Settings()`, and its model waits `settings.inference_seconds`.",
         "Try it by hand: `LAB_INFERENCE_SECONDS=1 uv run uvicorn --factory lab.service:create_app`.",

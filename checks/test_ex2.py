@@ -40,7 +40,6 @@ from checks.support.ex2 import (
     "2.1",
     points=3,
     deadline=30,
-    in_cell=True,
     hints=(percentile_cases.RANK_HINT, percentile_cases.FLOATS_HINT),
 )
 def test_percentile(workspace, lab, rng, show):
@@ -60,7 +59,7 @@ def test_percentile(workspace, lab, rng, show):
     show.number(f"{len(cases)} percentiles, each a sample", len(cases))
 
 
-@pytest.mark.checkpoint("2.2", points=2, deadline=20, in_cell=True, hints=(windows.UNIT_HINT,))
+@pytest.mark.checkpoint("2.2", points=2, deadline=20, hints=(windows.UNIT_HINT,))
 def test_summary(workspace, lab, rng, show):
     """A summary has every figure in ms.
 
@@ -86,7 +85,6 @@ def test_summary(workspace, lab, rng, show):
     "2.3",
     points=2,
     deadline=60,
-    in_cell=True,
     hints=(windows.RING_HINT, "`record` runs in every request, `summary` only now and then: sort in `summary`."),
 )
 def test_the_window_forgets(workspace, lab, rng, show):
@@ -128,7 +126,6 @@ def test_the_window_forgets(workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "2.4",
     points=3,
-    in_cell=True,
     hints=(
         "`time.perf_counter()` before `await self.app(...)`, kept in a local variable; a `send` of your own "
         'passed on, which puts the header on the message of type "http.response.start".',
@@ -162,7 +159,7 @@ def test_every_duration_is_true(service, workspace, lab, rng, show):
     show.number(f"{len(waited)} of 60 waited for a thread", len(waited))
 
 
-@pytest.mark.checkpoint("2.5", points=2, in_cell=True, hints=(clocks.HINT,))
+@pytest.mark.checkpoint("2.5", points=2, hints=(clocks.HINT,))
 def test_the_wall_clock_may_jump(wall_clock, service, workspace, lab, rng, show):
     """A clock set back changes no duration.
 
@@ -195,7 +192,6 @@ def test_the_wall_clock_may_jump(wall_clock, service, workspace, lab, rng, show)
 @pytest.mark.checkpoint(
     "2.6",
     points=2,
-    in_cell=True,
     hints=(errors_counted.CRASH_HINT, errors_counted.GAUGE_HINT, errors_counted.CANCEL_HINT),
 )
 def test_errors_are_counted_too(service, workspace, lab, rng, show):
@@ -220,7 +216,7 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     show.number(f"{answers} answers and {crashes} crashes counted", answers + crashes)
 
 
-@pytest.mark.checkpoint("2.7", points=2, in_cell=True, hints=(streams.END_HINT, streams.PIECES_HINT))
+@pytest.mark.checkpoint("2.7", points=2, hints=(streams.END_HINT, streams.PIECES_HINT))
 def test_streams_are_timed_to_their_end(service, workspace, lab, show):
     """A stream is timed to its last byte.
 
@@ -240,7 +236,7 @@ def test_streams_are_timed_to_their_end(service, workspace, lab, show):
     streams.other_scopes_pass(lab)
 
 
-@pytest.mark.checkpoint("2.8", points=2, in_cell=True, hints=(route_names.LATE_HINT, route_names.TEMPLATE_HINT))
+@pytest.mark.checkpoint("2.8", points=2, hints=(route_names.LATE_HINT, route_names.TEMPLATE_HINT))
 def test_one_series_a_route(service, workspace, lab, rng, show):
     """One series for each route.
 
@@ -263,7 +259,6 @@ def test_one_series_a_route(service, workspace, lab, rng, show):
     "2.9",
     points=2,
     deadline=120,
-    in_cell=True,
     hints=(
         "`with structlog.contextvars.bound_contextvars(request_id=...):` around `await self.app(...)`; "
         "`structlog.contextvars.merge_contextvars` as first processor: every line written meanwhile carries the id.",
@@ -303,7 +298,7 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     show.number(f"{len(logged.asked)} requests, {len(logged.of_requests)} lines", len(logged.of_requests))
 
 
-@pytest.mark.checkpoint("2.10", points=1, deadline=20, in_cell=True, hints=(windows.POOL_HINT,))
+@pytest.mark.checkpoint("2.10", points=1, deadline=20, hints=(windows.POOL_HINT,))
 def test_windows_are_merged(workspace, lab, rng, show):
     """Workers are merged by their samples.
 
@@ -329,7 +324,7 @@ def test_windows_are_merged(workspace, lab, rng, show):
     show.number(f"p99s {p99s}: {got['p99_ms']:.0f} ms", got["p99_ms"])
 
 
-@pytest.mark.checkpoint("2.11", points=2, deadline=120, in_cell=True, hints=(real_server.REPORT_HINT,))
+@pytest.mark.checkpoint("2.11", points=2, deadline=120, hints=(real_server.REPORT_HINT,))
 def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     """On a real server the numbers agree.
 
@@ -357,7 +352,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     real_server.costs_little(lab, show)
 
 
-@pytest.mark.checkpoint("2.12", points=2, in_cell=True, hints=(stages.CONTEXT_HINT, stages.SHARE_HINT))
+@pytest.mark.checkpoint("2.12", points=2, hints=(stages.CONTEXT_HINT, stages.SHARE_HINT))
 def test_the_bottleneck_shows(service, workspace, lab, rng, show):
     """Stages show where the time goes.
 

@@ -263,7 +263,6 @@ def test_the_gate_decides(load_test, workspace, show):
     "3.6",
     points=2,
     deadline=15,
-    in_cell=True,
     hints=(
         "In flight = requests/s x seconds. `mean_ms` is in milliseconds.",
         "Each user starts a request every `pace_seconds`, or when the answer is there, whichever is later.",
@@ -306,7 +305,6 @@ def test_littles_law(workspace, lab, rng, show):
     "3.7",
     points=3,
     deadline=15,
-    in_cell=True,
     parts=["find_breaking_point"],
     hints=(
         "Go through the steps from the last one backwards, for as long as they are bad.",
@@ -347,7 +345,6 @@ def test_the_breaking_point(workspace, lab, rng, show):
     "3.8",
     points=2,
     deadline=60,
-    in_cell=True,
     hints=(
         "A latency counts from when the request was due (`scheduled`), not from when it could be sent.",
         "A request that was never answered is no good one: longer than any (`math.inf`), and still in the list.",
@@ -407,7 +404,6 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
     points=2,
     needs=["3.1", "3.4", "3.7"],
     deadline=180,
-    in_cell=True,
     plans=[plans.first_unknown, plans.second_unknown],
     parts=["wait_time", "task"],
     hints=(

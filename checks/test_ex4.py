@@ -19,7 +19,6 @@ from checks.harness.processes.servers import free_port
     "4.1",
     points=2,
     deadline=15,
-    in_cell=True,
     hints=(
         "How many requests can be in the model together? Each of those places serves 1 / seconds requests a second.",
         "Little's law: busy threads = rate x seconds. Take the float noise off (`round(..., 9)`) before `math.ceil`.",
@@ -45,7 +44,6 @@ def test_predictions(workspace, lab, rng, show):
     "4.2",
     points=3,
     deadline=180,
-    in_cell=True,
     hints=(
         '`uvicorn.run("lab.service:create_app", factory=True, host=..., port=..., workers=...)`: with more than one '
         "worker uvicorn wants the app's name, because each of them imports it anew.",
@@ -81,7 +79,6 @@ def test_workers(serve, launch, service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "4.3",
     points=2,
-    in_cell=True,
     hints=(
         "In `lifespan`, before the `yield`: `current_default_thread_limiter().total_tokens = ...`, which is in "
         "`anyio.to_thread`. And the app is made with `FastAPI(..., lifespan=lifespan)`.",
@@ -118,7 +115,6 @@ def test_thread_pool_size(service, workspace, lab, rng, show):
     "4.4",
     points=4,
     deadline=120,
-    in_cell=True,
     hints=(
         "One `httpx.AsyncClient` for the life of the service, with `limits=httpx.Limits(max_connections=...)`; "
         "`async with open_feature_store(settings) as store:` in the lifespan opens it and closes it.",
@@ -173,7 +169,6 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "4.5",
     points=5,
-    in_cell=True,
     hints=(
         "Count what is in the app; what finds no slot waits for a Future of its own in a `collections.deque`. Whoever "
         "leaves pops the first of them and hands the slot over, without making it free in between.",
@@ -211,7 +206,6 @@ def test_admission(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "4.6",
     points=3,
-    in_cell=True,
     hints=(
         "The time belongs to the waiting alone: `loop.call_later(queue_seconds, ...)` ends the wait, and is cancelled "
         "when the slot comes.",
@@ -250,7 +244,6 @@ def test_waiting_has_an_end(service, workspace, lab, rng, show):
     "4.7",
     points=4,
     deadline=180,
-    in_cell=True,
     hints=(
         "In an overload a service with S slots and S places to wait keeps all slots busy, and no request waits longer "
         "than two service times. What is refused costs nearly nothing: no handler, no body, no waiting.",
@@ -280,7 +273,6 @@ def test_overload(serve, service, workspace, lab, rng, show):
     "4.8",
     points=2,
     deadline=15,
-    in_cell=True,
     hints=(
         "Two steps: leave out whatever breaks the SLO, then take the most goodput of the rest.",
         "`min(..., key=lambda m: (-m.goodput, m.workers, m.threads), default=None)` decides between equals, too.",

@@ -118,7 +118,6 @@ def test_ends_without_losing_requests(deploy, show):
 @pytest.mark.checkpoint(
     "5.4",
     points=2,
-    in_cell=True,
     hints=(
         "`deploy: resources: limits:` takes `cpus` and `memory`. A reservation promises a minimum, and limits nothing.",
         "`stop_grace_period: 15s`: docker sends the signal, waits so long, and then kills. The default is 10 s, as "

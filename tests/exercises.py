@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from checks.harness.grading import markers
+from checks.harness.options import THEIRS
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,11 @@ class Checkpoint:
     docstring: str
     points: int
     hints: int
-    in_cell: bool
+
+    @property
+    def in_cell(self) -> bool:
+        """Whether it takes the learner's code, which runs in a cell."""
+        return bool(THEIRS & self.fixtures)
 
     @property
     def needs_engine(self) -> bool:
@@ -54,7 +59,6 @@ def _checkpoint(marker: markers.Marker) -> Checkpoint:
         docstring=ast.get_docstring(marker.function) or "",
         points=marker.points,
         hints=len(hints.elts) if isinstance(hints, ast.Tuple) else 0,
-        in_cell=marker.in_cell,
     )
 
 

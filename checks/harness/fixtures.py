@@ -107,7 +107,7 @@ def _creates(workspace: Workspace, lab: LearnerModules, cell: Cell | None) -> Cr
 
 @pytest.fixture
 def cell(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> Iterator[Cell | None]:
-    """Another interpreter for the learner's code, for a checkpoint that says `in_cell`."""
+    """Another interpreter for the learner's code; None for a debugger, which needs that code here."""
     if not in_cell(request.node):
         yield None
         return
@@ -123,7 +123,7 @@ def cell(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> 
 def lab(workspace: Workspace, cell: Cell | None) -> LearnerModules:
     """The learner's modules: `lab.model.SimulatedModel` loads `lab/model.py` on first use.
 
-    For a checkpoint that says `in_cell` they run in a cell: another interpreter, which is asked for every call.
+    They run in a cell: another interpreter, which is asked for every call.
     """
     return LearnerModules(cell.load if cell else workspace.load)
 
@@ -135,8 +135,7 @@ def service(
     """`service(model=..., **settings)` starts the learner's app; `model` replaces its own model.
 
     With `own_way=True` the model stands at `app.state.model`, and the learner's own `get_model` brings it.
-    In a cell for a checkpoint that says `in_cell`, else in process. `routes` are `Given` ones that the app serves as
-    well. Admission control is `LIFTED` unless set.
+    It runs in a cell. `routes` are `Given` ones that it serves as well. Admission control is `LIFTED` unless set.
     """
     start, around = _in_cell(cell, workspace, lab) if cell else _in_process(workspace, lab)
 

@@ -15,6 +15,9 @@ from checks.harness.judge.start import begin, can_fork
 
 _NUMBER = re.compile(r"\d+\.\d+")
 
+THEIRS = frozenset(("lab", "service", "serve", "launch", "wall_clock"))
+"""Fixtures that take the learner's code, and so run in a cell."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The lab's own options."""
@@ -54,7 +57,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def _in_cells(path: Path) -> dict[str, bool]:
-    """The checkpoints in that file whose markers say `in_cell`, and whether each runs the learner's service.
+    """The checkpoints in that file that take the learner's code, and whether each runs their service.
 
     By number; none where it is no file.
     """
@@ -62,8 +65,7 @@ def _in_cells(path: Path) -> dict[str, bool]:
         return {}
     parts = [part.partition("\ndef ")[::2] for part in path.read_text().split("pytest.mark.checkpoint(")[1:]]
     found = [
-        (marker, _NUMBER.search(marker), function.partition("(")[2].partition(")")[0]) for marker, function in parts
+        (_NUMBER.search(marker), set(re.findall(r"\w+", function.partition("(")[2].partition(")")[0])))
+        for marker, function in parts
     ]
-    return {
-        number[0]: "service" in fixtures for marker, number, fixtures in found if number and "in_cell=True" in marker
-    }
+    return {number[0]: "service" in fixtures for number, fixtures in found if number and fixtures & THEIRS}

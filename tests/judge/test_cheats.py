@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import json
 import sys
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from checks.harness import ROOT
+from checks.harness import ROOT, plugin
 from checks.harness.cell.wire import Broken
 from checks.harness.errors import CellEnded
 from checks.harness.judge.cell import FORGED
 from checks.harness.judge.raised import raised
+from checks.harness.options import THEIRS
 from tests.conftest import Judge
 from tests.exercises import EXERCISES, Checkpoint
 from tests.judge.conftest import Learner
@@ -432,26 +434,14 @@ def test_what_a_cell_claims_passes_nothing(file: str, checkpoint: str, text: str
 CELLS = {one.id: one for exercise in EXERCISES.values() for one in exercise.checkpoints if one.in_cell}
 
 
-def test_checkpoints_in_a_cell_run_nothing_of_the_learners_here() -> None:
-    """They take no fixture that loads or starts the learner's code in another way."""
-    allowed = {
-        "lab",
-        "service",
-        "serve",
-        "launch",
-        "feature_store",
-        "wall_clock",
-        "load_test",
-        "files",
-        "workspace",
-        "rng",
-        "show",
-        "serve_target",
-    }
+def test_what_takes_the_learners_code_takes_it_from_a_cell() -> None:
+    """Each fixture that loads or starts it asks for the cell, and the checkpoints that take one are these."""
+    tree = ast.parse((ROOT / "checks" / "harness" / "fixtures.py").read_text())
+    takes = {one.name: {each.arg for each in one.args.args} for one in tree.body if isinstance(one, ast.FunctionDef)}
     ours = [one.id for number in (1, 2, 4) for one in EXERCISES[number].checkpoints]
 
+    assert {name for name, of in takes.items() if name in plugin.__all__ and {"cell", "lab"} & of} == THEIRS
     assert set(CELLS) == {*ours, "3.6", "3.7", "3.8", "3.9", "5.4"}
-    assert {name: one.fixtures - allowed for name, one in CELLS.items() if one.fixtures - allowed} == {}
 
 
 HELPERS = ["ex1/*.py", "ex2/*.py", "ex4/*.py"]

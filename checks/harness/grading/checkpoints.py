@@ -21,7 +21,7 @@ SHOWN = pytest.StashKey[Show]()
 OUTCOME = pytest.StashKey[Outcome]()
 """What is known of a checkpoint that runs in this process: from the first phase that decided it."""
 
-MARKER = "checkpoint(id, points, needs=[], hints=(), deadline=60, in_cell=False): a checkpoint of the lab"
+MARKER = "checkpoint(id, points, needs=[], hints=(), deadline=60): a checkpoint of the lab"
 
 
 def adopt(item: pytest.Item) -> None:
@@ -66,9 +66,11 @@ def later(item: pytest.Item) -> list[pytest.Item]:
 
 
 def in_cell(item: pytest.Item) -> bool:
-    """Whether the learner's code runs in a cell for it: a debugger needs it here, in the process with the keyboard."""
-    marker = item.get_closest_marker("checkpoint")
-    return bool(marker and marker.kwargs.get("in_cell")) and item.config.option.isolation != "none"
+    """Whether it takes the learner's code, which runs in a cell.
+
+    A debugger needs that code here, in the process with the keyboard.
+    """
+    return "cell" in getattr(item, "fixturenames", ()) and item.config.option.isolation != "none"
 
 
 def uses_service(item: pytest.Item) -> bool:

@@ -42,11 +42,6 @@ class Marker:
         """The ids that have to pass before it."""
         return tuple(self._value("needs", ()))
 
-    @property
-    def in_cell(self) -> bool:
-        """Whether the learner's code runs in another interpreter than its judge."""
-        return bool(self._value("in_cell", False))
-
     def _value(self, name: str, default: Any) -> Any:
         return ast.literal_eval(self.said[name]) if name in self.said else default
 
