@@ -40,6 +40,11 @@ class Model:
         for _ in range(100):
             sum(range(100))
 
+    def elsewhere(self, features):
+        thread = threading.Thread(target=sum, args=(range(100_000),))
+        thread.start()
+        thread.join()
+
     def keeps(self, features):
         self.kept.append(features)
 
@@ -108,6 +113,13 @@ def test_costs_are_those_of_the_process_where_it_runs(thing: Any) -> None:
 
     assert memory(model.keeps) - before > 1_000_000
     assert computing(model.spins, 0.1, 2000) > 5 * computing(control.record, 0.1, 2000)
+
+
+def test_threads_that_have_ended_have_computed(thing: Any) -> None:
+    """What is computed on a thread of its own costs as much."""
+    model = thing.Model(0)
+
+    assert computing(model.elsewhere, 0.1, 20) > 20 * computing(model.spins, 0.1, 1) / 2
 
 
 @pytest.mark.skipif(not kernel.can_look(), reason="no /proc here")

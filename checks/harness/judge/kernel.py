@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -54,10 +56,13 @@ def threads(pid: int) -> int:
 
 
 def computed(pid: int) -> float:
-    """Seconds of CPU time that the threads of a process have taken so far; to the nanosecond on Linux."""
+    """Seconds of CPU time that a process has taken so far, threads that have ended among it.
+
+    To the nanosecond on Linux, where each process has a clock: `clock_getcpuclockid` makes its number like this.
+    """
     try:
-        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in _threads(pid)) / 1e9 or _times(pid)
-    except (OSError, ValueError, IndexError):
+        return time.clock_gettime((~pid << 3) | 2) if sys.platform == "linux" else _times(pid)
+    except OSError:
         return _times(pid)
 
 
