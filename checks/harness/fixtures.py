@@ -16,6 +16,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
 from checks.harness.assertions.not_ready import why_it_is_not_ready
+from checks.harness.cell import batches
 from checks.harness.cell.factory import enter_lifespan, make_app
 from checks.harness.cell.given_routes import ROUTES, Given
 from checks.harness.cell.inprocess import START_SECONDS, InProcess
@@ -126,6 +127,17 @@ def lab(workspace: Workspace, cell: Cell | None) -> LearnerModules:
     For a checkpoint that says `in_cell` they run in a cell: another interpreter, which is asked for every call.
     """
     return LearnerModules(cell.load if cell else workspace.load)
+
+
+@pytest.fixture
+def play(lab: LearnerModules, cell: Cell | None) -> Callable[[dict[str, Any]], Any]:
+    """`play(scene)` uses the learner's `Batcher` as a scene says, on a virtual clock: see `cell/batches.py`."""
+
+    def begin(scene: dict[str, Any]) -> Any:
+        batcher = lab.batching.Batcher
+        return cell.play(batcher, scene) if cell else batches.play(batcher, scene)
+
+    return begin
 
 
 @pytest.fixture

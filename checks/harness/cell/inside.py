@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from checks.harness.cell import middlewares
 from checks.harness.cell.apps import Apps
+from checks.harness.cell.batches import play
 from checks.harness.cell.repeated import Ring, repeat
 from checks.harness.cell.visitors import Visitors
 from checks.harness.cell.waits import Calls, Reference, awaited, busiest_line
@@ -142,6 +143,8 @@ class Inside:
                 return {"value": self._encoded(asyncio.run(_awaited(self._things[message["of"]])))}
             case "say":
                 return {"value": repr(self._things[message["of"]])[:MOST_TEXT]}
+            case "play":
+                return {"value": self._encoded(play(self._things[message["of"]], message["scene"]))}
             case "explain":
                 method, calls = self._things[message["of"]], decode(message["calls"], self._found)
                 return {"value": self._encoded([*awaited(method, calls, self._apps.lines)])}
