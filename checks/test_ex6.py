@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE
 
 import pytest
 
+from checks.harness.errors import Failure
 
 
 @pytest.mark.checkpoint(
@@ -18,8 +19,8 @@ import pytest
     in_cell=True,
     hints=(
         "The docstrings have the formulas. `batch_size` is the larger of two numbers, at most `max_batch`.",
-        "Where rate x item_seconds is 1 or more, 1 - rate x item_seconds is no size of anything: there is no end to it.",
-        "`batched_latency` has three cases: too much load, a model that never rests, and a model that waits for company.",
+        "Where rate x item_seconds is 1 or more, the second number has no end.",
+        "`batched_latency` has three cases: too much load, a model that never rests, and one that waits.",
     ),
 )
 def test_the_law(workspace, lab, rng, show):
@@ -175,3 +176,62 @@ def test_closing(play, workspace, lab, rng, show):
     ending.closed_with_a_few(play, rng, show)
     served = ending.closed_with_many(play, rng, show)
     show.number(f"{served} of {served} served", served)
+
+
+@pytest.mark.checkpoint(
+    "6.7",
+    points=2,
+    needs=["4.5"],
+    deadline=60,
+    in_cell=True,
+    hints=(
+        "`create_app` puts a `BatchModel` at `app.state.batch_model`; the lifespan makes the batcher around it.",
+        "`asyncio.to_thread(app.state.batch_model.predict_batch, batch)` is awaitable, and blocks no event loop.",
+        "The handler is short: `await request.app.state.batcher.submit(body.features)`.",
+    ),
+)
+def test_in_the_service(service, workspace, lab, rng, show):
+    """The service answers in batches.
+
+    The model blocks, so it has a thread, and one that no `def` endpoint can take from it. The batcher itself refuses
+    nothing: the admission control in front of it decides how many wait, and so how large batches can become at all.
+    """
+    from checks.support.ex6 import endpoint
+
+    show.at(workspace.where_named(lab.service, "predict_batched", "create_app"))
+    batched = endpoint.Batched(service, rng, workspace)
+    endpoint.beside_the_event_loop(batched)
+    endpoint.the_next_batch_collects(batched)
+    endpoint.without_the_pool(batched)
+    endpoint.nothing_wrong_gets_in(batched)
+    endpoint.sizes_are_told(batched)
+    guarded = endpoint.Batched(service, rng, workspace, max_in_flight=lambda most: most + 2, max_queue=lambda _: 2)
+    endpoint.behind_the_admission(guarded)
+    show.at(workspace.where_named(lab.service, "lifespan", "create_app"))
+    endpoint.nothing_is_left(batched)
+    show.number(f"{batched.most} share a call, one waits", batched.most)
+
+
+@pytest.mark.checkpoint(
+    "6.8",
+    points=1,
+    needs=["4.5", "6.7"],
+    deadline=180,
+    hints=(
+        "`GET /metrics` has the sizes of the batches: with 32 callers they should be full.",
+        "Try it by hand: the lesson has the commands.",
+    ),
+)
+def test_batches_on_a_real_server(serve, service, workspace, lab, rng, show):
+    """A real server serves several times as many.
+
+    32 callers, a model that takes eight items nearly as fast as one. Look at the row beside it, too: with as many in
+    flight as one batch holds, half of them are in the model and the other half collects, and they take turns for ever.
+    """
+    from checks.support.ex6.real import Batches
+
+    lab.batching.Batcher  # noqa: B018  # an exception is raised here first, where its line is known
+    here = service()
+    assert here.get("/health").answer().status_code == 200, Failure("GET /health does not answer", "200: see 1.1")
+    show.at(workspace.where_named(lab.service, "predict_batched", "create_app"))
+    Batches(serve, rng, workspace).judge(show)

@@ -8,7 +8,7 @@ class Batcher:
     """Collects items into batches for `run`, one call at a time, and hands each caller the answer to its own item.
 
     A batch leaves when the model is free and either `max_batch` items wait or the longest waiting has waited
-    `batch_window` seconds since its own arrival. It takes the longest waiting, at most `max_batch`, in the order of their
+    `batch_window` seconds since its own arrival. It takes the longest waiting, at most `max_batch`, in order of
     arrival. Everything else follows:
 
     - A full batch leaves at once, a lone item after the window. Arrivals do not restart the window.

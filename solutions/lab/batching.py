@@ -11,7 +11,7 @@ class Batcher:
     """Collects items into batches for `run`, one call at a time, and hands each caller the answer to its own item.
 
     A batch leaves when the model is free and either `max_batch` items wait or the longest waiting has waited
-    `batch_window` seconds since its own arrival. It takes the longest waiting, at most `max_batch`, in the order of their
+    `batch_window` seconds since its own arrival. It takes the longest waiting, at most `max_batch`, in order of
     arrival. Everything else follows:
 
     - A full batch leaves at once, a lone item after the window. Arrivals do not restart the window.
@@ -63,9 +63,10 @@ class Batcher:
         self._leave_if_due()
         try:
             return await caller.outcome
-        finally:
-            if caller in self._waiting:  # cancelled: it takes no place in a batch
+        except asyncio.CancelledError:
+            if caller in self._waiting:  # it takes no place in a batch
                 self._waiting.remove(caller)
+            raise
 
     async def close(self) -> None:
         """End it: what waits leaves without waiting for the window, in batches as always.
@@ -94,11 +95,20 @@ class Batcher:
             return
         loop, due = asyncio.get_running_loop(), self._waiting[0].due
         if self._closed or len(self._waiting) >= self._max_batch or loop.time() >= due:
-            batch = [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
-            self._sizes[len(batch)] += 1
-            self._call = loop.create_task(self._serve(batch))
+            if batch := self._next_batch():
+                self._sizes[len(batch)] += 1
+                self._call = loop.create_task(self._serve(batch))
         else:
             self._timer = loop.call_at(due, self._leave_if_due)
+
+    def _next_batch(self) -> "list[_Caller]":
+        """Take the longest waiting, at most `max_batch`."""
+        batch: list[_Caller] = []
+        while self._waiting and len(batch) < self._max_batch:
+            caller = self._waiting.popleft()
+            if not caller.outcome.done():  # else it was cancelled in this very turn of the loop
+                batch.append(caller)
+        return batch
 
     async def _serve(self, batch: "list[_Caller]") -> None:
         """Call the model, in a task of its own: no caller who leaves can cancel it. Then the next batch may leave."""

@@ -11,8 +11,8 @@ from checks.support.ex6.scenes import End, Play, Scene, Seen, answered, calls_in
 FOREVER = 50.0
 """A window, in virtual seconds, that no item should wait for once the batcher is closed."""
 OWN_TASK = (
-    "The call of the model belongs to no caller: a task of its own awaits `run`, and each caller awaits a future of its "
-    "own, which it can leave."
+    "The call of the model belongs to no caller: a task of its own awaits `run`, and each caller awaits a future of "
+    "its own, which it can leave."
 )
 
 
@@ -50,7 +50,7 @@ def cancelled_while_waiting(play: Play, rng: random.Random, show: Show) -> None:
             "an item whose caller was cancelled takes no place in a batch",
             "`finally:` in `submit` takes it out of what waits.",
         )
-        _others_are_answered(scene, seen, stay, "one caller was cancelled while its item waited")
+        _others_are_answered(seen, stay, "one caller was cancelled while its item waited")
 
 
 def all_cancelled(play: Play, rng: random.Random, show: Show) -> None:
@@ -62,7 +62,7 @@ def all_cancelled(play: Play, rng: random.Random, show: Show) -> None:
     scene.submit(5 * window + 5, 3)
     seen = scene.play(play, show)
     _never_served(seen, [0, 1, 2])
-    _others_are_answered(scene, seen, [3], "all that waited had been cancelled, and another item came")
+    _others_are_answered(seen, [3], "all that waited had been cancelled, and another item came")
 
 
 def cancelled_in_the_model(play: Play, rng: random.Random, show: Show) -> int:
@@ -85,7 +85,7 @@ def cancelled_in_the_model(play: Play, rng: random.Random, show: Show) -> int:
             f"{what}, and the call was cancelled with it", "the call goes on for the others of the batch", OWN_TASK
         )
         stay = [number for number in range(2 * most) if number not in leave]
-        _others_are_answered(scene, seen, stay, what)
+        _others_are_answered(seen, stay, what)
     return most
 
 
@@ -99,7 +99,7 @@ def _never_served(seen: Seen, items: list[int]) -> None:
     )
 
 
-def _others_are_answered(scene: Scene, seen: Seen, items: list[int], what: str) -> None:
+def _others_are_answered(seen: Seen, items: list[int], what: str) -> None:
     for number in items:
         end = seen.callers[number]
         assert end.how == "answered", Failure(
@@ -107,7 +107,6 @@ def _others_are_answered(scene: Scene, seen: Seen, items: list[int], what: str) 
             "the others are answered, and so is the next batch",
             "A future whose caller has left is done: `if not future.done():` before you set it. " + OWN_TASK,
         )
-    answered(scene, seen, items)
 
 
 def closed_with_nothing(play: Play, rng: random.Random, show: Show) -> None:
@@ -130,7 +129,7 @@ def closed_with_a_few(play: Play, rng: random.Random, show: Show) -> None:
     scene.does("close", 1)
     scene.submit(1.01, 2)
     seen = scene.play(play, show)
-    _drained(scene, seen, [0, 1], [1 + scene.service(2)] * 2, "two items waited when it was closed at 1.000 s")
+    _drained(seen, [0, 1], [1 + scene.service(2)] * 2, "two items waited when it was closed at 1.000 s")
     _refused(seen.callers[2], "while it was being closed")
     _no_task_is_left(seen)
 
@@ -152,12 +151,12 @@ def closed_with_many(play: Play, rng: random.Random, show: Show) -> int:
     assert not too_many, Failure(
         f"{what}: a call had {too_many[0]} items", f"at most {most}: batches as always", "Close in batches as always."
     )
-    _drained(scene, seen, [*range(total)], times, what)
+    _drained(seen, [*range(total)], times, what)
     _no_task_is_left(seen)
     return total
 
 
-def _drained(scene: Scene, seen: Seen, items: list[int], times: list[float], what: str) -> None:
+def _drained(seen: Seen, items: list[int], times: list[float], what: str) -> None:
     for number, at in zip(items, times, strict=True):
         end = seen.callers[number]
         assert end.how == "answered", Failure(
@@ -172,7 +171,7 @@ def _drained(scene: Scene, seen: Seen, items: list[int], times: list[float], wha
         )
     for end in seen.closed:
         _closed_at(end, times[-1], "with items to serve")
-    answered(scene, seen, items)
+    answered(seen, items)
 
 
 def _closed_at(end: End, at: float, where: str) -> None:

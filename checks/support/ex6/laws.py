@@ -144,7 +144,9 @@ def _loads(rng: random.Random) -> list[Load]:
     found: list[Load] = []
     while len(found) < CASES:
         base, item, most = rng.randint(20, 200) / 1000, rng.randint(1, 20) / 1000, rng.randint(2, 32)
-        rate = round(rng.choice((0.05, 0.3, 0.6, 0.9, 1.2, 3.0)) * rng.uniform(0.9, 1.1) * most / (base + most * item), 2)
+        rate = round(
+            rng.choice((0.05, 0.3, 0.6, 0.9, 1.2, 3.0)) * rng.uniform(0.9, 1.1) * most / (base + most * item), 2
+        )
         load = Load(rate, base, item, rng.choice((0, 1, 5, 20, 50, 200, 500)) / 1000, most)
         if rate > 0 and load.clear:
             found.append(load)

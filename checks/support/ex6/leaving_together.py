@@ -8,9 +8,11 @@ from checks.harness.errors import Failure
 from checks.harness.report.evidence import Show
 from checks.support.ex6.scenes import Play, Scene, Seen, answered, calls_in_words, same, seconds
 
-AT_ONCE = "Look whether a batch is due at each arrival, and when a call has ended: `len(waiting) >= max_batch` is enough."
+AT_ONCE = (
+    "Look whether a batch is due at each arrival, and when a call has ended: `len(waiting) >= max_batch` is enough."
+)
 SINCE_ARRIVAL = (
-    "Keep with each item when its window ends: `loop.time() + batch_window` at its arrival. A batch is due when that of "
+    "Keep with each item when its window ends: `loop.time() + batch_window` at its arrival. It is due when that of "
     "the longest waiting is over; one timer for it is enough (`loop.call_at`)."
 )
 
@@ -22,7 +24,7 @@ def full_at_once(play: Play, rng: random.Random, show: Show) -> None:
     scene.submit(0, *range(most))
     seen = scene.play(play, show)
     _leaves_full(scene, seen, 0, f"{most} items came at 0.000 s, with max_batch={most}")
-    answered(scene, seen, range(most))
+    answered(seen, range(most))
 
 
 def full_one_by_one(play: Play, rng: random.Random, show: Show) -> None:
@@ -35,12 +37,14 @@ def full_one_by_one(play: Play, rng: random.Random, show: Show) -> None:
     seen = scene.play(play, show)
     last = (most - 1) * gap
     _leaves_full(scene, seen, last, f"{most} items came one by one until {seconds(last)}, with max_batch={most}")
-    answered(scene, seen, range(most))
+    answered(seen, range(most))
 
 
 def _leaves_full(scene: Scene, seen: Seen, at: float, what: str) -> None:
     first = seen.calls[0] if seen.calls else None
-    assert first, Failure(f"{what}: the model was never called", f"one call with all of them, at {seconds(at)}", AT_ONCE)
+    assert first, Failure(
+        f"{what}: the model was never called", f"one call with all of them, at {seconds(at)}", AT_ONCE
+    )
     most = scene.max_batch
     assert len(first.items) == most, Failure(
         f"{what}: the first call has {len(first.items)} of them ({calls_in_words(seen)})",
@@ -79,18 +83,20 @@ def burst(play: Play, rng: random.Random, show: Show) -> int:
         what, f"at most {most} in a call", "Take `min(max_batch, len(waiting))` items: a larger batch is refused."
     )
     assert sizes == [most, most, rest], Failure(
-        what, f"{most}, {most}, {rest}", "A call takes as many as wait, at most max_batch, and the rest goes on waiting."
+        what,
+        f"{most}, {most}, {rest}",
+        "A call takes as many as wait, at most max_batch, and the rest goes on waiting.",
     )
     items = [item for call in seen.calls for item in call.items]
     assert items == list(range(total)), _order(items)
     for earlier, later in zip(seen.calls, seen.calls[1:], strict=False):
         assert same(earlier.left, later.entered), Failure(
-            f"a call ended at {seconds(earlier.left or 0)}, and the next began at {seconds(later.entered)} with items that "
+            f"a call ended at {seconds(earlier.left or 0)}, the next began at {seconds(later.entered)} with items that "
             "had waited for it",
             "in the same instant: a model that rests while items wait is capacity lost",
             "When a call has ended, look at once whether the next batch is due. No loop with a sleep.",
         )
-    answered(scene, seen, range(total))
+    answered(seen, range(total))
     return rest
 
 
@@ -123,7 +129,7 @@ def a_lone_one(play: Play, rng: random.Random, show: Show) -> None:
         "Hand out the answers as soon as `run` has returned.",
     )
     assert len(seen.calls) == 1, Failure(f"{what}: {len(seen.calls)} calls of the model", "one call")
-    answered(scene, seen, [0])
+    answered(seen, [0])
 
 
 def a_trickle(play: Play, rng: random.Random, show: Show) -> None:
@@ -145,7 +151,7 @@ def a_trickle(play: Play, rng: random.Random, show: Show) -> None:
         "the two that had come by then",
         "A batch takes all that wait when it leaves, in order of arrival.",
     )
-    answered(scene, seen, range(4))
+    answered(seen, range(4))
 
 
 def behind_a_busy_model(play: Play, rng: random.Random, show: Show) -> None:
@@ -171,7 +177,7 @@ def behind_a_busy_model(play: Play, rng: random.Random, show: Show) -> None:
         "all three: while the model works, the next batch collects",
         "A batch takes all that wait when it leaves.",
     )
-    answered(scene, seen, range(4))
+    answered(seen, range(4))
 
 
 def young_when_the_model_is_free(play: Play, rng: random.Random, show: Show) -> None:
@@ -190,7 +196,7 @@ def young_when_the_model_is_free(play: Play, rng: random.Random, show: Show) -> 
         f"after {seconds(window)}: its window runs since its own arrival",
         SINCE_ARRIVAL,
     )
-    answered(scene, seen, range(2))
+    answered(seen, range(2))
 
 
 def no_window(play: Play, rng: random.Random, show: Show) -> None:
@@ -201,8 +207,10 @@ def no_window(play: Play, rng: random.Random, show: Show) -> None:
     for number in (1, 2, 3):
         scene.submit(came + number / 100, number)
     seen = scene.play(play, show)
-    first, *others = seen.calls or [None]
-    assert first, Failure("with batch_window=0 a lone item never left", "at once, when the model is free", SINCE_ARRIVAL)
+    first, others = next(iter(seen.calls), None), seen.calls[1:]
+    assert first, Failure(
+        "with batch_window=0 a lone item never left", "at once, when the model is free", SINCE_ARRIVAL
+    )
     assert same(first.entered, came), Failure(
         f"with batch_window=0 a lone item left after {seconds(first.entered - came)}",
         "at once: the model is free",
@@ -210,7 +218,9 @@ def no_window(play: Play, rng: random.Random, show: Show) -> None:
     )
     ends = came + scene.service(1)
     assert others, Failure(
-        "with batch_window=0 three items that came meanwhile were never served", "a call when the model is free", AT_ONCE
+        "with batch_window=0 three items that came meanwhile were never served",
+        "a call when the model is free",
+        AT_ONCE,
     )
     assert same(others[0].entered, ends), Failure(
         f"with batch_window=0 three items waited for the model until {seconds(ends)}, and left at "
@@ -218,4 +228,4 @@ def no_window(play: Play, rng: random.Random, show: Show) -> None:
         "when the model is free",
         AT_ONCE,
     )
-    answered(scene, seen, range(4))
+    answered(seen, range(4))

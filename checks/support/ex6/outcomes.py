@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections import Counter
+from typing import Any
 
 from checks.harness.errors import Failure
 from checks.harness.report.evidence import Show
@@ -28,7 +29,8 @@ def its_own(play: Play, rng: random.Random, show: Show) -> None:
         if rng.random() < 0.5:
             scene.values[number] = rng.choice(shared)  # equal to others, and its answer is another one
     odd = rng.sample(range(CALLERS), 14)
-    for number, outcome in zip(odd, [None, None, 0.0, 0.0, "", "text", [], False], strict=False):
+    false: list[Any] = [None, None, 0.0, 0.0, "", "text", [], False]
+    for number, outcome in zip(odd, false, strict=False):
         scene.outcomes[number] = ["answer", outcome]
     for number in odd[8:]:
         scene.outcomes[number] = ["bad", f"no mean of item {secrets.token_hex(4)}"]
@@ -132,8 +134,8 @@ def _all_are_told(seen: Seen, call: Call, what: str, words: str) -> None:
         assert end.how == "raised", Failure(
             f"{what}, and {which}",
             "each caller of that batch gets an exception: no outcome can be trusted, and none may wait for ever",
-            "Compare `len(outcomes)` with `len(batch)` before any is handed out; `zip` stops at the shorter one without a "
-            "word (`strict=True` raises, but only at the end)."
+            "Compare `len(outcomes)` with `len(batch)` before any is handed out; `zip` stops at the shorter one without "
+            "a word (`strict=True` raises, but only at the end)."
             if what != BREAKS["raises"]
             else "`except Exception as error:` around `await run(...)`, and set it on every future of the batch.",
         )
