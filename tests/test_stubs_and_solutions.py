@@ -17,7 +17,7 @@ from tests.conftest import Judge
 from tests.exercises import EXERCISES, Checkpoint, Exercise
 from tests.waiting import finished
 
-POINTS = {1: 20, 2: 25, 3: 20, 4: 25, 5: 10}
+POINTS = {1: 20, 2: 25, 3: 20, 4: 25, 5: 10, 6: 15}
 SOLUTIONS = ROOT / "solutions"
 SOLVED = [path.relative_to(SOLUTIONS).as_posix() for path in sorted(SOLUTIONS.rglob("*.py"))]
 LEARNERS = [path.relative_to(ROOT).as_posix() for part in ("lab", "loadtests") for path in (ROOT / part).glob("*.py")]

@@ -134,7 +134,7 @@ def _all_are_told(seen: Seen, call: Call, what: str, words: str) -> None:
         assert end.how == "raised", Failure(
             f"{what}, and {which}",
             "each caller of that batch gets an exception: no outcome can be trusted, and none may wait for ever",
-            "Compare `len(outcomes)` with `len(batch)` before any is handed out; `zip` stops at the shorter one without "
+            "Compare `len(outcomes)` with `len(batch)` first; `zip` stops at the shorter one without "
             "a word (`strict=True` raises, but only at the end)."
             if what != BREAKS["raises"]
             else "`except Exception as error:` around `await run(...)`, and set it on every future of the batch.",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from checks.harness.grading.markers import EXERCISES
 from lab_guide import ROOT, lessons, stubs
 
 
@@ -26,7 +27,7 @@ def put_back(root: Path, what: str) -> list[str]:
     Raises:
         CannotReset: there is no such checkpoint or file, or no stub of it. Then nothing is changed.
     """
-    known = [step for exercise in range(1, 6) for step in lessons.steps(lessons.path(root, exercise).read_text())]
+    known = [step for exercise in EXERCISES for step in lessons.steps(lessons.path(root, exercise).read_text())]
     files = {file for step in known for file in step.files}
     if what in files:
         texts = {what: (stubs.whole(root, what), list[str]())}
