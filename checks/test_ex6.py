@@ -217,6 +217,7 @@ def test_in_the_service(service, workspace, lab, rng, show):
     points=1,
     needs=["4.5", "6.7"],
     deadline=180,
+    in_cell=True,
     hints=(
         "`GET /metrics` has the sizes of the batches: with 32 callers they should be full.",
         "Try it by hand: the lesson has the commands.",

@@ -24,6 +24,8 @@ ITEM = 0.0025
 TIMES = 4
 """Times of what one item a call cannot exceed. A right answer reaches about 6."""
 REQUESTS, FEWER = 72, 40
+LOAD_SECONDS = 3.0
+"""Seconds after which no request is sent any more: a right answer has served them all by then."""
 LIMIT = 30.0
 IN_FLIGHT_HALVES = 8
 """`max_in_flight` of the service beside it: as many as a batch holds."""
@@ -53,6 +55,7 @@ class Batches:
             f"{server.url}{PATH}",
             connections=CONNECTIONS,
             requests=requests,
+            seconds=LOAD_SECONDS,
             body=[json.dumps({"features": values}).encode() for values in self.values],
             headers=[("content-type", "application/json")],
             timeout=LIMIT,
@@ -88,14 +91,18 @@ class Batches:
             traces.append(self.offer(self.server, REQUESTS))
             return traces[-1].throughput / self.one_at_a_time
 
-        reached = best_of(times, TIMES)
+        reached = times()
+        if TIMES / 2 <= reached < TIMES:  # below that no noise is to blame alone, and the control says what is
+            reached = best_of(times, TIMES, rounds=2)
         self.answers_are_their_own(traces[-1])
-        few = self.offer(self.serve(**self.settings, max_in_flight=IN_FLIGHT_HALVES), FEWER)
         rows: list[tuple[Any, ...]] = [
             ("no limit", CONNECTIONS, f"{traces[-1].throughput:.0f}", f"{MOST / (self.base + MOST * ITEM):.0f}"),
-            (f"max_in_flight {IN_FLIGHT_HALVES}", IN_FLIGHT_HALVES, f"{few.throughput:.0f}", ""),
             ("one item a call", 1, "", f"{self.one_at_a_time:.0f}"),
         ]
+        if reached >= TIMES:
+            few = self.offer(self.serve(**self.settings, max_in_flight=IN_FLIGHT_HALVES), FEWER)
+            name = f"max_in_flight {IN_FLIGHT_HALVES}"
+            rows.insert(1, (name, IN_FLIGHT_HALVES, f"{few.throughput:.0f}", ""))
         show.table(f"max_batch {MOST}, base {self.base} s", ("", "in flight", "requests/s", "at most"), rows)
         show.picture(_picture(traces[-1], self.base))
         show.number(f"{reached:.1f} times one item a call", reached)
