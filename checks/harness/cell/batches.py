@@ -132,10 +132,11 @@ class _Scene:
         for _ in range(TURNS):
             await asyncio.sleep(0)
         left = [task for task in asyncio.all_tasks() if task is not own and task not in self.tasks.values()]
+        # Copies: what is cancelled with the loop, after this, is no part of the scene.
         return {
-            "calls": self.model.calls,
-            "callers": {str(number): caller for number, caller in self.callers.items()},
-            "closed": self.closed,
+            "calls": [dict(call) for call in self.model.calls],
+            "callers": {str(number): dict(caller) for number, caller in self.callers.items()},
+            "closed": [dict(one) for one in self.closed],
             "reports": self.reports,
             "tasks": len(left),
             "over": over,
