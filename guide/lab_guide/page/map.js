@@ -17,10 +17,10 @@ export function score(store) {
 }
 
 // A bonus exercise is not on the map until what it needs has passed, or it has been judged.
-function isOpen(store, e) {
+export function isOpen(store, e) {
   const needs = e.checkpoints.flatMap((c) => c.needs).filter((id) => !e.ids.includes(id));
   const judged = (c) => !["not_run", "locked"].includes(verdict(store, c.id));
-  return !e.bonus || needs.every((id) => verdict(store, id) === "passed") || e.checkpoints.some(judged);
+  return !e.bonus || e.ids.includes(store.chosen) || needs.every((id) => verdict(store, id) === "passed") || e.checkpoints.some(judged);
 }
 
 export function map(store, choose) {
