@@ -15,6 +15,7 @@ SINCE_ARRIVAL = (
     "Keep with each item when its window ends: `loop.time() + batch_window` at its arrival. It is due when that of "
     "the longest waiting is over; one timer for it is enough (`loop.call_at`)."
 )
+ZERO = "0 is a window, too: `if window:` and `window or ...` take it for none."
 
 
 def full_at_once(play: Play, rng: random.Random, show: Show) -> None:
@@ -208,13 +209,11 @@ def no_window(play: Play, rng: random.Random, show: Show) -> None:
         scene.submit(came + number / 100, number)
     seen = scene.play(play, show)
     first, others = next(iter(seen.calls), None), seen.calls[1:]
-    assert first, Failure(
-        "with batch_window=0 a lone item never left", "at once, when the model is free", SINCE_ARRIVAL
-    )
+    assert first, Failure("with batch_window=0 a lone item never left", "at once, when the model is free", ZERO)
     assert same(first.entered, came), Failure(
         f"with batch_window=0 a lone item left after {seconds(first.entered - came)}",
         "at once: the model is free",
-        "0 is a window, too: `if window:` and `window or ...` take it for none.",
+        ZERO,
     )
     ends = came + scene.service(1)
     assert others, Failure(

@@ -35,9 +35,10 @@ def its_own(play: Play, rng: random.Random, show: Show) -> None:
     for number in odd[8:]:
         scene.outcomes[number] = ["bad", f"no mean of item {secrets.token_hex(4)}"]
     at = 0.0
-    for number in range(CALLERS):
+    for number in range(CALLERS - scene.max_batch):
         scene.submit(at, number)
         at = round(at + rng.choice((0, 0, 0, 0, 0.01, 0.2)), 3)
+    scene.submit(at + 2, *range(CALLERS - scene.max_batch, CALLERS))  # a full batch: none is left for a window alone
     seen = scene.play(play, show)
     _each_item_once(seen)
     for number, end in seen.callers.items():
