@@ -137,7 +137,7 @@ def test_each_caller_gets_its_own_outcome(play, workspace, lab, rng, show):
     ),
 )
 def test_who_is_cancelled(play, workspace, lab, rng, show):
-    """A caller who leaves costs the others nothing.
+    """A caller who leaves costs others nothing.
 
     Clients time out all the time. An item whose caller has left takes a place that another could have; and where the
     call belongs to the first of a batch, seven others lose their answer when that one leaves.
@@ -224,7 +224,7 @@ def test_in_the_service(service, workspace, lab, rng, show):
     ),
 )
 def test_batches_on_a_real_server(serve, service, workspace, lab, rng, show):
-    """A real server serves several times as many.
+    """Batches pay on a real server.
 
     32 callers, a model that takes eight items nearly as fast as one. Look at the row beside it, too: with as many in
     flight as one batch holds, half of them are in the model and the other half collects, and they take turns for ever.
