@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from checks.harness.grading.markers import EXERCISES
 from lab_guide import ROOT, lessons, stubs
 
 
@@ -27,6 +26,8 @@ def put_back(root: Path, what: str) -> list[str]:
     Raises:
         CannotReset: there is no such checkpoint or file, or no stub of it. Then nothing is changed.
     """
+    from checks.harness.grading.markers import EXERCISES  # late: it brings pytest, which no other command needs
+
     known = [step for exercise in EXERCISES for step in lessons.steps(lessons.path(root, exercise).read_text())]
     files = {file for step in known for file in step.files}
     if what in files:
