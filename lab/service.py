@@ -51,7 +51,10 @@ async def health() -> dict[str, str | int]:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> dict[str, Any]:
-    """What the service has measured of itself: `app.state.metrics.report()`."""
+    """What the service has measured of itself: `app.state.metrics.report()`.
+
+    Exercise 6 adds the batcher's own report to it, as `"batches"`.
+    """
     raise NotImplementedError("2.4: GET /metrics")
 
 
@@ -82,6 +85,15 @@ async def predict_enriched(body: EnrichedRequest, request: Request, model: Model
     raise NotImplementedError("4.4: POST /predict/enriched")
 
 
+@router.post("/predict/batched")
+async def predict_batched(body: PredictRequest, request: Request) -> PredictResponse:
+    """One prediction of the batch model: the features wait at `app.state.batcher` for others to share a call with.
+
+    Body and answer are those of `/predict`. The exception of an item that has no answer travels on: a 500.
+    """
+    raise NotImplementedError("6.7: POST /predict/batched")
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Exercise 4: what a worker does before its first and after its last request, `FastAPI(..., lifespan=lifespan)`.
@@ -89,6 +101,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     The settings are at `app.state.settings`, where create_app puts them. `def` endpoints get `thread_pool_size`
     threads: the limiter of `anyio.to_thread` belongs to the event loop, which runs only now. The feature store is open
     at `app.state.feature_store`, from here to the end.
+
+    Exercise 6: a `Batcher` around the `predict_batch` of `app.state.batch_model`, whatever stands there now, is at
+    `app.state.batcher`; it is closed at the end. The call blocks, so it runs on a thread: not on the event loop's, and
+    on none of the pool's, which may all be taken.
     """
     raise NotImplementedError("4.3: lifespan")
     yield  # here the service runs; what comes behind it runs at its end
@@ -97,7 +113,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 def create_app(settings: Settings | None = None) -> FastAPI:
     """A new service with a title of its own, all routes above, and one model that waits `settings.inference_seconds`.
 
-    Called without settings it reads them from the environment (`Settings()`). The model goes to `app.state.model`.
+    Called without settings it reads them from the environment (`Settings()`). The model goes to `app.state.model`; in
+    exercise 6 a `BatchModel` of the settings goes to `app.state.batch_model`.
     `lab.errors.invalid_request` answers every `RequestValidationError`.
     """
     raise NotImplementedError("1.1: create_app")
@@ -105,3 +122,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # TODO(2.9): configure_logging(), log_request for the TimingMiddleware, and the RequestIdMiddleware around it
     # TODO(4.3): `app.state.settings = settings`, and the app is made with `FastAPI(..., lifespan=lifespan)`
     # TODO(4.5): AdmissionControl with the settings' max_in_flight, max_queue and queue_seconds, inside of the timing
+    # TODO(6.7): `app.state.batch_model`; the batcher in the lifespan, its report in GET /metrics

@@ -25,3 +25,8 @@ class Settings(BaseSettings):
     feature_store_seconds: PositiveFloat = 1.0
 
     drain_seconds: NonNegativeInt = 10
+
+    max_batch: PositiveInt = 8
+    batch_window: NonNegativeFloat = 0.005
+    batch_base_seconds: NonNegativeFloat = 0.08
+    batch_item_seconds: NonNegativeFloat = 0.0025

@@ -16,6 +16,8 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.apps.feature_store import Store, running_store
 from checks.harness.assertions.not_ready import why_it_is_not_ready
+from checks.harness.cell import batches
+from checks.harness.cell.batch_probe import BatchProbe
 from checks.harness.cell.factory import enter_lifespan, make_app
 from checks.harness.cell.given_routes import ROUTES, Given
 from checks.harness.cell.inprocess import START_SECONDS, InProcess
@@ -53,6 +55,8 @@ OVERLOADED = "checks.harness.cell.known_capacity:create_app"
 """Theirs, around a model of known capacity."""
 OVERLOADED_CONTROL = "checks.harness.cell.known_capacity:create_control"
 """The lab's own service around the same model."""
+BATCHED_CONTROL = "checks.harness.apps.batched:create_app"
+"""A service of the lab's own that answers in batches."""
 
 Serve = Callable[..., Server]
 Launch = Callable[..., Server]
@@ -129,21 +133,39 @@ def lab(workspace: Workspace, cell: Cell | None) -> LearnerModules:
 
 
 @pytest.fixture
+def play(lab: LearnerModules, cell: Cell | None) -> Callable[[dict[str, Any]], Any]:
+    """`play(scene)` uses the learner's `Batcher` as a scene says, on a virtual clock: see `cell/batches.py`."""
+
+    def begin(scene: dict[str, Any]) -> Any:
+        batcher = lab.batching.Batcher
+        return cell.play(batcher, scene) if cell else batches.play(batcher, scene)
+
+    return begin
+
+
+@pytest.fixture
 def service(
     request: pytest.FixtureRequest, workspace: Workspace, lab: LearnerModules, cell: Cell | None, show: Show
 ) -> Iterator[Service]:
-    """`service(model=..., **settings)` starts the learner's app; `model` replaces its own model.
+    """`service(model=..., **settings)` starts the learner's app; `model` and `batch_model` replace its own.
 
     With `own_way=True` the model stands at `app.state.model`, and the learner's own `get_model` brings it.
     It runs in a cell. `routes` are `Given` ones that it serves as well. Admission control is `LIFTED` unless set.
     """
     start, around = _in_cell(cell, workspace, lab) if cell else _in_process(workspace, lab)
 
-    def begin(model: Any, routes: Given | None = None, *, own_way: bool = False, **settings: Any) -> InProcess | App:
+    def begin(
+        model: Any,
+        routes: Given | None = None,
+        *,
+        own_way: bool = False,
+        batch_model: BatchProbe | None = None,
+        **settings: Any,
+    ) -> InProcess | App:
         if model is not None:
             lab.service.get_model  # noqa: B018  # where it is missing, that is said as for any name
             _say_whose_model_runs(workspace)
-        return start(model, routes, own_way=own_way, **settings)
+        return start(model, routes, own_way=own_way, batch_model=batch_model, **settings)
 
     apps = Service(begin, around, _creates(workspace, lab, cell))
     yield apps
@@ -156,9 +178,11 @@ def service(
 def _in_cell(cell: Cell, workspace: Workspace, lab: LearnerModules) -> tuple[Callable[..., App], Around]:
     running = Running(cell, workspace)
 
-    def start(model: Probe | None, routes: Given | None, *, own_way: bool, **settings: Any) -> App:
+    def start(
+        model: Probe | None, routes: Given | None, *, own_way: bool, batch_model: BatchProbe | None, **settings: Any
+    ) -> App:
         lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
-        return running.app(model, LIFTED | settings, own_way=own_way, routes=routes)
+        return running.app(model, LIFTED | settings, own_way=own_way, routes=routes, batch_probe=batch_model)
 
     def around(middleware: Handle, metrics: Handle, routes: Given) -> App:
         return running.app(None, {}, routes=routes, around=[middleware, metrics])
@@ -178,7 +202,9 @@ def _in_process(workspace: Workspace, lab: LearnerModules) -> tuple[Callable[...
         running.start()
         return running
 
-    def start(model: Any, routes: Given | None, *, own_way: bool, **settings: Any) -> InProcess:
+    def start(
+        model: Any, routes: Given | None, *, own_way: bool, batch_model: BatchProbe | None, **settings: Any
+    ) -> InProcess:
         app = make_app(lab.service, workspace, lab.settings.Settings(**LIFTED | settings))
         running = InProcess(app, workspace)
         if routes is not None:
@@ -192,6 +218,10 @@ def _in_process(workspace: Workspace, lab: LearnerModules) -> tuple[Callable[...
         if model is not None:
             running.watch.held_by = model.blocked_loop
             running.progress = lambda: len(model.calls)
+        if batch_model is not None:
+            app.state.batch_model = batch_model
+            running.watch.held_by = batch_model.blocked_loop
+            running.progress = lambda: len(batch_model.calls)
         running.start()
         if model is not None and own_way:  # a lifespan may warm its model up, which must not be held
             app.state.model = model
@@ -226,7 +256,7 @@ def serve(workspace: Workspace, lab: LearnerModules, cell: Cell | None) -> Itera
                 return running.enter_context(server(command, env=env, cwd=workspace.tree, workers=workers))
             except ServerError as error:
                 busy = isinstance(error, ServerNotReady) and error.busy
-                if busy or app in (CONTROL, KINDS, OVERLOADED_CONTROL):
+                if busy or app in (CONTROL, KINDS, OVERLOADED_CONTROL, BATCHED_CONTROL):
                     raise Inconclusive(f"this machine is too busy ({load_in_words()}): {error}") from error
                 raise
 

@@ -16,6 +16,9 @@ IMPORTS = {
     "APIRouter": "from fastapi import APIRouter",
     "AsyncIterator": "from collections.abc import AsyncIterator",
     "BaseModel": "from pydantic import BaseModel",
+    "Batcher": "from lab.batching import Batcher",
+    "BatchModel": "from lab.batch_model import BatchModel",
+    "Counter": "from collections import Counter",
     "Depends": "from fastapi import Depends",
     "FastAPI": "from fastapi import FastAPI",
     "Field": "from pydantic import Field",
@@ -41,6 +44,8 @@ LIBRARIES = ("anyio", "fastapi", "httpx", "pydantic", "starlette", "structlog", 
 
 FILES = (
     "admission",
+    "batch_model",
+    "batching",
     "breaking_point",
     "errors",
     "feature_store",

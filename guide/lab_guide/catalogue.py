@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from checks.harness.grading.markers import EXERCISES, headline, markers
+from checks.harness.report.results import BONUS
 from lab_guide import ROOT
 from lab_guide.lessons import Step, path, steps
 
@@ -28,6 +29,11 @@ class Exercise:
     title: str
     checkpoints: list[Checkpoint]
     steps: list[Step]
+
+    @property
+    def bonus(self) -> bool:
+        """Whether its points are counted beside the others."""
+        return self.number in BONUS
 
     @property
     def ids(self) -> list[str]:

@@ -50,9 +50,8 @@ def html(run: Run, bench: Iterable[Record] = (), journal: Journal | None = None)
     It names no folder of this machine.
     """
     run = replace(run, workspace=run.workspace.partition(" /")[0], options="")
-    points, most = sum(e.points for e in run.exercises), sum(e.max_points for e in run.exercises)
     return _TEMPLATES.get_template("export.html").render(
-        points=f"{points} of {most} points",
+        points=run.score,
         run=run,
         card=_drawn(lambda to: Card(to, all_details=True).whole(run)),
         pictures=[

@@ -69,7 +69,7 @@ class Guide:
     def state(self) -> dict[str, Any]:
         """Everything a page needs that has just been opened."""
         return {
-            "exercises": [asdict(e) for e in self.exercises],
+            "exercises": [asdict(e) | {"bonus": e.bonus} for e in self.exercises],
             "results": self.newest.results,
             "before": self.newest.before,
             "hash": self.last["hash"] if self.last else "",

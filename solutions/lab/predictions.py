@@ -46,3 +46,58 @@ def threads_needed(rate: float, seconds: float) -> int:
     7
     """
     return math.ceil(round(rate * seconds, 9))
+
+
+def batch_throughput(batch: int, base_seconds: float, item_seconds: float) -> float:
+    """Items per second of a model that is always busy with batches of this size: `base + item x n` seconds each.
+
+    >>> batch_throughput(8, base_seconds=0.08, item_seconds=0.0025)
+    80.0
+    """
+    return batch / (base_seconds + batch * item_seconds)
+
+
+def batch_size(rate: float, base_seconds: float, item_seconds: float, window: float, max_batch: int) -> float:
+    """The mean batch when items arrive as a steady flow of `rate` per second. It need not be whole.
+
+    The larger of two, and at most `max_batch`:
+
+    - 1 + rate x window: the first item, and what arrives in its window;
+    - rate x base / (1 - rate x item): as many as arrive while such a batch is served. There is no end to that when
+      rate x item is 1 or more.
+
+    >>> batch_size(20, base_seconds=0.1, item_seconds=0.025, window=0.05, max_batch=8)  # 1 + 1, and 2 / 0.5
+    4.0
+    """
+    in_a_window = 1 + rate * window
+    return min(max_batch, max(in_a_window, _arriving_meanwhile(rate, base_seconds, item_seconds)))
+
+
+def batched_latency(rate: float, base_seconds: float, item_seconds: float, window: float, max_batch: int) -> float:
+    """The mean seconds from an item's arrival to its answer; `math.inf` when `rate` is all that the model can serve.
+
+    With s = base + item x `batch_size(...)`, the time of one call:
+
+    - Where the second of the two in `batch_size` is at least the first, the model never rests: 1.5 s, half a call until
+      it is free, and its own.
+    - Else the first item waits w, the window, or (max_batch - 1) / rate where that is shorter (the batch is full before
+      the window ends), and those that come later half of it: w x (1 + rate x w / 2) / (1 + rate x w) + s.
+
+    All that the model can serve is `batch_throughput(max_batch, ...)`.
+
+    >>> batched_latency(20, base_seconds=0.1, item_seconds=0.025, window=0.05, max_batch=8)  # 1.5 x (0.1 + 0.1)
+    0.30000000000000004
+    """
+    if rate >= batch_throughput(max_batch, base_seconds, item_seconds):
+        return math.inf
+    service = base_seconds + item_seconds * batch_size(rate, base_seconds, item_seconds, window, max_batch)
+    if _arriving_meanwhile(rate, base_seconds, item_seconds) >= 1 + rate * window:
+        return 1.5 * service
+    wait = min(window, (max_batch - 1) / rate) if rate else window
+    return wait * (1 + rate * wait / 2) / (1 + rate * wait) + service
+
+
+def _arriving_meanwhile(rate: float, base_seconds: float, item_seconds: float) -> float:
+    """The batch that is as large as what arrives while it is served."""
+    spare = 1 - rate * item_seconds
+    return rate * base_seconds / spare if spare > 0 else math.inf

@@ -1,16 +1,19 @@
 """The inference service: one prediction, asked for in three ways."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from anyio.to_thread import current_default_thread_limiter
+from anyio import CapacityLimiter
+from anyio.to_thread import current_default_thread_limiter, run_sync
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
 from lab.admission import AdmissionControl
+from lab.batch_model import BatchModel
+from lab.batching import Batcher
 from lab.errors import invalid_request
 from lab.feature_store import fetch_features, open_feature_store
 from lab.logs import RequestIdMiddleware, configure_logging, log_request
@@ -62,9 +65,13 @@ async def health() -> dict[str, str | int]:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> dict[str, Any]:
-    """What the service has measured of itself: `app.state.metrics.report()`."""
+    """What the service has measured of itself: `app.state.metrics.report()`.
+
+    Exercise 6 adds the batcher's own report to it, as `"batches"`.
+    """
     collected: Metrics = request.app.state.metrics
-    return collected.report()
+    batcher: Batcher = request.app.state.batcher
+    return collected.report() | {"batches": batcher.report()}
 
 
 @router.post("/predict")
@@ -101,6 +108,18 @@ async def predict_enriched(body: EnrichedRequest, request: Request, model: Model
     return PredictResponse(prediction=answer)
 
 
+@router.post("/predict/batched")
+async def predict_batched(body: PredictRequest, request: Request) -> PredictResponse:
+    """One prediction of the batch model: the features wait at `app.state.batcher` for others to share a call with.
+
+    Body and answer are those of `/predict`. The exception of an item that has no answer travels on: a 500.
+    """
+    batcher: Batcher = request.app.state.batcher
+    with stage("model"):
+        answer = await batcher.submit(body.features)
+    return PredictResponse(prediction=answer)
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Exercise 4: what a worker does before its first and after its last request, `FastAPI(..., lifespan=lifespan)`.
@@ -108,24 +127,38 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     The settings are at `app.state.settings`, where create_app puts them. `def` endpoints get `thread_pool_size`
     threads: the limiter of `anyio.to_thread` belongs to the event loop, which runs only now. The feature store is open
     at `app.state.feature_store`, from here to the end.
+
+    Exercise 6: a `Batcher` around the `predict_batch` of `app.state.batch_model`, whatever stands there now, is at
+    `app.state.batcher`; it is closed at the end. The call blocks, so it runs on a thread: not on the event loop's, and
+    on none of the pool's, which may all be taken.
     """
     settings: Settings = app.state.settings
     current_default_thread_limiter().total_tokens = settings.thread_pool_size
     async with open_feature_store(settings) as store:
         app.state.feature_store = store
+        app.state.batcher = Batcher(_on_a_thread(app.state.batch_model), settings.max_batch, settings.batch_window)
         yield
+        await app.state.batcher.close()
+
+
+def _on_a_thread(model: BatchModel) -> Callable[[list[Any]], Awaitable[Sequence[Any]]]:
+    """The model's blocking call, awaited: on a thread beside the pool's, all of which may be taken."""
+    one_at_a_time = CapacityLimiter(1)
+    return lambda batch: run_sync(model.predict_batch, batch, limiter=one_at_a_time)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """A new service with a title of its own, all routes above, and one model that waits `settings.inference_seconds`.
 
-    Called without settings it reads them from the environment (`Settings()`). The model goes to `app.state.model`.
+    Called without settings it reads them from the environment (`Settings()`). The model goes to `app.state.model`; in
+    exercise 6 a `BatchModel` of the settings goes to `app.state.batch_model`.
     `lab.errors.invalid_request` answers every `RequestValidationError`.
     """
     settings = settings or Settings()
     app = FastAPI(title="Inference latency lab", lifespan=lifespan)
     app.state.settings = settings
     app.state.model = SimulatedModel(settings.inference_seconds)
+    app.state.batch_model = BatchModel(settings.batch_base_seconds, settings.batch_item_seconds, settings.max_batch)
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.include_router(router)
     configure_logging()

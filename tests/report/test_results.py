@@ -293,3 +293,31 @@ def test_points_stand_beside_their_exercise(run: Run) -> None:
     show(run, Console(file=written, width=WIDTH))
 
     assert "Exercise 2 - another title: 0 of 3 points" in written.getvalue()
+
+
+def graded(number: int, *verdicts: Verdict) -> Exercise:
+    """An exercise whose checkpoints have 5 points each."""
+    found = [Checkpoint(f"{number}.{n}", "it", 5) for n in range(1, len(verdicts) + 1)]
+    for checkpoint, verdict in zip(found, verdicts, strict=True):
+        checkpoint.settle(Outcome(verdict))
+    return Exercise(number, "it", "", found)
+
+
+@pytest.mark.parametrize(
+    ("exercises", "score"),
+    [
+        ([graded(4, "passed", "failed")], "5 of 10 points"),
+        ([graded(4, "passed", "failed"), graded(6, "locked", "locked")], "5 of 10 points"),
+        ([graded(4, "passed"), graded(6, "passed", "failed"), graded(7, "passed")], "5 of 5, bonus 10 of 15"),
+        ([graded(6, "passed")], "bonus 5 of 5"),
+    ],
+)
+def test_bonus_points_are_beside_the_others(run: Run, exercises: list[Exercise], score: str) -> None:
+    """They are in no sum of the 100; a bonus that is locked as a whole is not told, on the card neither."""
+    run = replace(run, exercises=exercises)
+    card = io.StringIO()
+    show(run, Console(file=card, width=WIDTH))
+
+    assert score == run.score
+    assert ("Exercise 6" in card.getvalue()) == ("bonus" in score)
+    assert sum(e.points for e in exercises if e.number < 6) == run.points == gradescope(run)["score"]

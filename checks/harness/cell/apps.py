@@ -16,7 +16,7 @@ from typing import Any
 
 from checks.harness.cell.exchange import Exchange
 from checks.harness.cell.factory import enter_lifespan, make_app
-from checks.harness.cell.gate import Gate, Probe, Tell
+from checks.harness.cell.gate import BatchProbe, Gate, Probe, Tell
 from checks.harness.cell.given_routes import ROUTES
 from checks.harness.cell.inprocess import Driven, InProcess, Pending
 from checks.harness.cell.sleep_spy import SLEEPS
@@ -68,7 +68,7 @@ class Apps:
         SLEEPS.noticed = self._slept
 
     def _start(self, message: dict[str, Any]) -> None:
-        """Start the app of the learner's `create_app` with these settings, and with that probe for its model.
+        """Start the app of the learner's `create_app` with these settings, and with these probes for its models.
 
         With `own_way` the probe stands at `app.state.model`, where the learner's own `get_model` finds it. `routes` of
         the lab's own are served as well. With `around`, a middleware and its metrics, these routes are all there is.
@@ -86,6 +86,8 @@ class Apps:
                 return model
 
             made.dependency_overrides[service.get_model] = give
+        if message["batch_probe"] is not None:
+            made.state.batch_model = BatchProbe(self._gate, message["batch_probe"])
         running = self._apps[message["app"]] = InProcess(made, self.lines)
         running.start()
         if probe is not None and own_way:  # a lifespan may warm its model up, which must not be held
@@ -128,6 +130,8 @@ class Apps:
                 return running.threads()
             case "contexts":
                 return running.contexts(*given)
+            case "tasks left":
+                return running.tasks_left
             case "pool":
                 return running.pool_threads_in_use()
             case "take the pool":

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from checks.harness.cell.batch_probe import Item, items_of
 from checks.harness.cell.probe import no_numbers, numbers, on_event_loop
 from checks.harness.cell.wire import encode
 from checks.harness.errors import LearnerError
@@ -57,6 +58,15 @@ class Gate:
         thread = threading.get_native_id()
         where = {"blocking": blocking, "on_loop": on_loop, "thread": thread, "caller": caller}
         self._tell("enter", probe=probe, call=call, **given, **where)
+        return call
+
+    def enter_batch(self, probe: int, items: list[Item], go: Callable[[Said], None]) -> int:
+        """Tell the judge of a call of that batch probe. `go` is called with what it says."""
+        call, on_loop = next(self._numbers), on_event_loop()
+        self._waiting[call] = Waiting(go, threading.get_ident(), on_loop)
+        self.moves += 1
+        told = {"items": encode([[*item] for item in items], str), "on_loop": on_loop}
+        self._tell("enter batch", probe=probe, call=call, thread=threading.get_native_id(), **told)
         return call
 
     def go(self, call: int, said: Said) -> None:
@@ -113,6 +123,28 @@ class Probe:
         try:
             over.wait()
             return _answer(said[0])
+        finally:
+            self._gate.leave(call)
+
+
+class BatchProbe:
+    """Stands in a cell for the batch probe that the judge has, as the learner's batch model."""
+
+    def __init__(self, gate: Gate, number: int) -> None:
+        self._gate, self._number = gate, number
+
+    def predict_batch(self, batch: Sequence[Sequence[float]]) -> list[float]:
+        """What blocks the thread that calls it."""
+        said, over = list[Said](), threading.Event()
+
+        def go(message: Said) -> None:
+            said.append(message)
+            over.set()
+
+        call = self._gate.enter_batch(self._number, items_of(batch), go)
+        try:
+            over.wait()
+            return [float(one) for one in said[0]["answer"]]
         finally:
             self._gate.leave(call)
 

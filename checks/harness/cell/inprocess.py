@@ -39,9 +39,10 @@ START_SECONDS = 20.0
 START_TURN = 0.1
 """Seconds between two looks at that clock."""
 ANSWER_SECONDS = 30.0
+LAST_TURNS = 5
 POOL_MOST = 1000
 """Threads of a pool that `pool_taken` takes at most."""
-MODELS = frozenset(("checks.harness.cell.gate", "checks.harness.cell.probe"))
+MODELS = frozenset(f"checks.harness.cell.{name}" for name in ("gate", "probe", "batch_probe"))
 """Modules of the models that take the learner's place: a stack with one of them is a call inside the model."""
 
 
@@ -187,6 +188,8 @@ class InProcess:
         """What the learner's own lines raised, in requests and in callbacks of the loop."""
         self.moves = 0
         """Counts what happened: it differs when something did."""
+        self.tasks_left = 0
+        """How many tasks of the app were left when its lifespan had ended."""
         self.progress: Callable[[], object] = lambda: None
         """Returns a value that differs when something happened beside the answers: the calls of a probe."""
         self._slept_before = len(SLEEPS.stacks)
@@ -294,6 +297,7 @@ class InProcess:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._state}
         try:
             await self.app(scope, receive, send)
+            self.tasks_left = await _tasks_left()
         except (LearnerError, NotImplementedError):
             raise
         except Exception as error:
@@ -576,6 +580,13 @@ class InProcess:
         except BaseException as error:  # sys.exit in a handler ends the loop, and the test waits on another thread
             self._fatal = error
             self.watch.changed.set()
+
+
+async def _tasks_left() -> int:
+    """How many tasks are on this loop besides the one that asks. What has nothing more to do gets a few turns."""
+    for _ in range(LAST_TURNS):
+        await asyncio.sleep(0)
+    return len(asyncio.all_tasks()) - 1
 
 
 def _modules(stack: Stack) -> set[str]:

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from checks.harness.cell import middlewares
 from checks.harness.cell.apps import Apps
+from checks.harness.cell.batches import play
 from checks.harness.cell.repeated import Ring, repeat
 from checks.harness.cell.visitors import Visitors
 from checks.harness.cell.waits import Calls, Reference, awaited, busiest_line
@@ -142,6 +143,8 @@ class Inside:
                 return {"value": self._encoded(asyncio.run(_awaited(self._things[message["of"]])))}
             case "say":
                 return {"value": repr(self._things[message["of"]])[:MOST_TEXT]}
+            case "play":
+                return {"value": self._encoded(play(self._thing(message["of"]), message["scene"]))}
             case "explain":
                 method, calls = self._things[message["of"]], decode(message["calls"], self._found)
                 return {"value": self._encoded([*awaited(method, calls, self._apps.lines)])}
@@ -236,6 +239,9 @@ class Inside:
         owner = value if isinstance(value, type | ModuleType) or hasattr(value, "__qualname__") else type(value)
         kinds = {"awaited": inspect.isawaitable(value), "async": inspect.iscoroutinefunction(value)}
         return {"number": number, "module": str(getattr(owner, "__module__", "")), **kinds}
+
+    def _thing(self, number: int) -> Any:
+        return self._things[number]
 
     def _found(self, tag: str, content: Any) -> object:
         if tag == "r":

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-import looptime
-
 T = TypeVar("T")
 
 TICK = 1e-5
@@ -24,5 +22,7 @@ def virtual_time(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _virtual_loop() -> asyncio.AbstractEventLoop:
+    import looptime  # late: most cells need no such clock
+
     loop: asyncio.AbstractEventLoop = looptime.patch_event_loop(asyncio.SelectorEventLoop())
     return loop

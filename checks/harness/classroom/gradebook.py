@@ -29,12 +29,12 @@ def table(grades: Sequence[Grade]) -> str:
     ids = [c.id for c in grades[0].run.checkpoints] if grades else []
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
-    about = ["submission", "points", "max_points", "unsettled", "problem", "hash", "cell", "seed"]
+    about = ["submission", "points", "max_points", "bonus", "max_bonus", "unsettled", "problem", "hash", "cell", "seed"]
     writer.writerow([*about, *(f"{name}{what}" for name in ids for what in ("", " verdict"))])
     for grade in grades:
         run = grade.run
-        most = sum(c.max_points for c in run.checkpoints)
-        row = [_cell(grade.submission.name), grade.points, most, " ".join(grade.unsettled), _cell(grade.problem)]
+        points = grade.points, run.max_points, run.bonus_points, run.max_bonus_points
+        row = [_cell(grade.submission.name), *points, " ".join(grade.unsettled), _cell(grade.problem)]
         verdicts = [value for c in run.checkpoints for value in (c.points, c.verdict)]
         writer.writerow([*row, run.hash, grade.cell, run.seed if run.hash else "", *verdicts])
     return written.getvalue()

@@ -56,8 +56,8 @@ class Grade:
 
     @property
     def points(self) -> int:
-        """Points earned."""
-        return sum(c.points for c in self.run.checkpoints)
+        """Points earned, without the bonus."""
+        return self.run.points
 
     @property
     def unsettled(self) -> list[str]:

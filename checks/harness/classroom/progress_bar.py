@@ -58,8 +58,8 @@ class ProgressBar:
         return self._progress.tasks[0].total or 0
 
     def _say(self, grade: Grade, note: str) -> None:
-        most = sum(c.max_points for c in grade.run.checkpoints)
         why = f": {grade.problem}" if grade.problem else ""
         unsure = f", no verdict on {', '.join(grade.unsettled)}" if grade.unsettled and not why else ""
-        line = f"{grade.points:>3}/{most}  {grade.submission.name}{note}{unsure}{why}"
+        bonus = f" +{grade.run.bonus_points}" if grade.run.bonus_points else ""
+        line = f"{grade.points:>3}/{grade.run.max_points}{bonus}  {grade.submission.name}{note}{unsure}{why}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

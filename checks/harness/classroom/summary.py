@@ -53,7 +53,7 @@ class Summary:
 
 def summarise(grades: Sequence[Grade], plan: Plan) -> Summary:
     """The numbers over the whole class."""
-    most = sum(c.max_points for c in grades[0].run.checkpoints) if grades else 0
+    most = grades[0].run.max_points if grades else 0
     by_checkpoint: dict[str, list[Checkpoint]] = {}
     for grade in grades:
         for checkpoint in grade.run.checkpoints:

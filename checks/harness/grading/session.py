@@ -138,8 +138,9 @@ class Session:
         if folder := self.config.option.isolated:
             self.runner.inside_spawned(item, folder)
         checkpoint = item.stash[CHECKPOINT]
-        self._announce(checkpoint)
         missing = self._missing(item)
+        if not missing or not self._exercise(checkpoint).untold:
+            self._announce(checkpoint)
         if missing:
             outcome = Outcome("locked", Failure(f"needs {', '.join(missing)} first"))
             reports = unsent(item, outcome)
@@ -156,7 +157,7 @@ class Session:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         self._write()
-        if self.card:
+        if self.card and not self._exercise(checkpoint).untold:
             self.line.clear()
             self.card.line(checkpoint)
         return True
@@ -194,10 +195,14 @@ class Session:
     def _announce(self, checkpoint: results.Checkpoint) -> None:
         if not self.card or not self.run:
             return
-        exercise = next(e for e in self.run.exercises if checkpoint in e.checkpoints)
+        exercise = self._exercise(checkpoint)
         if exercise.checkpoints[0] is checkpoint:
             self.card.heading(exercise, self.run)
         self.line.start(checkpoint)
+
+    def _exercise(self, checkpoint: results.Checkpoint) -> results.Exercise:
+        assert self.run
+        return next(e for e in self.run.exercises if checkpoint in e.checkpoints)
 
     def _write(self) -> None:
         if self.run:

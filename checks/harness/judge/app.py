@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from checks.harness.cell.batch_probe import BatchProbe
 from checks.harness.cell.given_routes import Given
 from checks.harness.cell.inprocess import (
     ANSWER_SECONDS,
@@ -159,21 +160,30 @@ class Running:
         own_way: bool = False,
         routes: Given | None = None,
         around: Sequence[Handle] = (),
+        batch_probe: BatchProbe | None = None,
     ) -> App:
-        """The learner's app with these settings, started; `probe` is in the place of its model.
+        """The learner's app with these settings, started; the probes are in the place of its models.
 
         With `own_way` it stands at `app.state.model`, where the learner's own `get_model` finds it. `routes` are served
         beside the learner's; with `around`, a middleware of theirs and its metrics, they are all that it serves.
         """
-        app = App(self, len(self.apps), probe)
+        app = App(self, len(self.apps), probe or batch_probe)
         number = None if probe is None else self.gate.add(probe)
+        batch = None if batch_probe is None else self.gate.add_batch(batch_probe)
         given = routes and {
             "name": routes.name,
             "gates": [self.gate.add(gate) for gate in routes.gates],
             "plan": dict(routes.plan),
         }
         things = [one._number for one in around]
-        asked = {"probe": number, "settings": settings, "own_way": own_way, "routes": given, "around": things}
+        asked: dict[str, Any] = {
+            "probe": number,
+            "batch_probe": batch,
+            "settings": settings,
+            "own_way": own_way,
+            "routes": given,
+            "around": things,
+        }
         self.apps.append(app)
         self.cell.ask("start", app=app.number, **asked)
         return app
@@ -182,7 +192,7 @@ class Running:
 class App:
     """A running app. `post` and `get` send and return at once; `answer()` of what they return waits."""
 
-    def __init__(self, running: Running, number: int, probe: Probe | None) -> None:
+    def __init__(self, running: Running, number: int, probe: Probe | BatchProbe | None) -> None:
         self.number = number
         self.looked_at: Pending | None = None
         """The request whose answer was asked for last."""
@@ -357,6 +367,11 @@ class App:
     def threads(self) -> int:
         """How many threads the cell has now, as the kernel says; where it does not, the cell."""
         return kernel.threads(self._cell.pid) or int(self._ask("threads"))
+
+    @property
+    def tasks_left(self) -> int:
+        """How many tasks of the app's loop were left when its lifespan had ended, as the cell says."""
+        return int(self._ask("tasks left"))
 
     def slept(self, where: object) -> None:
         """Take where `time.sleep` was called on the event loop's thread."""

@@ -117,6 +117,10 @@ class Cell:
         """What awaiting a thing gives."""
         return self._decoded(self._ask("await", of=number).get("value"))
 
+    def play(self, batcher: Handle, scene: dict[str, Any]) -> Any:
+        """What is reported of a scene with the learner's `Batcher`."""
+        return self.ask("play", of=batcher._number, scene=scene)
+
     def place(self, number: int) -> Place | None:
         """Where a thing is defined."""
         return self.defined(self._ask("place", of=number).get("value"))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from checks.harness.cell.probe import NUMBERS, Call, Probe, numbers
+from checks.harness.cell.batch_probe import BatchProbe, items_of
+from checks.harness.cell.probe import NUMBERS, Probe, numbers
 from checks.harness.cell.wire import Broken, decode
 from checks.harness.judge.cell import Cell
 from checks.harness.judge.raised import Place
@@ -24,14 +25,31 @@ class Gate:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._probes: list[Probe] = []
-        self._calls: dict[int, tuple[Probe, Call]] = {}
+        self._batch_probes: list[BatchProbe] = []
+        self._calls: dict[int, tuple[Any, Any]] = {}
         cell.on("enter", self._enter)
+        cell.on("enter batch", self._enter_batch)
         cell.on("left", self._left)
 
     def add(self, probe: Probe) -> int:
         """The number that stands for this probe on the wire."""
         self._probes.append(probe)
         return len(self._probes) - 1
+
+    def add_batch(self, probe: BatchProbe) -> int:
+        """The number of a batch probe, which a cell knows it by."""
+        self._batch_probes.append(probe)
+        return len(self._batch_probes) - 1
+
+    def _enter_batch(self, told: dict[str, Any]) -> None:
+        probe, number, items = self._batch_probes[told["probe"]], told["call"], decode(told["items"], _nothing)
+        if type(number) is not int or number in self._calls or type(items) is not list:
+            raise ValueError("no call")
+        call = probe.enter(items_of(items), thread=int(told["thread"]), on_loop=bool(told["on_loop"]))
+        self._calls[number] = (probe, call)
+        call.go = partial(self._go, number)
+        if not probe.held:
+            call.go()
 
     def _enter(self, told: dict[str, Any]) -> None:
         probe, number, features = self._probes[told["probe"]], told["call"], decode(told["features"], _nothing)

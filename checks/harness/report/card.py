@@ -91,6 +91,8 @@ class Card:
     def lines(self, run: Run) -> None:
         """Each exercise with its checkpoints, a line each."""
         for exercise in run.exercises:
+            if exercise.untold:
+                continue
             self.heading(exercise, run)
             for checkpoint in exercise.checkpoints:
                 self.line(checkpoint)
@@ -114,10 +116,14 @@ class Card:
 
     def ending(self, run: Run) -> None:
         """The points, and what to do next: the first checkpoint that did not pass, in full."""
-        for exercise in run.exercises:
-            if len(run.exercises) > 1 or len(exercise.checkpoints) > 1:
-                name = f"Exercise {exercise.number} - {exercise.title}: " if len(run.exercises) > 1 else ""
-                self._print(Text(f"   {name}{exercise.points} of {exercise.max_points} points", style="bold"))
+        told = [exercise for exercise in run.exercises if not exercise.untold]
+        for exercise in told:
+            if len(told) > 1 or len(exercise.checkpoints) > 1:
+                name = f"Exercise {exercise.number} - {exercise.title}: " if len(told) > 1 else ""
+                what = "bonus points" if exercise.bonus else "points"
+                self._print(Text(f"   {name}{exercise.points} of {exercise.max_points} {what}", style="bold"))
+        if len(told) > 1:
+            self._print(Text(f"   {run.score}", style="bold"))
         load, cores = run.machine.get("load"), run.machine.get("cores")
         if load and cores and load >= BUSY * cores:
             self._print(Text(f"   this machine is busy: load {load:.0f} on {cores} cores", style="yellow"))

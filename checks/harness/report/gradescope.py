@@ -25,8 +25,8 @@ def gradescope(run: Run) -> dict[str, Any]:
         for c in run.checkpoints
     ]
     return {
-        "score": sum(c.points for c in run.checkpoints),
+        "score": run.points,
         "execution_time": round(run.seconds),
-        "output": f"{run.workspace} ({run.hash}), seed {run.seed}",
+        "output": f"{run.workspace} ({run.hash}), seed {run.seed}: {run.score}",
         "tests": tests,
     }

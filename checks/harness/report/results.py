@@ -20,6 +20,9 @@ Verdict = Literal["not_run", "passed", "failed", "not_started", "locked", "incon
 
 SCHEMA = "lab-results/v1"
 
+BONUS = (6, 7)
+"""Exercises whose points are counted beside the 100, and never in them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -94,6 +97,16 @@ class Exercise:
         """Points that could be earned."""
         return sum(c.max_points for c in self.checkpoints)
 
+    @property
+    def bonus(self) -> bool:
+        """Whether its points are counted beside the others."""
+        return self.number in BONUS
+
+    @property
+    def untold(self) -> bool:
+        """Whether it is a bonus that is locked as a whole: until what it needs has passed, no card shows it."""
+        return self.bonus and all(c.verdict in ("locked", "not_run") for c in self.checkpoints)
+
 
 @dataclass(slots=True)
 class Run:
@@ -115,6 +128,33 @@ class Run:
     def checkpoints(self) -> Iterable[Checkpoint]:
         """All of them, in the order of their files."""
         return (c for exercise in self.exercises for c in exercise.checkpoints)
+
+    @property
+    def points(self) -> int:
+        """Points earned, without the bonus."""
+        return sum(e.points for e in self.exercises if not e.bonus)
+
+    @property
+    def max_points(self) -> int:
+        """Points that could be earned, without the bonus."""
+        return sum(e.max_points for e in self.exercises if not e.bonus)
+
+    @property
+    def bonus_points(self) -> int:
+        """Points earned in bonus exercises."""
+        return sum(e.points for e in self.exercises if e.bonus)
+
+    @property
+    def max_bonus_points(self) -> int:
+        """Points that could be earned in bonus exercises."""
+        return sum(e.max_points for e in self.exercises if e.bonus)
+
+    @property
+    def score(self) -> str:
+        """`93 of 100 points`, or `93 of 100, bonus 22 of 30` where a bonus exercise is open."""
+        told = [e for e in self.exercises if e.bonus and not e.untold]
+        points, bonus = f"{self.points} of {self.max_points}", f"bonus {self.bonus_points} of {self.max_bonus_points}"
+        return f"{points} points" if not told else f"{points}, {bonus}" if self.max_points else bonus
 
     def compare(self, checkpoint: Checkpoint) -> None:
         """Set `same_as` of a checkpoint that has just failed, if an earlier one failed by the same mistake."""
@@ -143,7 +183,7 @@ def write(run: Run, path: Path) -> None:
     """Write the run as JSON, at once or not at all: a reader never sees half a file."""
     told = _RUN.dump_python(run, mode="json", by_alias=True)
     for exercise, written in zip(run.exercises, told["exercises"], strict=True):
-        written |= {"points": exercise.points, "max_points": exercise.max_points}
+        written |= {"points": exercise.points, "max_points": exercise.max_points, "bonus": exercise.bonus}
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():  # a submission put a folder there
         shutil.rmtree(path)

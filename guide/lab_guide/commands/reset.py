@@ -26,7 +26,9 @@ def put_back(root: Path, what: str) -> list[str]:
     Raises:
         CannotReset: there is no such checkpoint or file, or no stub of it. Then nothing is changed.
     """
-    known = [step for exercise in range(1, 6) for step in lessons.steps(lessons.path(root, exercise).read_text())]
+    from checks.harness.grading.markers import EXERCISES  # late: it brings pytest, which no other command needs
+
+    known = [step for exercise in EXERCISES for step in lessons.steps(lessons.path(root, exercise).read_text())]
     files = {file for step in known for file in step.files}
     if what in files:
         texts = {what: (stubs.whole(root, what), list[str]())}

@@ -32,8 +32,7 @@ def status(
         raise typer.Exit(1) from error
     to = console(sys.stdout)
     Card(to).lines(run)
-    points, most = sum(e.points for e in run.exercises), sum(e.max_points for e in run.exercises)
-    to.print(f"\n   {points} of {most} points, {_ago(run.started)}", style="bold", highlight=False)
+    to.print(f"\n   {run.score}, {_ago(run.started)}", style="bold", highlight=False)
     if waiting := [c.id for c in run.checkpoints if c.verdict == "not_run"]:
         to.print(f"   not judged, or not yet: {', '.join(waiting)}", style="yellow", highlight=False)
 

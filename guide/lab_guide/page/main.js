@@ -4,14 +4,14 @@ import { card } from "./card.js";
 import { $, el, patch, ticks } from "./dom.js";
 import { update as updateJournal } from "./journal.js";
 import { lesson } from "./lesson.js";
-import { map, score } from "./map.js";
+import { isOpen, map, score } from "./map.js";
 import { ask, listen, send } from "./server.js";
 import { WORD, verdict } from "./verdicts.js";
 
 const view = () => (location.hash === "#bench" ? "bench" : "checkpoint");
 const store = { connected: false, hints: 0, changed: false, run: null, said: "", view: view(), bench: null, shown: null, other: null, kept: null };
 const exercise = () => store.exercises.find((e) => e.ids.includes(store.chosen));
-const ids = () => store.exercises.flatMap((e) => e.ids);
+const ids = () => store.exercises.filter((e) => isOpen(store, e)).flatMap((e) => e.ids);
 
 const actions = {
   choose(id) { choose(id); actions.view("checkpoint"); send("/choose", { checkpoint: id }).catch(failed); },

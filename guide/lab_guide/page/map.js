@@ -5,18 +5,27 @@ import { MARK, WORD, isStale, points, verdict } from "./verdicts.js";
 export function score(store) {
   const most = store.exercises.map((e) => e.checkpoints.reduce((sum, c) => sum + c.points, 0));
   const mine = store.exercises.map((e) => points(store, e));
-  const all = (numbers) => numbers.reduce((a, b) => a + b, 0);
-  const bars = store.exercises.map((e, n) => {
+  const all = (numbers, bonus) => numbers.reduce((sum, points, n) => sum + (store.exercises[n].bonus === bonus ? points : 0), 0);
+  const bonus = store.exercises.some((e) => e.bonus && isOpen(store, e)) ? `, bonus ${all(mine, true)} of ${all(most, true)}` : "";
+  const bars = store.exercises.flatMap((e, n) => {
+    if (e.bonus) return [];
     const bar = el("progress", { max: most[n], value: mine[n], "aria-label": `Exercise ${e.number}: ${mine[n]} of ${most[n]} points` });
     bar.style.flex = most[n];
-    return bar;
+    return [bar];
   });
-  return [el("p", { class: "score" }, el("b", {}, all(mine)), `of ${all(most)} points`), el("div", { class: "meter" }, bars)];
+  return [el("p", { class: "score" }, el("b", {}, all(mine, false)), `of ${all(most, false)} points${bonus}`), el("div", { class: "meter" }, bars)];
+}
+
+// A bonus exercise is not on the map until what it needs has passed, or it has been judged.
+export function isOpen(store, e) {
+  const needs = e.checkpoints.flatMap((c) => c.needs).filter((id) => !e.ids.includes(id));
+  const judged = (c) => !["not_run", "locked"].includes(verdict(store, c.id));
+  return !e.bonus || e.ids.includes(store.chosen) || needs.every((id) => verdict(store, id) === "passed") || e.checkpoints.some(judged);
 }
 
 export function map(store, choose) {
   const open = Number(store.chosen.split(".")[0]);
-  return el("ul", { class: "map" }, store.exercises.map((e) => {
+  return el("ul", { class: "map" }, store.exercises.filter((e) => isOpen(store, e)).map((e) => {
     const most = e.checkpoints.reduce((sum, c) => sum + c.points, 0);
     const first = () => e.checkpoints.find((c) => verdict(store, c.id) !== "passed") ?? e.checkpoints[0];
     return el("li", {},

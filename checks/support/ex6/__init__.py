@@ -1,0 +1,1 @@
+"""Helpers of exercise 6: a module for each thing that is judged."""

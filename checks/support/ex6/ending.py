@@ -1,0 +1,205 @@
+"""6.5 and 6.6: callers who are cancelled, and a batcher that is closed, on a virtual clock."""
+
+from __future__ import annotations
+
+import random
+
+from checks.harness.errors import Failure
+from checks.harness.report.evidence import Show
+from checks.support.ex6.scenes import End, Play, Scene, Seen, answered, calls_in_words, same, seconds
+
+FOREVER = 50.0
+"""A window, in virtual seconds, that no item should wait for once the batcher is closed."""
+OWN_TASK = (
+    "The call of the model belongs to no caller: a task of its own awaits `run`, and each caller awaits a future of "
+    "its own, which it can leave."
+)
+
+
+def _leaves_at_once(end: End, at: float, where: str) -> None:
+    assert end.how == "cancelled", Failure(
+        f"a caller was cancelled {where}, and it {end}",
+        "it ends with the CancelledError, at once",
+        OWN_TASK if end.how == "raised" else "`except asyncio.CancelledError:` has to `raise`, once it has tidied up.",
+    )
+    assert same(end.ended, at), Failure(
+        f"a caller was cancelled {where} at {seconds(at)}, and ended at {seconds(end.ended or 0)}",
+        "at once",
+        "Await nothing else on the way out: " + OWN_TASK[0].lower() + OWN_TASK[1:],
+    )
+
+
+def cancelled_while_waiting(play: Play, rng: random.Random, show: Show) -> None:
+    """It takes no place, and never reaches the model."""
+    window = rng.randint(20, 40) / 100
+    for leaves in (0, 1, 2):
+        scene = Scene(rng, 8, 4, window, "cancelled while it waits")
+        scene.submit(0, 0, 1, 2)
+        at = round(0.3 * window, 3)
+        scene.cancel(at, leaves)
+        scene.submit(round(0.5 * window, 3), 3)  # with the one who left there would be four: a full batch
+        scene.submit(5 * window + 5, 4, 5, 6, 7)
+        seen = scene.play(play, show)
+        _leaves_at_once(seen.callers[leaves], at, "while its item waited")
+        _never_served(seen, [leaves])
+        stay = [number for number in range(8) if number != leaves]
+        call = seen.call_of(3)
+        assert call is None or not same(call.entered, round(0.5 * window, 3)), Failure(
+            f"with max_batch=4 a batch of {len(call.items) if call else 0} left when the third item that still waits "
+            "had come: the one who left was counted",
+            "an item whose caller was cancelled takes no place in a batch",
+            "`finally:` in `submit` takes it out of what waits.",
+        )
+        _others_are_answered(seen, stay, "one caller was cancelled while its item waited")
+
+
+def all_cancelled(play: Play, rng: random.Random, show: Show) -> None:
+    """No call for a batch that has no callers left; what comes later is served."""
+    window = rng.randint(20, 40) / 100
+    scene = Scene(rng, 7, 4, window, "all cancelled")
+    scene.submit(0, 0, 1, 2)
+    scene.cancel(round(0.5 * window, 3), 0, 1, 2)
+    scene.submit(5 * window + 5, 3, 4, 5, 6)
+    seen = scene.play(play, show)
+    _never_served(seen, [0, 1, 2])
+    _others_are_answered(seen, [3, 4, 5, 6], "all that waited had been cancelled, and others came")
+
+
+def cancelled_in_the_model(play: Play, rng: random.Random, show: Show) -> int:
+    """Each place of a batch once, then two of them, then all: the call goes on. Returns how many places there were."""
+    most = rng.randint(3, 5)
+    places = [[place] for place in range(most)] + [[0, most - 1], [*range(most)]]
+    for leave in places:
+        scene = Scene(rng, 2 * most, most, 0.05, "cancelled in the model")
+        scene.submit(0, *range(most))
+        at = round(scene.service(most) / 2, 3)
+        scene.cancel(at, *leave)
+        scene.submit(at + 0.01, *range(most, 2 * most))
+        seen = scene.play(play, show)
+        which = "all callers" if len(leave) == most else f"the caller of place {leave[0] + 1} of {most}"
+        what = f"{which} was cancelled while the batch was in the model"
+        assert seen.calls, Failure("the model was never called", "see 6.2")
+        for number in leave:
+            _leaves_at_once(seen.callers[number], at, "while its item was in the model")
+        assert not seen.calls[0].cancelled, Failure(
+            f"{what}, and the call was cancelled with it", "the call goes on for the others of the batch", OWN_TASK
+        )
+        stay = [number for number in range(2 * most) if number not in leave]
+        _others_are_answered(seen, stay, what)
+    return most
+
+
+def _never_served(seen: Seen, items: list[int]) -> None:
+    served = [number for number in items if seen.call_of(number)]
+    assert not served, Failure(
+        f"{len(served)} items whose callers had been cancelled while they waited were in the model "
+        f"({calls_in_words(seen)})",
+        "never: that is work for callers who are gone, in a place that another could have",
+        "`finally:` in `submit` takes the item out of what waits.",
+    )
+
+
+def _others_are_answered(seen: Seen, items: list[int], what: str) -> None:
+    for number in items:
+        end = seen.callers[number]
+        assert end.how == "answered", Failure(
+            f"{what}, and another caller {end}",
+            "the others are answered, and so is the next batch",
+            "A future whose caller has left is done: `if not future.done():` before you set it. " + OWN_TASK,
+        )
+
+
+def closed_with_nothing(play: Play, rng: random.Random, show: Show) -> None:
+    """Closing with nothing to do, and twice, returns at once; `submit` is a RuntimeError from then on."""
+    scene = Scene(rng, 2, 4, FOREVER, "closed with nothing to do")
+    scene.does("close", 0)
+    scene.does("close", 0.1)
+    scene.submit(0.2, 0)
+    seen = scene.play(play, show)
+    for at, end in zip((0.0, 0.1), seen.closed, strict=True):
+        _closed_at(end, at, "with nothing to do")
+    _refused(seen.callers[0], "after it had been closed")
+    _no_task_is_left(seen)
+
+
+def closed_with_a_few(play: Play, rng: random.Random, show: Show) -> None:
+    """Two items wait for a long window: they leave at once, and close returns with their answers."""
+    scene = Scene(rng, 3, 4, FOREVER, "closed while two wait")
+    scene.submit(0, 0, 1)
+    scene.does("close", 1)
+    scene.submit(1.01, 2)
+    seen = scene.play(play, show)
+    _drained(seen, [0, 1], [1 + scene.service(2)] * 2, "two items waited when it was closed at 1.000 s")
+    _refused(seen.callers[2], "while it was being closed")
+    _no_task_is_left(seen)
+
+
+def closed_with_many(play: Play, rng: random.Random, show: Show) -> int:
+    """A batch is in the model, and more than one behind it: all are served, one after the other. Returns how many."""
+    most = rng.randint(3, 5)
+    rest = rng.randint(1, most - 1)
+    total = 2 * most + rest
+    scene = Scene(rng, total, most, FOREVER, "closed with more than one batch to go")
+    scene.submit(0, *range(total))
+    scene.does("close", 0.01)
+    scene.does("close", 0.02)
+    seen = scene.play(play, show)
+    full = scene.service(most)
+    begin = min(seen.calls[0].entered, 0.01) if seen.calls else 0  # that a full batch leaves at once is 6.2's
+    ends = [begin + full, begin + 2 * full, begin + 2 * full + scene.service(rest)]
+    times = [ends[0]] * most + [ends[1]] * most + [ends[2]] * rest
+    what = f"{most} items were in the model and {most + rest} waited when it was closed (max_batch={most})"
+    too_many = [len(call.items) for call in seen.calls if len(call.items) > most]
+    assert not too_many, Failure(
+        f"{what}: a call had {too_many[0]} items", f"at most {most}: batches as always", "Close in batches as always."
+    )
+    _drained(seen, [*range(total)], times, what)
+    _no_task_is_left(seen)
+    return total
+
+
+def _drained(seen: Seen, items: list[int], times: list[float], what: str) -> None:
+    for number, at in zip(items, times, strict=True):
+        end = seen.callers[number]
+        assert end.how == "answered", Failure(
+            f"{what}, and a caller {end}",
+            "all that wait are served",
+            "`close` lets what waits leave in batches, and waits for them: nothing is thrown away or cancelled.",
+        )
+        assert same(end.ended, at), Failure(
+            f"{what}, and a caller was answered at {seconds(end.ended or 0)}",
+            f"at {seconds(at)}: no window is waited for any more, only the model",
+            "`closed` is a third reason for a batch to leave, besides full and over.",
+        )
+    for end in seen.closed:
+        _closed_at(end, times[-1], "with items to serve")
+    answered(seen, items)
+
+
+def _closed_at(end: End, at: float, where: str) -> None:
+    assert end.how is not None, Failure(f"close() {where} never returned", "it returns when nothing is left to do")
+    assert end.how == "answered", Failure(f"close() {where}: it {end}", "it returns, also when it is called twice")
+    assert same(end.ended, at), Failure(
+        f"close() {where} returned at {seconds(end.ended or 0)}",
+        f"at {seconds(at)}, with the last outcome",
+        "Wait for the call that is running, and for those behind it."
+        if (end.ended or 0) < at
+        else "When nothing is left, return: no window, no sleep.",
+    )
+
+
+def _refused(end: End, when: str) -> None:
+    assert end.how == "raised", Failure(
+        f"submit {when}: its caller {end}",
+        "a RuntimeError: no batch will leave any more",
+        "`if self._closed: raise RuntimeError(...)` at the start of `submit`.",
+    )
+    assert end.what[0] == "RuntimeError", Failure(f"submit {when}: its caller {end}", "a RuntimeError")
+
+
+def _no_task_is_left(seen: Seen) -> None:
+    assert not seen.tasks, Failure(
+        f"close() had returned, and {seen.tasks} tasks of the batcher were left",
+        "none: a task that is left keeps the loop's end waiting, and is destroyed with a warning",
+        "A task that loops for ever has to end: `task.cancel()`, and then await it.",
+    )

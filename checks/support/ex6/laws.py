@@ -1,0 +1,160 @@
+"""6.1: what the three functions of the law of batching return, for random inputs."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from checks.harness.assertions.answers import is_number
+from checks.harness.errors import Failure
+from checks.harness.judge.handles import each
+
+CASES = 150
+CLOSE = 1e-6
+AWAY = 0.02
+"""How far, as a part, a case keeps from the edge between two regimes, where rounding decides."""
+
+
+class Load(NamedTuple):
+    """The arguments of `batch_size` and `batched_latency`."""
+
+    rate: float
+    base: float
+    item: float
+    window: float
+    most: int
+
+    def __str__(self) -> str:
+        """As they are written in a call."""
+        return f"({self.rate}, {self.base}, {self.item}, {self.window}, {self.most})"
+
+    @property
+    def meanwhile(self) -> float:
+        """The batch that is as large as what arrives while it is served."""
+        return self.rate * self.base / (1 - self.rate * self.item) if self.rate * self.item < 1 else math.inf
+
+    @property
+    def in_window(self) -> float:
+        """The first item, and what arrives in its window."""
+        return 1 + self.rate * self.window
+
+    @property
+    def capacity(self) -> float:
+        """Items/s of a model that is always busy with full batches."""
+        return self.most / (self.base + self.most * self.item)
+
+    @property
+    def size(self) -> float:
+        """The mean batch."""
+        return min(self.most, max(self.in_window, self.meanwhile))
+
+    @property
+    def wait(self) -> float:
+        """What the first item of a batch waits for company."""
+        return min(self.window, (self.most - 1) / self.rate)
+
+    @property
+    def latency(self) -> float:
+        """Mean seconds to an answer."""
+        if self.rate >= self.capacity:
+            return math.inf
+        service = self.base + self.item * self.size
+        if self.meanwhile >= self.in_window:
+            return 1.5 * service
+        return self.wait * (1 + self.rate * self.wait / 2) / (1 + self.rate * self.wait) + service
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is away from every edge."""
+        edges = (
+            (self.rate * self.item, 1),
+            (self.rate, self.capacity),
+            (min(self.meanwhile, 1e9), self.in_window),
+            (min(self.meanwhile, 1e9), self.most),
+            (self.in_window, self.most),
+        )
+        return all(abs(one - other) > AWAY * other for one, other in edges)
+
+
+def throughput(function: Callable[..., Any], rng: random.Random) -> None:
+    """`batch_throughput` for random batches."""
+    cases = [(rng.randint(1, 64), rng.randint(1, 300) / 1000, rng.randint(1, 40) / 2000) for _ in range(CASES)]
+    for (batch, base, item), got in zip(cases, each(function, cases), strict=True):
+        wanted = batch / (base + batch * item)
+        call = f"batch_throughput({batch}, base_seconds={base}, item_seconds={item})"
+        _is_close(call, got, wanted, "items/s", _of_throughput(got, batch, base, item))
+
+
+def _of_throughput(got: Any, batch: int, base: float, item: float) -> str:
+    if is_number(got) and math.isclose(got, 1 / (base + batch * item), rel_tol=CLOSE):
+        return "That is batches per second: each of them serves `batch` items."
+    if is_number(got) and math.isclose(got, batch / (base + item), rel_tol=CLOSE):
+        return "A call takes item_seconds for each item: base_seconds + batch x item_seconds."
+    return "Items in a batch, divided by what one call takes: base_seconds + batch x item_seconds."
+
+
+def sizes(function: Callable[..., Any], rng: random.Random) -> None:
+    """`batch_size` for random loads, in each regime."""
+    cases = _loads(rng)
+    for load, got in zip(cases, each(function, [tuple(load) for load in cases]), strict=True):
+        _is_close(f"batch_size{load}", got, load.size, "items", _of_size(got, load))
+
+
+def _of_size(got: Any, load: Load) -> str:
+    if not is_number(got):
+        return ""
+    if got < 0:
+        return "1 - rate x item is below 0: the model cannot catch up at any size, so the batch is `max_batch`."
+    if got > load.most:
+        return "`min(max_batch, ...)`: no batch is larger."
+    if math.isclose(got, load.rate * load.window, rel_tol=CLOSE):
+        return "The window begins with an item that is there already: 1 + rate x window."
+    if got == round(load.size):
+        return "A mean need not be whole."
+    return "The larger of 1 + rate x window and rate x base / (1 - rate x item), at most max_batch."
+
+
+def latencies(function: Callable[..., Any], rng: random.Random) -> None:
+    """`batched_latency` for random loads, in each regime."""
+    cases = _loads(rng)
+    for load, got in zip(cases, each(function, [tuple(load) for load in cases]), strict=True):
+        _is_close(f"batched_latency{load}", got, load.latency, "s", _of_latency(got, load))
+
+
+def _of_latency(got: Any, load: Load) -> str:
+    if not is_number(got):
+        return ""
+    if load.latency == math.inf:
+        return (
+            f"The model serves {load.capacity:.4g}/s at most, and {load.rate:g}/s arrive: the queue has no end. "
+            "`math.inf`."
+        )
+    service = load.base + load.item * load.size
+    if load.meanwhile >= load.in_window:
+        return "The model never rests here: 1.5 x what a call takes, and the window is nowhere in it."
+    if math.isclose(got, load.window + service, rel_tol=CLOSE):
+        return "Only the first item waits for the whole window, those that come in it half of it on average."
+    return "w x (1 + rate x w / 2) / (1 + rate x w) + a call, with w = min(window, (max_batch - 1) / rate)."
+
+
+def _loads(rng: random.Random) -> list[Load]:
+    """Loads from far below to far above what the model can serve, with short windows and long ones."""
+    found: list[Load] = []
+    while len(found) < CASES:
+        base, item, most = rng.randint(20, 200) / 1000, rng.randint(1, 20) / 1000, rng.randint(2, 32)
+        rate = round(
+            rng.choice((0.05, 0.3, 0.6, 0.9, 1.2, 3.0)) * rng.uniform(0.9, 1.1) * most / (base + most * item), 2
+        )
+        load = Load(rate, base, item, rng.choice((0, 1, 5, 20, 50, 200, 500)) / 1000, most)
+        if rate > 0 and load.clear:
+            found.append(load)
+    return found
+
+
+def _is_close(call: str, got: Any, wanted: float, unit: str, hint: str) -> None:
+    assert is_number(got), Failure(f"{call} returned {got!r}", f"a number of {unit}", hint)
+    assert got == wanted or math.isclose(got, wanted, rel_tol=CLOSE, abs_tol=1e-9), Failure(
+        f"{call} is {got:.6g}", f"{wanted:.6g} {unit}", hint
+    )

@@ -1,0 +1,230 @@
+"""6.2 and 6.3: which items leave together, and when, on a virtual clock."""
+
+from __future__ import annotations
+
+import random
+
+from checks.harness.errors import Failure
+from checks.harness.report.evidence import Show
+from checks.support.ex6.scenes import Play, Scene, Seen, answered, calls_in_words, same, seconds
+
+AT_ONCE = (
+    "Look whether a batch is due at each arrival, and when a call has ended: `len(waiting) >= max_batch` is enough."
+)
+SINCE_ARRIVAL = (
+    "Keep with each item when its window ends: `loop.time() + batch_window` at its arrival. It is due when that of "
+    "the longest waiting is over; one timer for it is enough (`loop.call_at`)."
+)
+ZERO = "0 is a window, too: `if window:` and `window or ...` take it for none."
+
+
+def full_at_once(play: Play, rng: random.Random, show: Show) -> None:
+    """`max_batch` items that come in one instant leave in it."""
+    most = rng.randint(3, 6)
+    scene = Scene(rng, most, most, rng.randint(300, 600) / 1000, f"{most} at once")
+    scene.submit(0, *range(most))
+    seen = scene.play(play, show)
+    _leaves_full(scene, seen, 0, f"{most} items came at 0.000 s, with max_batch={most}")
+    answered(seen, range(most))
+
+
+def full_one_by_one(play: Play, rng: random.Random, show: Show) -> None:
+    """The last of `max_batch` items completes the batch, long before the window is over."""
+    most = rng.randint(3, 6)
+    scene = Scene(rng, most, most, rng.randint(300, 600) / 1000, f"{most} one by one")
+    gap = round(scene.window / most / 2, 3)
+    for number in range(most):
+        scene.submit(number * gap, number)
+    seen = scene.play(play, show)
+    last = (most - 1) * gap
+    _leaves_full(scene, seen, last, f"{most} items came one by one until {seconds(last)}, with max_batch={most}")
+    answered(seen, range(most))
+
+
+def _leaves_full(scene: Scene, seen: Seen, at: float, what: str) -> None:
+    first = seen.calls[0] if seen.calls else None
+    assert first, Failure(
+        f"{what}: the model was never called", f"one call with all of them, at {seconds(at)}", AT_ONCE
+    )
+    most = scene.max_batch
+    assert len(first.items) == most, Failure(
+        f"{what}: the first call has {len(first.items)} of them ({calls_in_words(seen)})",
+        f"one call with all {most}, at {seconds(at)}",
+        "Items wait until `max_batch` are there, or the window of the first is over."
+        if len(first.items) < most
+        else "",
+    )
+    assert same(first.entered, at), Failure(
+        f"{what}: they left at {seconds(first.entered)}",
+        f"at {seconds(at)}, in the instant in which the batch is full: nothing that comes later can join it",
+        AT_ONCE,
+    )
+    assert first.items == list(range(most)), _order(first.items)
+
+
+def _order(items: list[int]) -> Failure:
+    return Failure(
+        f"a batch holds its items in another order than they came: {items}",
+        "in the order of arrival, the longest waiting first",
+        "`collections.deque`: `append` at an arrival, `popleft` for a batch.",
+    )
+
+
+def burst(play: Play, rng: random.Random, show: Show) -> int:
+    """More than two full batches at once: they leave one behind the other, in order. Returns the size of the last."""
+    most = rng.randint(3, 6)
+    rest = rng.randint(1, most - 1)
+    total = 2 * most + rest
+    scene = Scene(rng, total, most, 0.05, f"a burst of {total}")
+    scene.submit(0, *range(total))
+    seen = scene.play(play, show)
+    sizes = [len(call.items) for call in seen.calls]
+    what = f"{total} items came at once, with max_batch={most}: the calls had {', '.join(map(str, sizes)) or 'none'}"
+    assert max(sizes, default=0) <= most, Failure(
+        what, f"at most {most} in a call", "Take `min(max_batch, len(waiting))` items: a larger batch is refused."
+    )
+    assert sizes == [most, most, rest], Failure(
+        what,
+        f"{most}, {most}, {rest}",
+        "A call takes as many as wait, at most max_batch, and the rest goes on waiting.",
+    )
+    items = [item for call in seen.calls for item in call.items]
+    assert items == list(range(total)), _order(items)
+    for earlier, later in zip(seen.calls, seen.calls[1:], strict=False):
+        assert same(earlier.left, later.entered), Failure(
+            f"a call ended at {seconds(earlier.left or 0)}, the next began at {seconds(later.entered)} with items that "
+            "had waited for it",
+            "in the same instant: a model that rests while items wait is capacity lost",
+            "When a call has ended, look at once whether the next batch is due. No loop with a sleep.",
+        )
+    answered(seen, range(total))
+    return rest
+
+
+def a_lone_one(play: Play, rng: random.Random, show: Show) -> None:
+    """One item leaves after exactly the window, and no call follows."""
+    scene = Scene(rng, 1, rng.randint(4, 6), rng.randint(60, 150) / 1000, "one alone")
+    came = rng.randint(10, 90) / 1000
+    scene.submit(came, 0)
+    scene.does("report", came + 20 * scene.window + 5)
+    seen = scene.play(play, show)
+    what = f"one item came, with batch_window={scene.window}"
+    wanted = "it leaves when its window is over, exactly"
+    assert seen.calls, Failure(f"{what}, and the model was never called", wanted, SINCE_ARRIVAL)
+    waited = seen.calls[0].entered - came
+    assert same(waited, scene.window), Failure(
+        f"{what}: it left after {seconds(waited)}",
+        wanted,
+        "`batch_window` is in seconds."
+        if waited < scene.window / 100 and waited > 0
+        else "It waits for company: `loop.call_later(batch_window, ...)`."
+        if waited < scene.window
+        else SINCE_ARRIVAL,
+    )
+    ended = seen.callers[0].ended
+    assert same(ended, came + scene.window + scene.service(1)), Failure(
+        f"{what}: its caller was answered at {seconds(ended or 0)}"
+        if ended
+        else f"{what}: its caller was never answered",
+        f"at {seconds(came + scene.window + scene.service(1))}, when its call has ended",
+        "Hand out the answers as soon as `run` has returned.",
+    )
+    assert len(seen.calls) == 1, Failure(f"{what}: {len(seen.calls)} calls of the model", "one call")
+    answered(seen, [0])
+
+
+def a_trickle(play: Play, rng: random.Random, show: Show) -> None:
+    """Arrivals that are closer than the window do not restart it."""
+    scene = Scene(rng, 4, 6, rng.randint(6, 15) / 100, "a trickle")
+    for number in range(4):
+        scene.submit(round(0.6 * number * scene.window, 4), number)
+    seen = scene.play(play, show)
+    what = f"an item came every 0.6 windows of {scene.window} s"
+    first = seen.calls[0] if seen.calls else None
+    assert first, Failure(f"{what}, and the model was never called", "a call", SINCE_ARRIVAL)
+    assert same(first.entered, scene.window), Failure(
+        f"{what}: the first left after {seconds(first.entered)}",
+        f"after {seconds(scene.window)}: the window is that of the longest waiting, whoever comes later",
+        SINCE_ARRIVAL,
+    )
+    assert first.items == [0, 1], Failure(
+        f"{what}: the first call has items {first.items}",
+        "the two that had come by then",
+        "A batch takes all that wait when it leaves, in order of arrival.",
+    )
+    answered(seen, range(4))
+
+
+def behind_a_busy_model(play: Play, rng: random.Random, show: Show) -> None:
+    """Items that waited for a busy model for longer than the window leave in the moment in which it is free."""
+    window = rng.randint(60, 150) / 1000
+    scene = Scene(rng, 4, 6, window, "behind a busy model")
+    scene.other_calls["0"] = {"takes": 3 * window}
+    scene.submit(0, 0)
+    for number in (1, 2, 3):
+        scene.submit(round(window * (1 + number / 4), 4), number)
+    seen = scene.play(play, show)
+    free = 4 * window
+    second = seen.calls[1] if len(seen.calls) > 1 else None
+    what = f"three items waited for a busy model for more than the window of {window} s"
+    assert second, Failure(f"{what}, and were never served", f"one call at {seconds(free)}", AT_ONCE)
+    assert same(second.entered, free), Failure(
+        f"{what}: it was free at {seconds(free)}, and they left at {seconds(second.entered)}",
+        "in the moment in which it is free: their window was over long ago",
+        SINCE_ARRIVAL,
+    )
+    assert second.items == [1, 2, 3], Failure(
+        f"{what}: the next call has items {second.items}",
+        "all three: while the model works, the next batch collects",
+        "A batch takes all that wait when it leaves.",
+    )
+    answered(seen, range(4))
+
+
+def young_when_the_model_is_free(play: Play, rng: random.Random, show: Show) -> None:
+    """An item that came shortly before the model was free has the rest of its window."""
+    window = rng.randint(60, 150) / 1000
+    scene = Scene(rng, 2, 6, window, "a model that is free again")
+    scene.other_calls["0"] = {"takes": 3 * window}
+    scene.submit(0, 0)
+    scene.submit(3.5 * window, 1)
+    seen = scene.play(play, show)
+    second = seen.calls[1] if len(seen.calls) > 1 else None
+    what = f"an item came half a window before the model was free (window {window} s)"
+    assert second, Failure(f"{what}, and was never served", f"a call at {seconds(4.5 * window)}", SINCE_ARRIVAL)
+    assert same(second.entered, 4.5 * window), Failure(
+        f"{what}: it left {seconds(second.entered - 3.5 * window)} after it came",
+        f"after {seconds(window)}: its window runs since its own arrival",
+        SINCE_ARRIVAL,
+    )
+    answered(seen, range(2))
+
+
+def no_window(play: Play, rng: random.Random, show: Show) -> None:
+    """With a window of 0 an item waits for the model, and for nothing else."""
+    scene = Scene(rng, 4, 6, 0, "no window")
+    came = rng.randint(10, 90) / 1000
+    scene.submit(came, 0)
+    for number in (1, 2, 3):
+        scene.submit(came + number / 100, number)
+    seen = scene.play(play, show)
+    first, others = next(iter(seen.calls), None), seen.calls[1:]
+    assert first, Failure("with batch_window=0 a lone item never left", "at once, when the model is free", ZERO)
+    assert same(first.entered, came), Failure(
+        f"with batch_window=0 a lone item left after {seconds(first.entered - came)}",
+        "at once: the model is free",
+        ZERO,
+    )
+    ends = came + scene.service(1)
+    assert others, Failure(
+        "with batch_window=0 three items that came meanwhile were never served",
+        "a call when the model is free",
+        AT_ONCE,
+    )
+    assert same(others[0].entered, ends), Failure(
+        f"with batch_window=0 three items waited for the model until {seconds(ends)}, and left at "
+        f"{seconds(others[0].entered)}",
+        "when the model is free",
+        AT_ONCE,
+    )
+    answered(seen, range(4))

@@ -1,0 +1,145 @@
+"""6.4: each caller gets the outcome of its own item, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections import Counter
+from typing import Any
+
+from checks.harness.errors import Failure
+from checks.harness.report.evidence import Show
+from checks.support.ex6.scenes import Call, End, Play, Scene, Seen
+
+CALLERS = 60
+BATCHES = 10
+BREAKS = {
+    "raises": "`run` raised",
+    "short": "`run` returned an outcome too few",
+    "long": "`run` returned an outcome too many",
+    "none": "`run` returned None instead of a list",
+}
+
+
+def its_own(play: Play, rng: random.Random, show: Show) -> None:
+    """Sixty callers, some with equal items: each item is in the model once, and its caller gets its outcome."""
+    scene = Scene(rng, CALLERS, 6, 0.05, "sixty callers")
+    shared = [rng.uniform(-10, 10) for _ in range(5)]
+    for number in range(CALLERS):
+        if rng.random() < 0.5:
+            scene.values[number] = rng.choice(shared)  # equal to others, and its answer is another one
+    odd = rng.sample(range(CALLERS), 14)
+    false: list[Any] = [None, None, 0.0, 0.0, "", "text", [], False]
+    for number, outcome in zip(odd, false, strict=False):
+        scene.outcomes[number] = ["answer", outcome]
+    for number in odd[8:]:
+        scene.outcomes[number] = ["bad", f"no mean of item {secrets.token_hex(4)}"]
+    at = 0.0
+    for number in range(CALLERS - scene.max_batch):
+        scene.submit(at, number)
+        at = round(at + rng.choice((0, 0, 0, 0, 0.01, 0.2)), 3)
+    scene.submit(at + 2, *range(CALLERS - scene.max_batch, CALLERS))  # a full batch: none is left for a window alone
+    seen = scene.play(play, show)
+    _each_item_once(seen)
+    for number, end in seen.callers.items():
+        _own(scene, seen, number, end)
+
+
+def _each_item_once(seen: Seen) -> None:
+    times = Counter(item for call in seen.calls for item in call.items)
+    strange, missing = times.pop(-1, 0), [number for number in seen.callers if not times[number]]
+    assert not strange, Failure(
+        f"`run` was given {strange} things that no caller has submitted",
+        "the items, each as it is",
+        "`run(items)`: a list of what `submit` was given, with nothing around it.",
+    )
+    assert not missing, Failure(
+        f"{len(missing)} of {len(seen.callers)} items never reached the model",
+        "each item is in one call, also one that is equal to another",
+        "Two callers may send equal items: keep them in a list, not in a set or a dict.",
+    )
+    twice = [number for number, count in times.items() if count > 1]
+    assert not twice, Failure(f"{len(twice)} items were in the model more than once", "each item in one call")
+
+
+def _own(scene: Scene, seen: Seen, number: int, end: End) -> None:
+    kind, wanted = scene.outcomes[number]
+    if kind == "bad":
+        assert end.how == "raised", Failure(
+            f"the outcome of an item was an exception, and its caller {end}",
+            "that exception is raised to its caller: `submit` raises it",
+            "`if isinstance(outcome, Exception): future.set_exception(outcome)`.",
+        )
+        assert end.what[1] == wanted, Failure(
+            f"the outcome of an item was an exception ({wanted}), and its caller {end}",
+            "that very exception",
+            "Hand the exception on as it is.",
+        )
+        return
+    assert end.how is not None, Failure(
+        f"a caller {end}: the outcome of its item was {wanted!r:.40}",
+        "each caller is answered",
+        "`None`, 0.0 and other false values are answers: compare with `is`, or keep apart whether there is one."
+        if not wanted
+        else "Each item has a future of its own, which gets its outcome when `run` has returned.",
+    )
+    assert end.how != "raised", Failure(
+        f"the outcome of an item was {wanted!r:.40}, and its caller {end}",
+        "its own outcome: an exception of another item concerns only that item's caller",
+        "Set the exception on the future of that item alone.",
+    )
+    ok = end.how == "answered" and type(end.what) is type(wanted) and end.what == wanted
+    assert ok, Failure(
+        f"the outcome of an item was {wanted!r:.40}, and its caller {end}",
+        "each caller gets the outcome of its own item",
+        _hint(scene, seen, number, end),
+    )
+
+
+def _hint(scene: Scene, seen: Seen, number: int, end: End) -> str:
+    call = seen.call_of(number)
+    alike = [other for other, value in enumerate(scene.values) if value == scene.values[number] and other != number]
+    if any(scene.outcomes[other][1] == end.what for other in alike):
+        return "An equal item has another answer: callers are not told apart by their items."
+    if call and any(scene.outcomes[other][1] == end.what for other in call.items if other >= 0):
+        return "Outcomes come in the order of the items: `zip(batch, outcomes)`."
+    return "The outcome in the place of the item, as it is."
+
+
+def a_batch_that_fails(play: Play, rng: random.Random, show: Show, ends: str) -> None:
+    """All callers of that batch are told, and the nine batches that follow are served."""
+    most = rng.randint(3, 5)
+    scene = Scene(rng, BATCHES * most, most, 0.05, BREAKS[ends])
+    words = f"no memory left {secrets.token_hex(4)}"
+    scene.other_calls["0"] = {"ends": ends, "words": words}
+    scene.submit(0, *range(BATCHES * most))
+    seen = scene.play(play, show)
+    what = BREAKS[ends]
+    assert seen.calls, Failure("the model was never called", "see 6.2")
+    _all_are_told(seen, seen.calls[0], what, words if ends == "raises" else "")
+    rest = [number for number in seen.callers if number not in seen.calls[0].items]
+    for number in rest:
+        end = seen.callers[number]
+        assert end.how == "answered", Failure(
+            f"{what} for one batch, and a caller of a later one {end}",
+            f"the batches that follow are served: {len(rest)} callers",
+            "What goes wrong in one batch must not end the task, or the timer, that serves the others: catch it there.",
+        )
+        _own(scene, seen, number, end)
+
+
+def _all_are_told(seen: Seen, call: Call, what: str, words: str) -> None:
+    for place, number in enumerate(call.items):
+        end = seen.callers[number]
+        which = f"the caller of place {place + 1} of {len(call.items)} {end}"
+        assert end.how == "raised", Failure(
+            f"{what}, and {which}",
+            "each caller of that batch gets an exception: no outcome can be trusted, and none may wait for ever",
+            "Compare `len(outcomes)` with `len(batch)` first; `zip` stops at the shorter one without "
+            "a word (`strict=True` raises, but only at the end)."
+            if what != BREAKS["raises"]
+            else "`except Exception as error:` around `await run(...)`, and set it on every future of the batch.",
+        )
+        assert not words or end.what[1] == words, Failure(
+            f"{what} (Broken: {words}), and {which}", "that very exception", "`future.set_exception(error)`."
+        )

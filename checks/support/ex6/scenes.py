@@ -1,0 +1,175 @@
+"""Scenes for the learner's `Batcher`, drawn here, and what is reported of them: calls of the model, ends of callers."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from checks.harness.errors import Failure, LearnerError
+from checks.harness.report.evidence import Show, timeline
+
+Play = Callable[[dict[str, Any]], Any]
+
+SAME = 5e-4
+"""Seconds within which two times are the same: all that is drawn is in whole ms, and the clock is virtual."""
+LATE = 60.0
+"""Virtual seconds after the last step in which a caller has to end."""
+SHOWN = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of the model: the numbers of its items (-1 is none of ours), and how many calls were running already."""
+
+    items: list[int]
+    entered: float
+    left: float | None
+    cancelled: bool
+    inside: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a caller ended: "answered", "raised", "returned" (an exception), "cancelled", or None for one that waits."""
+
+    came: float
+    ended: float | None
+    how: str | None
+    what: Any
+
+    def __str__(self) -> str:
+        """In words."""
+        match self.how:
+            case None:
+                return "got no answer, and never will"
+            case "raised":
+                return f"got a {self.what[0]}: {self.what[1]}"
+            case "returned":
+                return f"was answered with an exception as if it were an answer ({self.what[0]})"
+            case "cancelled":
+                return "was cancelled"
+            case _:
+                return f"was answered {self.what!r:.60}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is reported of a scene."""
+
+    calls: list[Call]
+    callers: dict[int, End]
+    closed: list[End]
+    reports: list[Any]
+    tasks: int
+    over: bool
+    unhandled: list[str]
+
+    def call_of(self, item: int) -> Call | None:
+        """The first call that an item was in."""
+        return next((call for call in self.calls if item in call.items), None)
+
+
+_SEEN = TypeAdapter(Seen)
+
+
+class Scene:
+    """A model, the items that come and what becomes of each. Times are virtual seconds."""
+
+    def __init__(self, rng: random.Random, items: int, max_batch: int, window: float, title: str) -> None:
+        self.rng, self.items, self.max_batch, self.window, self.title = rng, items, max_batch, window, title
+        self.base, self.item = rng.randint(100, 200) / 1000, rng.randint(3, 9) / 1000
+        self.values = [rng.uniform(-1e3, 1e3) for _ in range(items)]
+        self.outcomes: list[list[Any]] = [["answer", rng.uniform(-1e6, 1e6)] for _ in range(items)]
+        self.other_calls: dict[str, dict[str, Any]] = {}
+        self.steps: list[dict[str, Any]] = []
+
+    def service(self, batch: int) -> float:
+        """Seconds of a call with so many items."""
+        return self.base + self.item * batch
+
+    def submit(self, at: float, *items: int) -> None:
+        """These items come at that time, in this order."""
+        self.steps += [{"at": at, "do": "submit", "item": item} for item in items]
+
+    def cancel(self, at: float, *items: int) -> None:
+        """These callers leave at that time."""
+        self.steps += [{"at": at, "do": "cancel", "item": item} for item in items]
+
+    def does(self, what: str, at: float) -> None:
+        """`close`, `report`, or `turn` (a few turns of the loop, in which nothing else comes)."""
+        self.steps.append({"at": at, "do": what})
+
+    def play(self, play: Play, show: Show) -> Seen:
+        """What happens. The last scene that was played is on the card."""
+        scene = {
+            "max_batch": self.max_batch,
+            "window": self.window,
+            "base": self.base,
+            "item": self.item,
+            "values": self.values,
+            "outcomes": self.outcomes,
+            "calls": self.other_calls,
+            "steps": sorted(self.steps, key=lambda step: step["at"]),
+            "horizon": LATE + self.window,
+        }
+        told = play(scene)
+        try:
+            seen = _SEEN.validate_python(told, strict=False)
+        except ValidationError as error:
+            raise LearnerError("your code wrote something else in the place of what happened") from error
+        show.evidence[:] = [] if not seen.callers else [self._picture(seen)]
+        self._one_call_at_a_time(seen)
+        return seen
+
+    def _picture(self, seen: Seen) -> Any:
+        """A row for each caller: it waits, then its item is in the model."""
+        end = max([one.ended or one.came for one in seen.callers.values()])
+        spans: list[tuple[str, float, float | None, float]] = []
+        for number, one in sorted(seen.callers.items())[:SHOWN]:
+            call = seen.call_of(number)
+            label = f"call {seen.calls.index(call) + 1}" if call else ""
+            spans.append((label, one.came, call.entered if call else None, one.ended if one.ended is not None else end))
+        return timeline(spans, f"{self.title}: max_batch {self.max_batch}, window {self.window:g} s")
+
+    @staticmethod
+    def _one_call_at_a_time(seen: Seen) -> None:
+        together = [call for call in seen.calls if call.inside]
+        assert not together, Failure(
+            f"`run` was called at {seconds(together[0].entered)}, while another call of it was running",
+            "one call at a time: the model does one thing at a time, and the next batch collects meanwhile",
+            "Keep the call that is running in a field, and start none while there is one.",
+        )
+        empty = [call for call in seen.calls if not call.items]
+        assert not empty, Failure(
+            f"`run` was called with no items, at {seconds(empty[0].entered)}",
+            "no call: the model is not called for nothing",
+            "Look whether any item still waits before you call it: those that waited may have been cancelled.",
+        )
+
+
+def seconds(time: float) -> str:
+    """A time on the virtual clock."""
+    return f"{time:.3f} s"
+
+
+def same(one: float | None, other: float) -> bool:
+    """Whether two times are the same."""
+    return one is not None and math.isclose(one, other, abs_tol=SAME)
+
+
+def answered(seen: Seen, items: Sequence[int]) -> None:
+    """Each of these callers got an answer; whether it is the right one is for 6.4 to say."""
+    for number in items:
+        end = seen.callers[number]
+        assert end.how == "answered", Failure(f"a caller {end}", "each is answered", "See 6.4, which is about that.")
+
+
+def calls_in_words(seen: Seen) -> str:
+    """What the model was given, call by call."""
+    told = [f"{len(call.items)} at {seconds(call.entered)}" for call in seen.calls[:5]]
+    return ", ".join(told) + (", ..." if len(seen.calls) > 5 else "") if told else "no call"
