@@ -295,4 +295,6 @@ def test_without_a_wall_nothing_is_left_either(tmp_path: Path) -> None:
 
     assert [(grade.submission.name, grade.points, grade.cell) for grade in grades] == [(n, 0, "plain") for n in names]
     assert runs_in(tmp_path) == []
-    assert sorted(path.name for path in (tmp_path / "grades").iterdir()) == sorted(["grades.csv", "summary.html", *names])
+    assert sorted(path.name for path in (tmp_path / "grades").iterdir()) == sorted(
+        ["grades.csv", "summary.html", *names]
+    )
