@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -39,6 +40,28 @@ def test_where_the_zygote_has_ended_there_is_no_cell_of_its() -> None:
     made = Zygote()
     os.kill(made.pid, 9)
     until(lambda: made.cell() is None, "a refusal")
+    made.end()
+
+
+def test_a_zygote_that_was_stopped_goes_on() -> None:
+    """A learner's code can stop its parent, and the next checkpoint still has its cell."""
+    made = Zygote()
+    os.kill(made.pid, signal.SIGSTOP)
+    process = made.cell()
+
+    assert process
+    assert runs(process.pid)
+    made.end()
+
+
+def test_a_zygote_that_never_answers_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped again and again: the judge goes on without it."""
+    monkeypatch.setattr("checks.harness.judge.start._ANSWER_SECONDS", 0.3)
+    made = Zygote()
+    monkeypatch.setattr("checks.harness.judge.start.signal.SIGCONT", signal.SIGSTOP)
+
+    assert made.cell() is None
+    assert -signal.SIGKILL == made._process.wait(5)
     made.end()
 
 

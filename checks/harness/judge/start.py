@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -15,11 +16,15 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.cell.wire import Wire
+from checks.harness.machine import FairClock
 from checks.harness.processes.process_group import end_tree
 from checks.harness.processes.theirs import OURS
 
 _MAIN = "import sys; sys.path.insert(0, sys.argv[-1]); from checks.harness.cell.zygote import main; main(sys.argv[1:])"
 _ENDED_SECONDS = 2.0
+_ANSWER_SECONDS = 10.0
+"""How long the zygote may take to start a cell, in fair seconds: milliseconds, or a second while it imports."""
+_LOOK_SECONDS = 0.1
 
 
 def can_fork() -> bool:
@@ -58,16 +63,21 @@ class Zygote:
         return self._process.pid
 
     def cell(self) -> Started | None:
-        """A new cell, whose output goes where this process's goes; None where the zygote has ended."""
+        """A new cell, whose output goes where this process's goes; None where the zygote has ended or does not answer.
+
+        What runs in a cell is no child of this process, and may stop the zygote, which is its parent.
+        """
         (reader, theirs_to_write), (theirs_to_read, writer) = os.pipe(), os.pipe()
         ends, told = os.pipe()
         given = [theirs_to_read, theirs_to_write, 1, told]
         with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGCONT)
             socket.send_fds(self._control, [b"c"], given)
         for end in (theirs_to_read, theirs_to_write, told):
             os.close(end)
-        pid = _line(ends)
+        pid = _line(ends) if _answers(ends) else b""
         if not pid:
+            end_tree(self.pid)
             for end in (reader, writer, ends):
                 os.close(end)
             return None
@@ -118,6 +128,15 @@ def started() -> Started:
 
 def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-c", _MAIN, *arguments, str(ROOT)]
+
+
+def _answers(end: int) -> bool:
+    """Whether the zygote says anything in time, or has ended."""
+    clock = FairClock()
+    while clock.seconds() < _ANSWER_SECONDS:
+        if select.select([end], [], [], _LOOK_SECONDS)[0]:
+            return True
+    return False
 
 
 def _line(end: int) -> bytes:
