@@ -23,6 +23,8 @@ from lab_guide.state import Guide, Selection
 KEYS = "h hints   a all open ones   n next checkpoint   c run this one   r run the exercise   q quit"
 SCROLL = {"\x1b[A": -1, "k": -1, "\x1b[B": 1, "j": 1, "\x1b[5~": -10, "b": -10, "\x1b[6~": 10, " ": 10}
 """By how many lines a key goes on or back."""
+CHANGE = {"h", "a", "n"}
+"""Keys after which something else is shown."""
 
 _KEY = re.compile(r"\x1b\[[\d;]*[A-Za-z~]|.", re.DOTALL)
 
@@ -32,30 +34,41 @@ class Screen:
 
     def __init__(self, guide: Guide, to: Console) -> None:
         self._guide, self._to = guide, to
+        self.redrawn = to.is_terminal and not to.is_dumb_terminal
+        """Whether it is drawn again in the same place. Else it is printed whole, one below the other."""
         self._all_hints = self._all_details = False
         self._top = 0  # the first line of the card that is shown
+        self._to_details = False  # a key has changed what is below the list of checkpoints
         self.over = asyncio.Event()
 
     def draw(self) -> Text:
         """What fits the terminal: what goes on, the step in hand, and as much of the card as there is room for."""
         size = shutil.get_terminal_size()
         self._to.width = min(max(size.columns, NARROWEST), WIDEST)
-        running = self._guide.running
-        what = (
-            f"running {', '.join(running.only) or f'exercise {running.exercise}'}" if running else "watching your files"
-        )
-        head = Text(f"{self._guide.chosen}   {what}", style="bold cyan")
+        head = self.doing()
         head.append(f"\n{self._step()}", style="default not bold").append(f"\n{KEYS}", style="dim not bold")
         output = self._guide.ended and self._guide.ended["output"]
         body = (Text(f"\n{output}") if output else self._card()).wrap(self._to, self._to.width)
         above = len(head.wrap(self._to, self._to.width))
-        room = max(3, size.lines - above - 1) if self._to.is_terminal else len(body)
+        room = max(3, size.lines - above - 1) if self.redrawn else len(body)
+        if self._to_details:
+            begins = re.compile(rf"\S {re.escape(self._guide.chosen)} .* - ")
+            self._top = next((n for n, line in enumerate(body) if begins.match(line.plain)), self._top)
+            self._to_details = False
         self._top = max(0, min(self._top, len(body) - room))
         shown = Text("\n").join([head, *body[self._top : self._top + room]])
         if len(body) > room:
             last = min(len(body), self._top + room)
             shown.append(f"\nlines {self._top + 1} to {last} of {len(body)}: arrow keys, or j and k", style="dim")
         return shown
+
+    def doing(self) -> Text:
+        """The checkpoint in hand, and what goes on."""
+        running = self._guide.running
+        what = (
+            f"running {', '.join(running.only) or f'exercise {running.exercise}'}" if running else "watching your files"
+        )
+        return Text(f"{self._guide.chosen}   {what}", style="bold cyan")
 
     def _step(self) -> str:
         """What is to be written where, as the lesson has it."""
@@ -74,7 +87,8 @@ class Screen:
         drawn = Console(
             file=io.StringIO(), width=self._to.width, force_terminal=True, color_system="standard", legacy_windows=False
         )
-        Card(drawn, all_hints=self._all_hints, all_details=self._all_details).whole(run)
+        in_hand = self._guide.chosen
+        Card(drawn, all_hints=self._all_hints, all_details=self._all_details, in_hand=in_hand).whole(run)
         assert isinstance(drawn.file, io.StringIO)
         return Text.from_ansi(drawn.file.getvalue())
 
@@ -85,6 +99,7 @@ class Screen:
     async def press(self, key: str) -> None:
         """Do what a key stands for."""
         number = int(self._guide.chosen.partition(".")[0])
+        self._to_details = key in CHANGE
         if key == "q":
             self.over.set()
         elif key in SCROLL:
@@ -106,23 +121,34 @@ async def show(guide: Guide) -> None:
     to = console(sys.stdout)
     screen = Screen(guide, to)
     pressed: asyncio.Queue[str] = asyncio.Queue()
-    with Live(screen.draw(), console=to, screen=to.is_terminal, auto_refresh=False) as live, keys(pressed.put_nowait):
+    with contextlib.ExitStack() as stack:
+        live = Live(screen.draw(), console=to, screen=True, auto_refresh=False) if screen.redrawn else None
+        if live:
+            stack.enter_context(live)
+        stack.enter_context(keys(pressed.put_nowait))
+
+        def redraw(*, anew: bool = True) -> None:
+            """Draw it in its place; where that cannot be, print what is to be shown `anew`."""
+            if live:
+                live.update(screen.draw(), refresh=True)
+            elif anew:
+                to.print(screen.draw())
 
         async def follow() -> None:
             async for name, _ in guide.events():
                 if name == "running":
                     screen.begin()
-                live.update(screen.draw(), refresh=True)
+                    if not live:
+                        to.print(screen.doing())
+                redraw(anew=name in ("state", "ended", "note"))
 
         async def obey() -> None:
             while True:
-                await screen.press(await pressed.get())
-                live.update(screen.draw(), refresh=True)
+                key = await pressed.get()
+                await screen.press(key)
+                redraw(anew=key in CHANGE)
 
-        def redraw() -> None:
-            live.update(screen.draw(), refresh=True)
-
-        if sys.platform != "win32":
+        if sys.platform != "win32" and live:
             asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, redraw)
         tasks = [asyncio.create_task(one) for one in (guide.live(), follow(), obey(), screen.over.wait())]
         try:

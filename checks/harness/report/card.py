@@ -74,7 +74,10 @@ def shortened(text: str, width: int, ellipsis: str = "…") -> str:
 class Card:
     """Writes a card to a console, line by line as the checkpoints end."""
 
-    def __init__(self, console: Console, *, all_hints: bool = False, all_details: bool = False) -> None:
+    def __init__(
+        self, console: Console, *, all_hints: bool = False, all_details: bool = False, in_hand: str | None = None
+    ) -> None:
+        """`in_hand` is the checkpoint that is shown in full, where it was judged; else the first open one is."""
         self._console = console
         self._ascii = console.options.ascii_only
         self._ellipsis = "..." if self._ascii else "…"
@@ -82,6 +85,7 @@ class Card:
         self._title = (self._width - 3) // 2 + 2
         self._all_hints = all_hints
         self._all_details = all_details
+        self._in_hand = in_hand
 
     def whole(self, run: Run) -> None:
         """The card of a run that is over."""
@@ -115,7 +119,7 @@ class Card:
         self._print(line)
 
     def ending(self, run: Run) -> None:
-        """The points, and what to do next: the first checkpoint that did not pass, in full."""
+        """The points, and what to do next: the checkpoint in hand or the first that did not pass, in full."""
         told = [exercise for exercise in run.exercises if not exercise.untold]
         for exercise in told:
             if len(told) > 1 or len(exercise.checkpoints) > 1:
@@ -131,7 +135,8 @@ class Card:
         urgent = [c for c in open_ones if c.verdict in ("failed", "lab_error") and not c.same_as] or open_ones
         if run.all_passed:
             self._celebrate(run)
-        for checkpoint in urgent if self._all_details else urgent[:1]:
+        chosen = [c for c in open_ones if c.id == self._in_hand]
+        for checkpoint in urgent if self._all_details else chosen or urgent[:1]:
             self.details(checkpoint, run)
 
     def details(self, checkpoint: Checkpoint, run: Run) -> None:
