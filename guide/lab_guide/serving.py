@@ -13,6 +13,7 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -48,9 +49,9 @@ class Address:
 class Server(uvicorn.Server):
     """Ends at once: what is open then are the event streams, and they end first."""
 
-    def __init__(self, config: uvicorn.Config, before_exit: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, before_exit: Callable[[], None], after: Callable[[], None]) -> None:
         super().__init__(config)
-        self._before_exit = before_exit
+        self._before_exit, self._after = before_exit, after
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -63,6 +64,11 @@ class Server(uvicorn.Server):
         if self._loop:
             self._loop.call_soon_threadsafe(self._before_exit)
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what is open. uvicorn then raises the signal once more, and SIGTERM leaves no time for anything else."""
+        await super().shutdown(sockets)
+        self._after()
 
 
 def serve(place: Place, port: int | None, *, browser: bool, say: Callable[[str], None]) -> None:
@@ -77,6 +83,7 @@ def serve(place: Place, port: int | None, *, browser: bool, say: Callable[[str],
         if browser:
             _open(other.url, say)
         return
+    forget = partial(known.unlink, missing_ok=True)
     with listen(port) as listening:
         address = Address(os.getpid(), listening.getsockname()[1], _token(place.folder / "token"))
         _remember(known, address)
@@ -86,18 +93,18 @@ def serve(place: Place, port: int | None, *, browser: bool, say: Callable[[str],
             say(f"The page of the lab: {address.url}   (Ctrl-C ends it)")
             if browser:
                 threading.Thread(target=_open, args=(address.url, say), daemon=True).start()
-            asyncio.run(_serve(place, address, listening))
+            asyncio.run(_serve(place, address, listening, forget))
         except KeyboardInterrupt:
             say("")
         finally:
-            known.unlink(missing_ok=True)
+            forget()
 
 
-async def _serve(place: Place, address: Address, listening: socket.socket) -> None:
+async def _serve(place: Place, address: Address, listening: socket.socket, after: Callable[[], None]) -> None:
     guide = Guide(place, version())
     app = create_app(guide, address.port, address.token)
     config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", server_header=False)
-    await Server(config, guide.close).serve([listening])
+    await Server(config, guide.close, after).serve([listening])
 
 
 def listen(port: int | None) -> socket.socket:

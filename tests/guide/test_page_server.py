@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -232,6 +233,17 @@ def test_from_a_save_to_the_verdict(work: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert [] == [name for name, _ in told]
         assert 0 == ended(process)
+        assert not (work / ".lab/guide.json").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that can be caught")
+def test_a_page_that_is_terminated_leaves_no_address(work: Path) -> None:
+    """SIGTERM, which `uv run` passes on, ends the page as Ctrl-C does: nothing says that it is open still."""
+    with lab(work) as (process, address), connected(address):
+        assert (work / ".lab/guide.json").exists()
+        process.terminate()
+        ended(process)
+
         assert not (work / ".lab/guide.json").exists()
 
 
