@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -80,7 +81,7 @@ class Guide:
             "bench_form": {"quantities": QUANTITIES, "asked": ASKED},
             "runs": history.names(self.place.folder),
             "files": str(self.place.files),
-            "command": " ".join(["uv run pytest", *self.place.command(0)[1:]]),
+            "command": f"uv run pytest {shlex.join(self.place.command(0))}",
             "note": self.note,
             "last": self.last and {name: self.last.get(name) for name in ("started", "seconds", "finished")},
             "version": self.version,

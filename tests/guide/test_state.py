@@ -45,3 +45,12 @@ async def test_what_stops_the_watching_is_told(work: Path, monkeypatch: pytest.M
 
     assert "no watches left" in (await anext(stream))[1]["note"]
     assert "no watches left" in guide.state()["note"]
+
+
+def test_the_command_of_a_checkpoint_names_its_exercise(tmp_path: Path) -> None:
+    """What the page offers to copy runs that checkpoint and no other test; a folder's name may have a space."""
+    work = tmp_path / "my work"
+    work.mkdir()
+
+    assert Guide(find_place()).state()["command"].startswith("uv run pytest checks/test_ex0.py")
+    assert f"--workspace '{work}'" in Guide(find_place(work)).state()["command"]
