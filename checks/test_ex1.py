@@ -133,7 +133,7 @@ def test_the_model_waits(workspace, lab, rng, show):
     "1.4",
     points=3,
     hints=(
-        "Inside `async def`, everything that waits must be awaited: `await model.predict(...)`.",
+        "In an `async def` everything that waits is awaited: `await model.predict(...)`.",
         "An `async def` that calls something blocking holds the only thread that the event loop has.",
     ),
 )

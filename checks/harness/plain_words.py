@@ -117,6 +117,12 @@ KNOWN = (
         "It is one number already: take it as it is. A model answers with one.",
     ),
     Known(
+        r"must be real number, not (list|tuple)",
+        "",
+        "A limit for one number, such as `allow_inf_nan`, does not go to the list but to what is in it: "
+        "`list[Annotated[float, Field(...)]]`. A function of `math` takes one number as well.",
+    ),
+    Known(
         r"'State' object has no attribute '(\w+)'",
         "",
         "`app.state.\\1 = ...` belongs in `create_app` (or in the lifespan), before the first request.",

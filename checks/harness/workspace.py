@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-from checks.harness.errors import CellEnded, LearnerError
+from checks.harness.errors import CellEnded, Failure, LearnerError
 from checks.harness.plain_words import describe, hint_for
 from checks.harness.source_lines import GIVEN, LEARNERS, SourceLines
 
@@ -37,7 +37,7 @@ class Workspace(SourceLines):
     copied: Path
     """The copy that is built and deployed: `tree` itself, unless code runs from the learner's own files."""
     name: str
-    hung_imports: dict[str, str] = field(default_factory=dict)
+    hung_imports: dict[str, Failure] = field(default_factory=dict)
     """Imports that hung before, and what was said then: they are not waited for again."""
     import_deadline: Callable[[str], AbstractContextManager[object]] = nullcontext
     """Guards an import of the module it is given the name of."""
@@ -79,7 +79,8 @@ class Workspace(SourceLines):
         """
         full = f"lab.{name}"
         if full in self.hung_imports:
-            raise LearnerError(self.hung_imports[full], explains_itself=True)
+            hung = self.hung_imports[full]
+            raise LearnerError(hung.seen, hung.where, explains_itself=True)
         if not (self.tree / "lab" / f"{name}.py").exists() and not (self.tree / "lab" / name).is_dir():
             hint = f"`git checkout lab/{name}.py` brings it back as it was committed last."
             said = f"there is no lab/{name}.py in {self.name}"

@@ -95,7 +95,7 @@ class Runner:
         sent = _read(ending)
         if sent:
             if sent.hung_import:
-                self.workspace.hung_imports[sent.hung_import] = sent.outcome.failure.seen
+                self.workspace.hung_imports[sent.hung_import] = sent.outcome.failure
         else:
             sent = Sent(_ended_badly(ending, self.workspace))
         lines = printable(ending.output).splitlines()
