@@ -13,7 +13,7 @@ from fastapi.exceptions import ResponseValidationError
 from checks.harness import ROOT
 from checks.harness import workspace as workspace_module
 from checks.harness.cell.exchange import Exchange
-from checks.harness.errors import LearnerError
+from checks.harness.errors import Failure, LearnerError
 from checks.harness.source_lines import GIVEN
 from checks.harness.workspace import LearnerModules, open_workspace
 
@@ -183,7 +183,8 @@ async def test_a_middleware_is_not_blamed_for_what_fails_below_it(learner: Path,
 def test_an_import_that_hung_before_is_not_waited_for_again(learner: Path, tmp_path: Path) -> None:
     """What was said then is said again at once."""
     workspace = open_workspace(ROOT, learner, tmp_path / "tree")
-    workspace.hung_imports["lab.thing"] = "it hung"
+    workspace.hung_imports["lab.thing"] = Failure("it hung", where="lab/thing.py:3")
 
-    with pytest.raises(LearnerError, match="it hung"):
+    with pytest.raises(LearnerError, match="it hung") as raised:
         workspace.load("thing")
+    assert "lab/thing.py:3" == raised.value.failure.where
