@@ -124,6 +124,8 @@ def test_a_fresh_start(tab: Page, work: Path) -> None:
         assert "0of 100 points" == tab.inner_text("#score .score").replace("\n", "").replace(" of", "of")
         assert 5 == tab.locator("#map > ul > li").count()
         assert "1.1" in tab.inner_text("#card-title")
+        assert "checks/test_ex1.py" in tab.inner_text(".card .actions code")
+        assert [] == tab.evaluate(CUT), "the drawing, and the table of the steps"
         for theme in ("light", "dark"):
             tab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
             assert [] == faults(tab), theme
@@ -131,6 +133,10 @@ def test_a_fresh_start(tab: Page, work: Path) -> None:
             tab.set_viewport_size({"width": width, "height": 900})
             assert tab.evaluate("document.documentElement.scrollWidth") <= width, width
 
+
+CUT = """() => [...document.querySelectorAll('#lesson .drawing, #lesson .scroll')]
+    .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.innerText)"""
+"""What of a lesson one sees only a part of, and has to scroll for."""
 
 TOGETHER = """() => [...document.querySelectorAll('.card .fig tbody')].map((body) => {
     const rows = [...body.rows].map((row) => [2, 3].map((n) => Number(row.cells[n].textContent)));
@@ -165,7 +171,6 @@ def test_a_blocking_call_and_its_repair(tab: Page, solved: Path) -> None:
         assert "1 of 60" in titles[0]
         assert [1, 60] == tab.evaluate(TOGETHER), "a staircase, and a wall"
         assert [] == faults(tab)
-        shot(tab, "page-before-after")
 
 
 def test_what_a_learner_prints_is_text(tab: Page, solved: Path) -> None:

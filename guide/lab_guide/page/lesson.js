@@ -35,6 +35,10 @@ function section(s, n) {
   for (const pre of body.querySelectorAll("pre")) {
     const frame = el("div", { class: "pre" });
     pre.tabIndex = 0;
+    if (/[█░│]/.test(pre.textContent)) { // a drawing says nothing once a part of it is cut off: as small as fits
+      pre.classList.add("drawing");
+      pre.style.setProperty("--columns", Math.max(...pre.textContent.split("\n").map((line) => line.length)));
+    }
     pre.replaceWith(frame);
     frame.append(pre);
     if (/^\s*\$?\s*(uv|curl|docker|python) /.test(pre.textContent)) {
