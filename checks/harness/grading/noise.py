@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -29,17 +30,20 @@ def best_of(measure: Callable[[], float], wanted: float, *, rounds: int = 3) -> 
 
 
 def blame_the_machine_unless(control: Callable[[], float], wanted: float, *, rounds: int = 3) -> float:
-    """After a miss: measure a control of known good behaviour in the same conditions, and return what it reached.
+    """After a miss: measure a control of known good behaviour in the same conditions, and return the least it reached.
 
-    Raises `Inconclusive` where the control misses `wanted` too.
+    Raises `Inconclusive` where the control misses `wanted` too, in any of the rounds: where one in two misses, three
+    misses of a right answer and one good round of the control are no rare thing.
     """
-    reached = best_of(control, wanted, rounds=rounds)
-    if reached < wanted:
-        raise Inconclusive(
-            f"this machine is too busy: the lab's own service, known to be right, reached {reached:.1f} of the "
-            f"wanted {wanted:.1f} in the same seconds"
-        )
-    return reached
+    least = math.inf
+    for _ in range(rounds):
+        least = min(least, control())
+        if least < wanted:
+            raise Inconclusive(
+                f"this machine is too busy: the lab's own service, known to be right, reached {least:.1f} of the "
+                f"wanted {wanted:.1f} in the same seconds"
+            )
+    return least
 
 
 def blame_the_machine_if(control: float, limit: float) -> None:
