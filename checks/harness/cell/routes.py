@@ -12,7 +12,15 @@ from checks.harness.source_lines import SourceLines
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-PATHS = ("/health", "/metrics", "/predict", "/predict/threaded", "/predict/blocking", "/predict/enriched")
+PATHS = (
+    "/health",
+    "/metrics",
+    "/predict",
+    "/predict/threaded",
+    "/predict/blocking",
+    "/predict/enriched",
+    "/predict/batched",
+)
 """What the lab asks for: a route at one of these paths is meant for it, and for no other."""
 
 

@@ -116,7 +116,7 @@ def a_lone_one(play: Play, rng: random.Random, show: Show) -> None:
         f"{what}: it left after {seconds(waited)}",
         wanted,
         "`batch_window` is in seconds."
-        if waited < scene.window / 100 and waited > 0
+        if waited < scene.window / 100 and not same(waited, 0)
         else "It waits for company: `loop.call_later(batch_window, ...)`."
         if waited < scene.window
         else SINCE_ARRIVAL,
