@@ -48,7 +48,7 @@ def test_calls_and_callers_are_told_with_their_times() -> None:
     """Equal items are told apart, and an exception is told by its words."""
     told = play(Alone, SCENE)
 
-    assert [([0], 0.0), ([1], 2.0)] == [(call["items"], call["entered"]) for call in told["calls"]]
+    assert [([0], 0.0), ([1], 2.0)] == [(call["items"], round(call["entered"], 6)) for call in told["calls"]]
     assert ["answered", "raised"] == [told["callers"][number]["how"] for number in ("0", "1")]
     assert [7.0, ["Bad", "no mean"]] == [told["callers"][number]["what"] for number in ("0", "1")]
     assert pytest.approx(0.6) == told["callers"]["0"]["ended"]

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from checks.harness import ROOT
-from checks.harness.cell.inprocess import InProcess
+from checks.harness.cell.inprocess import Driven, InProcess
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import BrokenOff, LearnerError, Unanswered
 from checks.harness.workspace import open_workspace
@@ -59,6 +59,21 @@ def app(gate: Probe, tmp_path: Path) -> Iterator[InProcess]:
     yield running
     gate.open()
     running.stop()
+
+
+def test_who_listens_misses_nothing(app: InProcess) -> None:
+    """Told before the request is sent: the loop is on another thread, and may be faster than this one."""
+    heard: list[str] = []
+
+    def listen(call: Driven) -> None:
+        assert call.arrived is None
+        call.arrives = lambda: heard.append("arrived")
+        call.moves = lambda: heard.append("moved")
+
+    call = app.drive("GET", "/stream", listen=listen)
+    app.until(lambda: call.pieces)
+
+    assert heard[:2] == ["arrived", "moved"]
 
 
 def test_a_stream_is_watched_while_it_runs(app: InProcess, gate: Probe) -> None:

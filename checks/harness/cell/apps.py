@@ -171,13 +171,16 @@ class Apps:
         headers = [(name, value) for name, value in message["headers"]]
         request, body = message["request"], decode(message["body"], _nothing)
         taken = None if message["taken"] is None else Probe(self._gate, message["taken"])
-        how = {"until_it_returns": message["until_it_returns"], "taken": taken}
+
+        def listen(pending: Driven) -> None:
+            pending.arrives = lambda: self._tell("arrived", request=request)
+            pending.returns = lambda: self._tell("returned from", request=request, swallowed=pending.swallowed)
+            if message["pieces"]:
+                pending.moves = partial(self._left, request, pending, [])
+            self._requests[request] = pending
+
+        how = {"until_it_returns": message["until_it_returns"], "taken": taken, "listen": listen}
         pending = app.drive(message["method"], message["path"], headers, body, **how)
-        pending.arrives = lambda: self._tell("arrived", request=request)
-        pending.returns = lambda: self._tell("returned from", request=request, swallowed=pending.swallowed)
-        if message["pieces"]:
-            pending.moves = partial(self._left, request, pending, [])
-        self._requests[request] = pending
         pending.when_done(lambda outcome: self._ended(request, pending, outcome))
 
     # -- told to the judge

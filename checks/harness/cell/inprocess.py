@@ -49,7 +49,13 @@ MODELS = frozenset(f"checks.harness.cell.{name}" for name in ("gate", "probe", "
 class Pending:
     """A request on its way. Times are `time.perf_counter()` seconds."""
 
-    def __init__(self, app: InProcess, asked: str, send: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        app: InProcess,
+        asked: str,
+        send: Callable[[], Awaitable[Any]],
+        listen: Callable[[Any], None] = lambda _: None,
+    ) -> None:
         self.asked = asked
         self.scope: MutableMapping[str, Any] = {}
         self.arrived: float | None = None
@@ -64,6 +70,7 @@ class Pending:
         self.returns: Callable[[], None] = lambda: None
         """Called at that moment."""
         self._app = app
+        listen(self)  # before the loop has it, which is on another thread
         self._future = app.submit(app.request(self, send))
         self._future.add_done_callback(self._done)
 
@@ -141,12 +148,13 @@ def cause_of(error: BaseException, lines: SourceLines) -> LearnerError:
 class Driven(Pending):
     """A request whose answer is recorded message by message, in `exchange`."""
 
-    def __init__(self, app: InProcess, exchange: Exchange, serve: App) -> None:
+    def __init__(self, app: InProcess, exchange: Exchange, serve: App, listen: Callable[[Any], None]) -> None:
         self.exchange = exchange
         self.moves: Callable[[], None] = lambda: None
         """Called at each message."""
         exchange.moved = self._moved
-        super().__init__(app, f"{exchange.scope['method']} {exchange.scope['path']}", lambda: exchange.run(serve))
+        asked = f"{exchange.scope['method']} {exchange.scope['path']}"
+        super().__init__(app, asked, lambda: exchange.run(serve), listen)
 
     def _moved(self) -> None:
         self.moves()
@@ -506,15 +514,16 @@ class InProcess:
         *,
         until_it_returns: bool = False,
         taken: Any = None,
+        listen: Callable[[Driven], None] = lambda _: None,
     ) -> Driven:
         """Send without httpx, to see the answer leave the app message by message.
 
         A server has its answer with the last byte; `until_it_returns` waits for the app, which may raise after that.
-        Each message waits for a model `taken`.
+        Each message waits for a model `taken`. `listen` is called with the request before it is sent.
         """
         exchange = Exchange(method, path, headers, body)
         exchange.taken = taken
-        return Driven(self, exchange, self.app if until_it_returns else self._serve)
+        return Driven(self, exchange, self.app if until_it_returns else self._serve, listen)
 
     def _send(self, method: str, path: str, **request: Any) -> Pending:
         import httpx
