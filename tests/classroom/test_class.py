@@ -219,7 +219,7 @@ def a_bad_submission_is_one_clear_line(rows: dict[str, dict[str, str]]) -> None:
     every = [f"1.{number}" for number in range(1, 10)]
     assert [rows[name]["unsettled"].split() for name in REFUSED] == [every] * len(REFUSED)
     assert all(rows[name]["unsettled"] for name in ("kills-the-judge", "kills-what-it-sees"))
-    for name in ("right", "stub", "no-python", "stops-the-judge", *WRONG):
+    for name in ("right", "stub", "no-python", *WRONG):
         assert rows[name]["problem"] == ""
     assert all(row["problem"] for name, row in rows.items() if row["unsettled"] and name in {c["name"] for c in CHEATS})
 
