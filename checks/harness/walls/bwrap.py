@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from checks.harness.walls import look
 from checks.harness.walls.system import HOME, SHARED_MB, SYSTEM, TMPFS_MB, seen_with
 from checks.harness.walls.users import become, user_of
-from checks.harness.walls.wall import Behind, NoCell, Plain, Room, of_its_own
+from checks.harness.walls.wall import Behind, NoCell, Plain, Room, of_its_own, why_not
 
 
 class Bwrap(Plain):
@@ -54,11 +54,7 @@ class Bwrap(Plain):
 
 def missing() -> str:
     """Why this machine cannot have the cell, in one sentence with what to do; empty where it can."""
-    try:
-        _examine()
-    except NoCell as error:
-        return str(error)
-    return ""
+    return why_not(_examine)
 
 
 def _program() -> str:

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from checks.harness.walls import look
 from checks.harness.walls.system import HOME, SHARED_MB, SYSTEM, TMPFS_MB, seen_with
-from checks.harness.walls.wall import Behind, Limits, NoCell, Plain, Room, of_its_own
+from checks.harness.walls.wall import Behind, Limits, NoCell, Plain, Room, of_its_own, why_not
 
 IMAGE = "inference-latency-lab:cell-1"
 LABEL = "inference-latency-lab=cell"
@@ -66,11 +66,7 @@ class Docker(Plain):
 
 def missing() -> str:
     """Why this machine cannot have the cell, in one sentence with what to do; empty where it can."""
-    try:
-        _examine()
-    except NoCell as error:
-        return str(error)
-    return ""
+    return why_not(_examine)
 
 
 def _name(room: Room) -> str:

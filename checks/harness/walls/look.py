@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from checks.harness import ROOT
@@ -36,8 +37,13 @@ print(json.dumps({
 
 def look(wall: Plain, room: Room, hidden: Sequence[Path]) -> dict[str, Any]:
     """What a program sees behind that wall; of `hidden` what it can read. Raises `NoCell` with the wall's last word."""
-    command = [sys.executable, "-I", "-c", _PROGRAM, ",".join(NAMESPACES), *map(str, hidden)]
-    behind = wall.around(command, room, {})
+    said: dict[str, Any] = json.loads(run(wall, room, ["-I", "-c", _PROGRAM, ",".join(NAMESPACES), *map(str, hidden)]))
+    return said
+
+
+def run(wall: Plain, room: Room, arguments: Sequence[str], settings: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What this Python prints behind that wall. Raises `NoCell` with its last word where it fails."""
+    behind = wall.around([sys.executable, *arguments], room, settings)
     try:
         done = subprocess.run(
             behind.arguments, env=behind.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -49,8 +55,7 @@ def look(wall: Plain, room: Room, hidden: Sequence[Path]) -> dict[str, Any]:
         wall.end(room)
     if done.returncode:
         raise NoCell((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    return done.stdout
 
 
 def too_much(seen: dict[str, Any], uid: int | None) -> str:

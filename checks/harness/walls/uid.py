@@ -18,7 +18,7 @@ from typing import ClassVar
 from checks.harness import ROOT
 from checks.harness.walls import look
 from checks.harness.walls.users import become, end_processes, remove_files, user_of
-from checks.harness.walls.wall import Behind, NoCell, Plain, Room, of_its_own
+from checks.harness.walls.wall import Behind, NoCell, Plain, Room, of_its_own, why_not
 
 _LOOKED_FOR = (Path("/etc/shadow"), Path("/proc/1/environ"))
 _IMPORTED = "import checks.harness.classroom.inside"
@@ -89,17 +89,12 @@ def _closed_above(path: Path) -> str:
 
 def missing() -> str:
     """Why this machine cannot have the cell, in one sentence with what to do; empty where it can."""
-    try:
-        _examine()
-    except NoCell as error:
-        return str(error)
-    return ""
+    return why_not(_examine)
 
 
 @lru_cache
 def _examine() -> None:
     """Start a cell and look at what it is. Raises `NoCell` where it is not what it should be."""
-    import subprocess
     import tempfile
 
     if sys.platform != "linux":
@@ -112,17 +107,16 @@ def _examine() -> None:
         room.folder.mkdir()
         try:
             seen = look.look(wall, room, _LOOKED_FOR)
-            behind = wall.around([sys.executable, "-c", _IMPORTED], room, {"PYTHONPATH": str(ROOT)})
         except (NoCell, OSError) as error:
             raise NoCell(f"no other user can start {sys.executable} here: {error}") from error
-        tried = subprocess.run(behind.arguments, env=behind.environment, capture_output=True, text=True, check=False)
-    if seen["prefixes"] != [sys.prefix, sys.base_prefix]:  # it has found another one's library in its place
-        raise NoCell(
-            f"no other user can read the interpreter in {sys.base_prefix}: install it elsewhere, with uv in the folder "
-            "that UV_PYTHON_INSTALL_DIR names"
-        )
-    if tried.returncode:
-        last = (tried.stderr.strip().splitlines() or [""])[-1]
-        raise NoCell(f"no other user can read the lab in {ROOT}: {last}")
+        if seen["prefixes"] != [sys.prefix, sys.base_prefix]:  # it has found another one's library in its place
+            raise NoCell(
+                f"no other user can read the interpreter in {sys.base_prefix}: install it elsewhere, with uv in the "
+                "folder that UV_PYTHON_INSTALL_DIR names"
+            )
+        try:
+            look.run(wall, room, ["-c", _IMPORTED], {"PYTHONPATH": str(ROOT)})
+        except NoCell as error:
+            raise NoCell(f"no other user can read the lab in {ROOT}: {error}") from error
     if wrong := look.too_much(seen, user_of(room.number)):
         raise NoCell(f"the uid cell {wrong}, so nothing may be graded in it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,18 @@ class Plain:
         """While a class is graded into `out`: keep the grades and these paths from the runs. Raises `NoCell`."""
         del out, paths
         yield
+
+
+def why_not(examine: Callable[[], None]) -> str:
+    """Why this machine cannot have a cell, in one sentence with what to do; empty where it can.
+
+    `examine` starts one and looks at it. It raises `NoCell` where something is missing, or is not as it should be.
+    """
+    try:
+        examine()
+    except NoCell as error:
+        return str(error)
+    return ""
 
 
 def common(home: Path) -> dict[str, str]:
