@@ -21,7 +21,7 @@ from checks.harness.cell.given_routes import ROUTES
 from checks.harness.cell.inprocess import Driven, InProcess, Pending
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.stacks import Stack
-from checks.harness.cell.wire import Broken, decode, encode
+from checks.harness.cell.wire import Broken, decode, encode, no_things
 from checks.harness.errors import LearnerError
 from checks.harness.source_lines import SourceLines
 
@@ -169,7 +169,7 @@ class Apps:
     def _send(self, message: dict[str, Any]) -> None:
         app = self._apps[message["app"]]
         headers = [(name, value) for name, value in message["headers"]]
-        request, body = message["request"], decode(message["body"], _nothing)
+        request, body = message["request"], decode(message["body"], no_things)
         taken = None if message["taken"] is None else Probe(self._gate, message["taken"])
 
         def listen(pending: Driven) -> None:
@@ -195,7 +195,7 @@ class Apps:
             got = outcome.result()
             fields = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in got.fields]
             try:
-                data = {"status": got.status, "fields": fields, "body": encode(got.body, _nothing)}
+                data = {"status": got.status, "fields": fields, "body": encode(got.body, no_things)}
                 return self._tell("ended", request=request, endpoint=endpoint, **data)
             except Broken:
                 error = LearnerError(f"{pending.asked} was answered with {len(got.body):,} bytes")
@@ -205,7 +205,7 @@ class Apps:
         """On the app's loop: tell of the pieces that have left it meanwhile."""
         for _, piece in pending.pieces[len(told) :]:
             told.append(piece)
-            self._tell("piece", request=request, body=encode(piece, _nothing))
+            self._tell("piece", request=request, body=encode(piece, no_things))
 
     def _watch(self, message: dict[str, Any], over: threading.Event) -> None:
         app = self._apps[message["app"]]
@@ -224,7 +224,3 @@ class Apps:
             if number not in self._sleepers and (where := app.slept_at(stack, thread)):
                 self._sleepers.add(number)
                 self._tell("slept", app=number, where=where)
-
-
-def _nothing(*_: object) -> object:
-    raise Broken("no bytes")

@@ -8,6 +8,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 from checks.harness.cell.batch_probe import Item, items_of
@@ -44,30 +45,49 @@ class Gate:
         self.moves = 0
         """Counts what happened here: it differs when something did."""
 
-    def enter(self, probe: int, features: object, *, blocking: bool, go: Callable[[Said], None]) -> int:
-        """Tell the judge of a call of that probe. `go` is called with what it says."""
-        frame = sys._getframe(2)
-        call, on_loop = next(self._numbers), on_event_loop()
-        self._waiting[call] = Waiting(go, threading.get_ident(), blocking and on_loop)
-        self.moves += 1
+    def enter(
+        self, probe: int, features: object, caller: FrameType, *, blocking: bool, go: Callable[[Said], None]
+    ) -> int:
+        """Tell the judge of a call of that probe, by the `caller`. `go` is called with what it says."""
+        call, on_loop = self._begin(go, blocking=blocking)
         given: dict[str, Any] = {"features": None, "wrong": no_numbers(features)}
         if numbers(features):
             plain = [one if type(one) is int else float(one) for one in features]  # type: ignore[attr-defined]
             given = {"features": encode(plain, str), "wrong": None}
-        caller = [frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name]
+        line = [caller.f_code.co_filename, caller.f_lineno, caller.f_code.co_name]
         thread = threading.get_native_id()
-        where = {"blocking": blocking, "on_loop": on_loop, "thread": thread, "caller": caller}
+        where = {"blocking": blocking, "on_loop": on_loop, "thread": thread, "caller": line}
         self._tell("enter", probe=probe, call=call, **given, **where)
         return call
 
     def enter_batch(self, probe: int, items: list[Item], go: Callable[[Said], None]) -> int:
         """Tell the judge of a call of that batch probe. `go` is called with what it says."""
-        call, on_loop = next(self._numbers), on_event_loop()
-        self._waiting[call] = Waiting(go, threading.get_ident(), on_loop)
-        self.moves += 1
+        call, on_loop = self._begin(go, blocking=True)
         told = {"items": encode([[*item] for item in items], str), "on_loop": on_loop}
         self._tell("enter batch", probe=probe, call=call, thread=threading.get_native_id(), **told)
         return call
+
+    def _begin(self, go: Callable[[Said], None], *, blocking: bool) -> tuple[int, bool]:
+        """The number of a new call, and whether an event loop runs on its thread."""
+        call, on_loop = next(self._numbers), on_event_loop()
+        self._waiting[call] = Waiting(go, threading.get_ident(), blocking and on_loop)
+        self.moves += 1
+        return call, on_loop
+
+    def blocked(self, enter: Callable[[Callable[[Said], None]], int]) -> Said:
+        """What the judge says to a call that blocks its thread until then. `enter` begins it."""
+        said, over = list[Said](), threading.Event()
+
+        def go(message: Said) -> None:
+            said.append(message)
+            over.set()
+
+        call = enter(go)
+        try:
+            over.wait()
+            return said[0]
+        finally:
+            self.leave(call)
 
     def go(self, call: int, said: Said) -> None:
         """Let a call go on."""
@@ -105,7 +125,7 @@ class Probe:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(go_on, message)
 
-        call = self._gate.enter(self._number, features, blocking=False, go=go)
+        call = self._gate.enter(self._number, features, sys._getframe(1), blocking=False, go=go)
         try:
             return _answer(await said)
         finally:
@@ -113,18 +133,9 @@ class Probe:
 
     def predict_blocking(self, features: Sequence[float]) -> float:
         """What blocks the thread that calls it."""
-        said, over = list[Said](), threading.Event()
-
-        def go(message: Said) -> None:
-            said.append(message)
-            over.set()
-
-        call = self._gate.enter(self._number, features, blocking=True, go=go)
-        try:
-            over.wait()
-            return _answer(said[0])
-        finally:
-            self._gate.leave(call)
+        caller = sys._getframe(1)
+        said = self._gate.blocked(lambda go: self._gate.enter(self._number, features, caller, blocking=True, go=go))
+        return _answer(said)
 
 
 class BatchProbe:
@@ -135,18 +146,9 @@ class BatchProbe:
 
     def predict_batch(self, batch: Sequence[Sequence[float]]) -> list[float]:
         """What blocks the thread that calls it."""
-        said, over = list[Said](), threading.Event()
-
-        def go(message: Said) -> None:
-            said.append(message)
-            over.set()
-
-        call = self._gate.enter_batch(self._number, items_of(batch), go)
-        try:
-            over.wait()
-            return [float(one) for one in said[0]["answer"]]
-        finally:
-            self._gate.leave(call)
+        items = items_of(batch)
+        said = self._gate.blocked(lambda go: self._gate.enter_batch(self._number, items, go))
+        return [float(one) for one in said["answer"]]
 
 
 def _answer(said: Said) -> float:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from checks.harness.errors import LearnerError
 
@@ -21,54 +21,114 @@ LONGEST_HOLD = 60.0
 """Seconds after which a held call goes on by itself: a gate that is never opened must not hold a process for ever."""
 
 
-@dataclass(slots=True, eq=False)
-class Call:
-    """One call of the model. Times are `time.perf_counter()` seconds; `left` is `None` while it is inside."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class Held:
+    """A call that may wait at a gate. Times are `time.perf_counter()` seconds; `left` is `None` while it is inside."""
 
-    features: tuple[float, ...]
     blocking: bool
-    """Whether it came in through `predict_blocking`."""
+    """Whether its thread stands still meanwhile."""
     thread: int
     on_loop: bool
     """Whether an event loop runs on its thread: a blocking call stops all else there."""
-    caller: tuple[Any, int]
-    """Code and line that called."""
-    entered: float
+    inside: int = 0
+    """How many calls were in the model already when it came."""
     left: float | None = None
-    answer: float | None = None
     go: Callable[[], None] = field(default=lambda: None, repr=False)
     """Lets it go on."""
 
 
-class Probe:
-    """A model whose calls wait inside until the gate is open; without a gate they stay for `seconds`.
+@dataclass(slots=True, eq=False)
+class Call(Held):
+    """One call of `predict`, or of `predict_blocking`."""
 
-    `answer` makes the prediction of the features. Without it, it is one that nobody can guess who has not asked, always
-    the same for the same features.
+    features: tuple[float, ...]
+    caller: tuple[Any, int]
+    """Code and line that called."""
+    entered: float
+    answer: float | None = None
+
+
+C = TypeVar("C", bound=Held)
+
+
+class Gated(Generic[C]):
+    """Calls of a model that wait inside until the gate is open; without a gate they stay for `seconds`.
 
     Attributes:
         calls: the calls so far, those that have left among them.
-        held: whether calls wait for the gate; else each stays for `seconds`.
-        asked: how often it was called, calls with something else than numbers among them.
+        held: whether calls wait for the gate.
         inside: how many calls are in the model now; `peak` is the most that there were.
+    """
+
+    def __init__(self, *, held: bool, seconds: float = 0.0) -> None:
+        self.calls: list[C] = []
+        self.seconds = seconds
+        self.peak = 0
+        self.inside = 0
+        self.held = held
+        self._lock = threading.Lock()
+
+    @property
+    def held_calls(self) -> list[C]:
+        """The calls that are in the model now."""
+        return [call for call in list(self.calls) if call.left is None]
+
+    def open(self) -> None:
+        """Release all calls; later ones are not held."""
+        self.held = False
+        for call in list(self.calls):
+            call.go()
+
+    def release(self, call: C) -> None:
+        """Let this one call go on."""
+        call.go()
+
+    def stay(self, call: C) -> float:  # noqa: ARG002  # for one whose calls differ
+        """Seconds that a call stays which is not held."""
+        return self.seconds
+
+    def leave(self, call: C) -> None:
+        """End a call."""
+        call.left = time.perf_counter()
+        with self._lock:
+            self.inside -= 1
+
+    def blocked_loop(self, thread: int) -> C | None:
+        """The call that is held on this thread although an event loop runs there: nothing else can run on that loop."""
+        if not self.held:
+            return None
+        return next((c for c in self.held_calls if c.thread == thread and c.on_loop and c.blocking), None)
+
+    def _take_in(self, call: C) -> C:
+        with self._lock:
+            call.inside = self.inside
+            self.calls.append(call)
+            self.inside += 1
+            self.peak = max(self.peak, self.inside)
+        return call
+
+    def _wait(self, call: C) -> None:
+        """Block this thread until the gate is open, or the call is released."""
+        gate = threading.Event()
+        call.go = gate.set
+        if self.held:  # else it was opened in between, and `go` will not be called
+            gate.wait(LONGEST_HOLD)
+
+
+class Probe(Gated[Call]):
+    """A model whose calls wait inside until the gate is open; without a gate they stay for `seconds`.
+
+    `answer` makes the prediction of the features. Without it, it is one that nobody can guess who has not asked, always
+    the same for the same features. `asked` is how often it was called, calls with something else than numbers among
+    them.
     """
 
     def __init__(
         self, *, held: bool = True, seconds: float = SECONDS, answer: Callable[[Sequence[float]], float] | None = None
     ) -> None:
-        self.calls: list[Call] = []
+        super().__init__(held=held, seconds=seconds)
         self.asked = 0
-        self.peak = 0
-        self.inside = 0
-        self.held = held
-        self.seconds = seconds
-        self.answer = answer or _secret()
-        self._lock = threading.Lock()
-
-    @property
-    def held_calls(self) -> list[Call]:
-        """The calls that are in the model now."""
-        return [call for call in list(self.calls) if call.left is None]
+        self.answer = answer or secret()
 
     @property
     def questions_inside(self) -> int:
@@ -96,56 +156,22 @@ class Probe:
         call = self._enter(features, blocking=True)
         try:
             if self.held:
-                gate = threading.Event()
-                call.go = gate.set
-                if self.held:
-                    gate.wait(LONGEST_HOLD)
+                self._wait(call)
             else:
                 time.sleep(self.stay(call))
             return self.answered(call)
         finally:
             self.leave(call)
 
-    def stay(self, call: Call) -> float:  # noqa: ARG002  # for one whose calls differ
-        """Seconds that a call stays which is not held."""
-        return self.seconds
-
-    def open(self) -> None:
-        """Release all calls; later ones are not held."""
-        self.held = False
-        for call in list(self.calls):
-            call.go()
-
-    def release(self, call: Call) -> None:
-        """Let this one call go on."""
-        call.go()
-
-    def blocked_loop(self, thread: int) -> Call | None:
-        """The call that is held on this thread although an event loop runs there: nothing else can run on that loop."""
-        if not self.held:
-            return None
-        return next((c for c in self.calls if c.thread == thread and c.on_loop and c.blocking and c.left is None), None)
-
     def enter(self, features: Sequence[float], *, blocking: bool, thread: int, on_loop: bool, caller: Any) -> Call:
         """Take a call in: numbers, from that thread, whose code and line are `caller`. `leave` ends it."""
         now = time.perf_counter()
-        call = Call(tuple(features), blocking, thread, on_loop, caller, now)
-        with self._lock:
-            self.calls.append(call)
-            self.inside += 1
-            self.peak = max(self.peak, self.inside)
-        return call
+        return self._take_in(Call(tuple(features), caller, now, blocking=blocking, thread=thread, on_loop=on_loop))
 
     def answered(self, call: Call) -> float:
         """The answer to a call, which the call then has."""
         call.answer = self.answer(call.features)
         return call.answer
-
-    def leave(self, call: Call) -> None:
-        """End a call."""
-        call.left = time.perf_counter()
-        with self._lock:
-            self.inside -= 1
 
     def _enter(self, features: Sequence[float], *, blocking: bool) -> Call:
         frame = sys._getframe(2)
@@ -178,7 +204,8 @@ def no_numbers(given: object) -> tuple[str, str]:
     return f"the model was given {shown!r} ({type(given).__name__})", hint
 
 
-def _secret() -> Callable[[Sequence[float]], float]:
+def secret() -> Callable[[Sequence[float]], float]:
+    """What nobody can guess who has not asked: a number for features, always the same for the same ones."""
     key = secrets.token_hex()
 
     def answer(features: Sequence[float]) -> float:

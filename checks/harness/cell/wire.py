@@ -169,6 +169,11 @@ def decode(data: object, found: Found, deep: int = 0) -> Any:
     return _untagged(data["$"], data["v"], found, deep + 1)
 
 
+def no_things(*_: object) -> NoReturn:
+    """An `Other`, or a `Found`, where nothing but plain data is expected."""
+    raise Broken("no plain data")
+
+
 def _untagged(tag: object, value: Any, found: Found, deep: int) -> object:
     try:
         match tag, value:

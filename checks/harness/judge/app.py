@@ -23,7 +23,7 @@ from checks.harness.cell.inprocess import (
 from checks.harness.cell.probe import Probe
 from checks.harness.cell.routes import Route
 from checks.harness.cell.standstill import LONGEST_ROUND, SPINNING, TIMER_HORIZON, Standstill
-from checks.harness.cell.wire import Broken, decode, encode
+from checks.harness.cell.wire import Broken, decode, encode, no_things
 from checks.harness.errors import Inconclusive, NoAnswer
 from checks.harness.judge import kernel
 from checks.harness.judge.cell import Cell
@@ -90,7 +90,7 @@ class Pending:
 
     def leaves(self, piece: object) -> None:
         """Take a piece of its answer."""
-        body = decode(piece, _nothing)
+        body = decode(piece, no_things)
         if type(body) is not bytes:
             raise Broken("no bytes")
         self.pieces.append((time.perf_counter(), body))
@@ -109,7 +109,7 @@ class Pending:
         if "raised" in told:
             self._raised = told["raised"]
         else:
-            body = decode(told["body"], _nothing)
+            body = decode(told["body"], no_things)
             if type(told["status"]) is not int or type(body) is not bytes:
                 raise Broken("no answer")
             fields = [(str(name).encode("latin-1"), str(value).encode("latin-1")) for name, value in told["fields"]]
@@ -169,7 +169,7 @@ class Running:
         """
         app = App(self, len(self.apps), probe or batch_probe)
         number = None if probe is None else self.gate.add(probe)
-        batch = None if batch_probe is None else self.gate.add_batch(batch_probe)
+        batch = None if batch_probe is None else self.gate.add(batch_probe)
         given = routes and {
             "name": routes.name,
             "gates": [self.gate.add(gate) for gate in routes.gates],
@@ -277,7 +277,7 @@ class App:
         pending = Pending(self, len(requests), method, path, time.perf_counter())
         requests.append(pending)
         headers = [("host", "localhost"), ("accept", "*/*"), ("user-agent", "lab"), *headers]
-        data: dict[str, Any] = {"method": method, "path": path, "headers": headers, "body": encode(body, _nothing)}
+        data: dict[str, Any] = {"method": method, "path": path, "headers": headers, "body": encode(body, no_things)}
         how = {"pieces": False, "until_it_returns": False, "taken": None} | how
         self._cell.tell("send", app=self.number, request=len(requests) - 1, **data, **how)
         return pending
@@ -436,7 +436,3 @@ def _number(told: object) -> int:
     if type(told) is not int or told < 0:
         raise Broken("no number")
     return told
-
-
-def _nothing(*_: object) -> object:
-    raise Broken("no data")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from checks.harness.cell.batch_probe import BatchProbe, items_of
 from checks.harness.cell.probe import NUMBERS, Probe, numbers
-from checks.harness.cell.wire import Broken, decode
+from checks.harness.cell.wire import decode, no_things
 from checks.harness.judge.cell import Cell
 from checks.harness.judge.raised import Place
 
 _MOST_WORDS = 300
+
+P = TypeVar("P", Probe, BatchProbe)
 
 
 class Gate:
@@ -24,37 +25,26 @@ class Gate:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        self._probes: list[Probe] = []
-        self._batch_probes: list[BatchProbe] = []
+        self._probes: list[Any] = []
         self._calls: dict[int, tuple[Any, Any]] = {}
         cell.on("enter", self._enter)
         cell.on("enter batch", self._enter_batch)
         cell.on("left", self._left)
 
-    def add(self, probe: Probe) -> int:
+    def add(self, probe: Probe | BatchProbe) -> int:
         """The number that stands for this probe on the wire."""
         self._probes.append(probe)
         return len(self._probes) - 1
 
-    def add_batch(self, probe: BatchProbe) -> int:
-        """The number of a batch probe, which a cell knows it by."""
-        self._batch_probes.append(probe)
-        return len(self._batch_probes) - 1
-
     def _enter_batch(self, told: dict[str, Any]) -> None:
-        probe, number, items = self._batch_probes[told["probe"]], told["call"], decode(told["items"], _nothing)
-        if type(number) is not int or number in self._calls or type(items) is not list:
+        probe, number, items = self._called(told, BatchProbe), told["call"], decode(told["items"], no_things)
+        if type(items) is not list:
             raise ValueError("no call")
         call = probe.enter(items_of(items), thread=int(told["thread"]), on_loop=bool(told["on_loop"]))
-        self._calls[number] = (probe, call)
-        call.go = partial(self._go, number)
-        if not probe.held:
-            call.go()
+        self._hold(number, probe, call)
 
     def _enter(self, told: dict[str, Any]) -> None:
-        probe, number, features = self._probes[told["probe"]], told["call"], decode(told["features"], _nothing)
-        if type(number) is not int or number in self._calls:
-            raise ValueError("a call that is inside")
+        probe, number, features = self._called(told, Probe), told["call"], decode(told["features"], no_things)
         probe.asked += 1
         if type(features) is not list or not numbers(features):
             seen, hint = (str(words)[:_MOST_WORDS] for words in told["wrong"])
@@ -65,17 +55,26 @@ class Gate:
         call = probe.enter(
             features, blocking=blocking, thread=int(told["thread"]), on_loop=on_loop, caller=(place, int(line))
         )
-        self._calls[number] = (probe, call)
-        call.go = partial(self._go, number)
-        if not probe.held:
-            self._soon(probe.stay(call), call.go)
+        self._hold(number, probe, call)
         return None
 
-    def _soon(self, seconds: float, go: Callable[[], None]) -> None:
-        if seconds:
-            self._cell.after(seconds, go)
+    def _called(self, told: dict[str, Any], kind: type[P]) -> P:
+        """The probe of a call that has begun. Raises `ValueError` where it is none of that kind, or no new call."""
+        probe = self._probes[told["probe"]]
+        if type(told["call"]) is not int or told["call"] in self._calls or not isinstance(probe, kind):
+            raise ValueError("a call that is inside")
+        return probe
+
+    def _hold(self, number: int, probe: Any, call: Any) -> None:
+        """Keep a call until the probe lets it go; one that is not held, for as long as its stay."""
+        self._calls[number] = (probe, call)
+        call.go = partial(self._go, number)
+        if probe.held:
+            return
+        if seconds := probe.stay(call):
+            self._cell.after(seconds, call.go)
         else:
-            go()
+            call.go()
 
     def _go(self, number: int) -> None:
         if number in self._calls:
@@ -88,7 +87,3 @@ class Gate:
         """A call has ended that was not let go: its request was given up, say."""
         if found := self._calls.pop(told["call"], None):
             found[0].leave(found[1])
-
-
-def _nothing(*_: object) -> object:
-    raise Broken("no numbers")

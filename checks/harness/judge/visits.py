@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from checks.harness.cell.visitors import Deed, Told, Visitors
-from checks.harness.cell.wire import Broken, decode
+from checks.harness.cell.wire import Broken, decode, no_things
 from checks.harness.judge.handles import Handle
 
 Take = Callable[[Sequence[Deed], float], None]
@@ -28,7 +28,7 @@ def visits(control: Any, limits: dict[str, Any], told: Told) -> Iterator[Take]:
 
     def hear(event: dict[str, Any]) -> None:
         error = None if event["raised"] is None else cell.raised(event["raised"])
-        body, status = decode(event["body"], _nothing), event["status"]
+        body, status = decode(event["body"], no_things), event["status"]
         if type(body) is not bytes or type(event["visitor"]) is not int:
             raise Broken("no visitor")
         told(event["visitor"], str(event["how"]), status if type(status) is int else None, body, error)
@@ -39,7 +39,3 @@ def visits(control: Any, limits: dict[str, Any], told: Told) -> Iterator[Take]:
     cell.on("visitor", hear)
     cell.ask("visitors", of=control._number, limits=limits)
     yield take
-
-
-def _nothing(*_: object) -> object:
-    raise Broken("no bytes")
