@@ -18,7 +18,7 @@ from checks.harness.apps.feature_store import Store, running_store
 from checks.harness.assertions.not_ready import why_it_is_not_ready
 from checks.harness.cell import batches
 from checks.harness.cell.batch_probe import BatchProbe
-from checks.harness.cell.factory import enter_lifespan, make_app
+from checks.harness.cell.factory import app_around, app_with, enter_lifespan, make_app
 from checks.harness.cell.given_routes import ROUTES, Given
 from checks.harness.cell.inprocess import START_SECONDS, InProcess
 from checks.harness.cell.probe import Probe
@@ -193,38 +193,28 @@ def _in_cell(cell: Cell, workspace: Workspace, lab: LearnerModules) -> tuple[Cal
 def _in_process(workspace: Workspace, lab: LearnerModules) -> tuple[Callable[..., InProcess], Around]:
     SLEEPS.install()
 
-    def around(middleware: Any, metrics: Any, routes: Given) -> InProcess:
-        from fastapi import FastAPI
+    def router(routes: Given) -> Any:
+        return ROUTES[routes.name](lab.timing, routes.gates, routes.plan)
 
-        below = FastAPI()
-        below.include_router(ROUTES[routes.name](lab.timing, routes.gates, routes.plan))
-        running = InProcess(middleware(below, metrics=metrics), workspace)
+    def around(middleware: Any, metrics: Any, routes: Given) -> InProcess:
+        running = app_around(middleware, metrics, router(routes), workspace)
         running.start()
         return running
 
     def start(
         model: Any, routes: Given | None, *, own_way: bool, batch_model: BatchProbe | None, **settings: Any
     ) -> InProcess:
-        app = make_app(lab.service, workspace, lab.settings.Settings(**LIFTED | settings))
-        running = InProcess(app, workspace)
-        if routes is not None:
-            app.include_router(ROUTES[routes.name](lab.timing, routes.gates, routes.plan))
-        if model is not None and not own_way:
-
-            async def give() -> Any:  # a plain function would take a thread of the pool that is measured
-                return model
-
-            app.dependency_overrides[lab.service.get_model] = give
-        if model is not None:
-            running.watch.held_by = model.blocked_loop
-            running.progress = lambda: len(model.calls)
-        if batch_model is not None:
-            app.state.batch_model = batch_model
-            running.watch.held_by = batch_model.blocked_loop
-            running.progress = lambda: len(batch_model.calls)
+        given = lab.settings.Settings(**LIFTED | settings)
+        more = None if routes is None else router(routes)
+        models = {"model": None if own_way else model, "batch_model": batch_model}
+        running = app_with(lab.service, given, workspace, routes=more, **models)
+        probe = model if batch_model is None else batch_model
+        if probe is not None:
+            running.watch.held_by = probe.blocked_loop
+            running.progress = lambda: len(probe.calls)
         running.start()
-        if model is not None and own_way:  # a lifespan may warm its model up, which must not be held
-            app.state.model = model
+        if own_way:  # a lifespan may warm its model up, which must not be held
+            running.app.state.model = model
         return running
 
     return start, around

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from checks.harness.cell.exchange import Exchange
-from checks.harness.cell.factory import enter_lifespan, make_app
+from checks.harness.cell.factory import app_around, app_with, enter_lifespan, make_app
 from checks.harness.cell.gate import BatchProbe, Gate, Probe, Tell
 from checks.harness.cell.given_routes import ROUTES
 from checks.harness.cell.inprocess import Driven, InProcess, Pending
@@ -73,41 +73,23 @@ class Apps:
         With `own_way` the probe stands at `app.state.model`, where the learner's own `get_model` finds it. `routes` of
         the lab's own are served as well. With `around`, a middleware and its metrics, these routes are all there is.
         """
-        probe, own_way = message["probe"], message["own_way"]
+        model = None if message["probe"] is None else Probe(self._gate, message["probe"])
+        batch_model = None if message["batch_probe"] is None else BatchProbe(self._gate, message["batch_probe"])
+        routes = message["routes"] and self._routes(**message["routes"])
         if message["around"]:
-            return self._start_around(message)
-        service, given = importlib.import_module("lab.service"), importlib.import_module("lab.settings")
-        made = make_app(service, self.lines, given.Settings(**message["settings"]))
-        self._include(made, message["routes"])
-        if probe is not None and not own_way:
-            model = Probe(self._gate, probe)
-
-            async def give() -> Probe:  # a plain function would take a thread of the pool that is measured
-                return model
-
-            made.dependency_overrides[service.get_model] = give
-        if message["batch_probe"] is not None:
-            made.state.batch_model = BatchProbe(self._gate, message["batch_probe"])
-        running = self._apps[message["app"]] = InProcess(made, self.lines)
+            middleware, metrics = message["around"]
+            running = app_around(middleware, metrics, routes, self.lines)
+        else:
+            service, given = importlib.import_module("lab.service"), importlib.import_module("lab.settings")
+            models = {"model": None if message["own_way"] else model, "batch_model": batch_model}
+            running = app_with(service, given.Settings(**message["settings"]), self.lines, routes=routes, **models)
+        self._apps[message["app"]] = running
         running.start()
-        if probe is not None and own_way:  # a lifespan may warm its model up, which must not be held
-            made.state.model = Probe(self._gate, probe)
-        return None
+        if message["own_way"]:  # a lifespan may warm its model up, which must not be held
+            running.app.state.model = model
 
-    def _start_around(self, message: dict[str, Any]) -> None:
-        from fastapi import FastAPI
-
-        middleware, metrics = message["around"]
-        below = FastAPI()
-        self._include(below, message["routes"])
-        running = self._apps[message["app"]] = InProcess(middleware(below, metrics=metrics), self.lines)
-        running.start()
-
-    def _include(self, app: Any, routes: dict[str, Any] | None) -> None:
-        if routes:
-            gates = [Probe(self._gate, number) for number in routes["gates"]]
-            timing = importlib.import_module("lab.timing")
-            app.include_router(ROUTES[routes["name"]](timing, gates, routes["plan"]))
+    def _routes(self, name: str, gates: list[int], plan: dict[str, Any]) -> Any:
+        return ROUTES[name](importlib.import_module("lab.timing"), [Probe(self._gate, gate) for gate in gates], plan)
 
     def _say(self, running: InProcess, what: str, given: Any) -> Any:
         match what:

@@ -1,4 +1,4 @@
-"""Calls the learner's `create_app`; where no app comes back, says in one way what came in its place."""
+"""Makes the app that a checkpoint asks. Where `create_app` returns none, says in one way what came in its place."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from checks.harness.cell.inprocess import InProcess
 from checks.harness.errors import LearnerError
 from checks.harness.source_lines import SourceLines
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import APIRouter, FastAPI
 
 A_FUNCTION = "`def create_app(settings: Settings | None = None) -> FastAPI:`"
 
@@ -51,6 +52,39 @@ def make_app(service: ModuleType, lines: SourceLines, *settings: Any) -> FastAPI
     raise LearnerError(
         f"create_app() returned {_kind(app)}", lines.where_defined(create), wanted="a FastAPI app", hint=_hint(app)
     )
+
+
+def app_with(
+    service: ModuleType,
+    settings: Any,
+    lines: SourceLines,
+    *,
+    model: Any = None,
+    batch_model: Any = None,
+    routes: APIRouter | None = None,
+) -> InProcess:
+    """The learner's app, not started yet, with these models in the places of its own, and with more routes."""
+    app = make_app(service, lines, settings)
+    if routes is not None:
+        app.include_router(routes)
+    if model is not None:
+
+        async def give() -> Any:  # a plain function would take a thread of the pool that is measured
+            return model
+
+        app.dependency_overrides[service.get_model] = give
+    if batch_model is not None:
+        app.state.batch_model = batch_model
+    return InProcess(app, lines)
+
+
+def app_around(middleware: Any, metrics: Any, routes: APIRouter, lines: SourceLines) -> InProcess:
+    """A middleware of the learner's around an app that has these routes alone, not started yet."""
+    from fastapi import FastAPI
+
+    below = FastAPI()
+    below.include_router(routes)
+    return InProcess(middleware(below, metrics=metrics), lines)
 
 
 def enter_lifespan(service: ModuleType) -> None:
