@@ -103,6 +103,15 @@ def test_a_cancelled_request_is_cancelled_where_it_waits(app: InProcess, gate: P
     assert one.swallowed is False
 
 
+def test_what_is_left_when_the_app_stops_is_cancelled(app: InProcess, gate: Probe) -> None:
+    """Else Python says, once nobody listens any more, that a coroutine was never finished."""
+    app.get("/held")
+    app.until(lambda: gate.inside)
+    app.stop()
+
+    assert gate.inside == 0
+
+
 def test_an_app_that_comes_back_without_an_answer_is_told_so(app: InProcess) -> None:
     """A middleware that does not pass on what was sent, or does not wait for it."""
 

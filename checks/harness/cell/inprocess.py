@@ -40,6 +40,8 @@ START_TURN = 0.1
 """Seconds between two looks at that clock."""
 ANSWER_SECONDS = 30.0
 LAST_TURNS = 5
+LAST_SECONDS = 0.5
+"""Seconds in which a task that is cancelled at the very end may still clean up."""
 POOL_MOST = 1000
 """Threads of a pool that `pool_taken` takes at most."""
 MODELS = frozenset(f"checks.harness.cell.{name}" for name in ("gate", "probe", "batch_probe"))
@@ -273,10 +275,18 @@ class InProcess:
             try:
                 self._wait_for_the_end(seconds)
             finally:
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join(1)
+                self.submit(self._end())
+                self._thread.join(2 * LAST_SECONDS)
                 if not self._thread.is_alive():
                     self._loop.close()
+
+    async def _end(self) -> None:
+        """Stop the loop. What is left on it is cancelled first, and has some time for that."""
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=LAST_SECONDS)
+        self._loop.stop()
 
     def _wait_for_the_end(self, seconds: float) -> None:
         clock = FairClock()
