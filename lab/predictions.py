@@ -78,3 +78,15 @@ def batched_latency(rate: float, base_seconds: float, item_seconds: float, windo
     0.30000000000000004
     """
     raise NotImplementedError("6.1: batched_latency")
+
+
+def slots_needed(rate: float, tokens: int, prefill_seconds: float, token_seconds: float) -> int:
+    """The fewest slots that can decode `rate` streams per second, when each holds a slot until its last token.
+
+    Little's law: held slots = streams per second x seconds, rounded up to whole ones. A stream takes the prefill, which
+    gives its first token, and `token_seconds` for each further one.
+
+    >>> slots_needed(8, tokens=16, prefill_seconds=0.2, token_seconds=0.02)  # 8 x 0.5 s
+    4
+    """
+    raise NotImplementedError("7.1: slots_needed")

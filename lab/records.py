@@ -38,3 +38,32 @@ class Measurement:
     offered: float
     goodput: float
     p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One streamed answer: when it was due, when each of its tokens came, when it had ended as it should.
+
+    `finished` is `None` for a stream that did not: it was refused, or broken off.
+    """
+
+    scheduled: float
+    tokens: tuple[float, ...]
+    finished: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSlo:
+    """Limits of a streamed answer, both kept by a value that is equal to them."""
+
+    ttft_ms: float
+    tpot_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A percentile of each kind of latency, in seconds; `None` where there is nothing to take it of."""
+
+    ttft: float | None
+    tpot: float | None
+    itl: float | None

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic import BaseModel
 
 from lab.model import SimulatedModel
@@ -23,6 +23,16 @@ class EnrichedRequest(BaseModel):
     """What a caller sends whose features the feature store holds: `{"user_id": 7}`, a JSON integer."""
 
     user_id: int  # TODO(4.4): this lets "7" and true through
+
+
+class GenerateRequest(BaseModel):
+    """What a caller sends who wants tokens: `{"prompt": "Hello", "max_tokens": 16}`.
+
+    At least one character; a JSON integer from 1 to `MAX_TOKENS`.
+    """
+
+    prompt: str  # TODO(7.3): this lets an empty prompt through,
+    max_tokens: int  # and here "16", true, 0 and a million
 
 
 class PredictResponse(BaseModel):
@@ -53,7 +63,7 @@ async def health() -> dict[str, str | int]:
 async def metrics(request: Request) -> dict[str, Any]:
     """What the service has measured of itself: `app.state.metrics.report()`.
 
-    Exercise 6 adds the batcher's own report to it, as `"batches"`.
+    Exercise 6 adds the batcher's own report to it, as `"batches"`, and exercise 7 that of the streams, as `"streams"`.
     """
     raise NotImplementedError("2.4: GET /metrics")
 
@@ -94,6 +104,22 @@ async def predict_batched(body: PredictRequest, request: Request) -> PredictResp
     raise NotImplementedError("6.7: POST /predict/batched")
 
 
+@router.post("/generate")
+async def generate(body: GenerateRequest, request: Request) -> Response:
+    """The tokens of an answer, each an event of its own in the moment in which the decoder gives it.
+
+    Events without a name are tokens, and nothing else: `data: {"token": "Hel"}`. The last event says how it ended:
+    `event: done` with `data: {"tokens": 12}`, or `event: error` with `data: {"detail": "..."}` where the decoder has
+    failed. The content type is `text/event-stream`, with `Cache-Control: no-cache` and no `Content-Length`.
+
+    A slot of `app.state.decoder` first, then the 200; nothing is sent before. Who finds no free slot and
+    `settings.decoder_queue` waiting, or has waited for `settings.queue_seconds`, gets a 503 with `Retry-After`: whole
+    seconds, at least 1. The slot is held for decoding, not for reading: until the last token is decoded, or the decoder
+    has failed, or the reader has left, and is given back once. Work that has begun is never cut off.
+    """
+    raise NotImplementedError("7.3: POST /generate")
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Exercise 4: what a worker does before its first and after its last request, `FastAPI(..., lifespan=lifespan)`.
@@ -114,7 +140,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """A new service with a title of its own, all routes above, and one model that waits `settings.inference_seconds`.
 
     Called without settings it reads them from the environment (`Settings()`). The model goes to `app.state.model`; in
-    exercise 6 a `BatchModel` of the settings goes to `app.state.batch_model`.
+    exercise 6 a `BatchModel` of the settings goes to `app.state.batch_model`, in exercise 7 a `SimulatedDecoder` to
+    `app.state.decoder`.
     `lab.errors.invalid_request` answers every `RequestValidationError`.
     """
     raise NotImplementedError("1.1: create_app")
@@ -123,3 +150,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # TODO(4.3): `app.state.settings = settings`, and the app is made with `FastAPI(..., lifespan=lifespan)`
     # TODO(4.5): AdmissionControl with the settings' max_in_flight, max_queue and queue_seconds, inside of the timing
     # TODO(6.7): `app.state.batch_model`; the batcher in the lifespan, its report in GET /metrics
+    # TODO(7.3): `app.state.decoder`; what the streams report in GET /metrics

@@ -30,3 +30,8 @@ class Settings(BaseSettings):
     batch_window: NonNegativeFloat = 0.005
     batch_base_seconds: NonNegativeFloat = 0.08
     batch_item_seconds: NonNegativeFloat = 0.0025
+
+    decoder_slots: PositiveInt = 4
+    decoder_queue: NonNegativeInt = 8
+    prefill_seconds: NonNegativeFloat = 0.2
+    token_seconds: NonNegativeFloat = 0.02

@@ -17,7 +17,7 @@ from tests.conftest import Judge
 from tests.exercises import EXERCISES, Checkpoint, Exercise
 from tests.waiting import finished
 
-POINTS = {1: 20, 2: 25, 3: 20, 4: 25, 5: 10, 6: 15}
+POINTS = {1: 20, 2: 25, 3: 20, 4: 25, 5: 10, 6: 15, 7: 15}
 SOLUTIONS = ROOT / "solutions"
 SOLVED = [path.relative_to(SOLUTIONS).as_posix() for path in sorted(SOLUTIONS.rglob("*.py"))]
 LEARNERS = [path.relative_to(ROOT).as_posix() for part in ("lab", "loadtests") for path in (ROOT / part).glob("*.py")]
@@ -117,12 +117,12 @@ def test_the_examples_in_docstrings_hold(path: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def before_exercise_6(service: str) -> str:
-    """The solution's lab/service.py with a lifespan, and a GET /metrics, that do not know of batches yet."""
-    text = service.replace(' | {"batches": batcher.report()}', "")
-    text = text.replace(
-        "    batcher: Batcher = request.app.state.batcher\n    return collected", "    return collected"
-    )
+def before_the_bonus(service: str) -> str:
+    """The solution's lab/service.py without what exercises 6 and 7 add to create_app, the lifespan and GET /metrics."""
+    text = service.replace(' | {"batches": batcher.report(), "streams": streams.report()}', "")
+    for line in ("batcher: Batcher = request.app.state.batcher", "streams: StreamMetrics = request.app.state.streams"):
+        text = text.replace(f"    {line}\n", "", 1)
+    text = re.sub(r"    app\.state\.(decoder|streams) = .*\n", "", text)
     return re.sub(r"        app\.state\.batcher = .*\n(        yield\n)        await .*\n", r"\1", text)
 
 
@@ -133,7 +133,7 @@ def test_exercise_1_stands_while_exercise_2_is_untouched(solution: Path, judge: 
     for untouched in ("lab/timing.py", "lab/logs.py"):
         shutil.copy(ROOT / untouched, solution / untouched)
     service = solution / "lab/service.py"
-    text = re.sub(r"^from lab\.(logs|timing) .*\n", "", before_exercise_6(service.read_text()), flags=re.MULTILINE)
+    text = re.sub(r"^from lab\.(logs|timing) .*\n", "", before_the_bonus(service.read_text()), flags=re.MULTILINE)
     text = re.sub(r'    with stage\("model"\):\n    ', "", text)
     text = re.sub(r"    collected: Metrics = .*\n.*\n", '    raise NotImplementedError("2.4: GET /metrics")\n', text)
     text = re.sub(r"    configure_logging\(\)\n.*?(?=    return app)", "", text, flags=re.DOTALL)
@@ -155,7 +155,7 @@ def test_exercises_1_and_2_stand_while_exercise_4_is_untouched(solution: Path, j
     stubs = (ROOT / "lab/predictions.py").read_text().partition("\n\n\ndef max_throughput")
     (solution / "lab/predictions.py").write_text(burst_seconds + "".join(stubs[1:]))
     service = solution / "lab/service.py"
-    before = before_exercise_6(service.read_text())
+    before = before_the_bonus(service.read_text())
     text = re.sub(r"^from lab\.(admission|feature_store) .*\n", "", before, flags=re.MULTILINE)
     text = text.replace(", lifespan=lifespan)", ")").replace("    app.state.settings = settings\n", "")
     text = re.sub(r"    app.add_middleware\(\n        AdmissionControl.*?    \)\n", "", text, flags=re.DOTALL)

@@ -18,7 +18,8 @@ from checks.harness.apps.feature_store import Store, running_store
 from checks.harness.assertions.not_ready import why_it_is_not_ready
 from checks.harness.cell import batches
 from checks.harness.cell.batch_probe import BatchProbe
-from checks.harness.cell.factory import app_around, app_with, enter_lifespan, make_app
+from checks.harness.cell.decoder_probe import DecoderProbe
+from checks.harness.cell.factory import app_around, app_with, enter_lifespan, held_decoder, make_app
 from checks.harness.cell.given_routes import ROUTES, Given
 from checks.harness.cell.inprocess import START_SECONDS, InProcess
 from checks.harness.cell.probe import Probe
@@ -57,6 +58,9 @@ OVERLOADED_CONTROL = "checks.harness.cell.known_capacity:create_control"
 """The lab's own service around the same model."""
 BATCHED_CONTROL = "checks.harness.apps.batched:create_app"
 """A service of the lab's own that answers in batches."""
+
+HELD_DECODER = "checks.harness.cell.held_app:create_app"
+"""The learner's app, around a decoder whose tokens are let out by requests."""
 
 Serve = Callable[..., Server]
 Launch = Callable[..., Server]
@@ -147,7 +151,7 @@ def play(lab: LearnerModules, cell: Cell | None) -> Callable[[dict[str, Any]], A
 def service(
     request: pytest.FixtureRequest, workspace: Workspace, lab: LearnerModules, cell: Cell | None, show: Show
 ) -> Iterator[Service]:
-    """`service(model=..., **settings)` starts the learner's app; `model` and `batch_model` replace its own.
+    """`service(model=..., **settings)` starts the learner's app; `model`, `batch_model` and `decoder` replace its own.
 
     With `own_way=True` the model stands at `app.state.model`, and the learner's own `get_model` brings it.
     It runs in a cell. `routes` are `Given` ones that it serves as well. Admission control is `LIFTED` unless set.
@@ -160,12 +164,14 @@ def service(
         *,
         own_way: bool = False,
         batch_model: BatchProbe | None = None,
+        decoder: DecoderProbe | None = None,
         **settings: Any,
     ) -> InProcess | App:
         if model is not None:
             lab.service.get_model  # noqa: B018  # where it is missing, that is said as for any name
             _say_whose_model_runs(workspace)
-        return start(model, routes, own_way=own_way, batch_model=batch_model, **settings)
+        beside = {"batch_model": batch_model, "decoder": decoder}
+        return start(model, routes, own_way=own_way, beside=beside, **settings)
 
     apps = Service(begin, around, _creates(workspace, lab, cell))
     yield apps
@@ -179,10 +185,10 @@ def _in_cell(cell: Cell, workspace: Workspace, lab: LearnerModules) -> tuple[Cal
     running = Running(cell, workspace)
 
     def start(
-        model: Probe | None, routes: Given | None, *, own_way: bool, batch_model: BatchProbe | None, **settings: Any
+        model: Probe | None, routes: Given | None, *, own_way: bool, beside: dict[str, Any], **settings: Any
     ) -> App:
         lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
-        return running.app(model, LIFTED | settings, own_way=own_way, routes=routes, batch_probe=batch_model)
+        return running.app(model, LIFTED | settings, own_way=own_way, routes=routes, **beside)
 
     def around(middleware: Handle, metrics: Handle, routes: Given) -> App:
         return running.app(None, {}, routes=routes, around=[middleware, metrics])
@@ -201,17 +207,17 @@ def _in_process(workspace: Workspace, lab: LearnerModules) -> tuple[Callable[...
         running.start()
         return running
 
-    def start(
-        model: Any, routes: Given | None, *, own_way: bool, batch_model: BatchProbe | None, **settings: Any
-    ) -> InProcess:
+    def start(model: Any, routes: Given | None, *, own_way: bool, beside: dict[str, Any], **settings: Any) -> InProcess:
         given = lab.settings.Settings(**LIFTED | settings)
         more = None if routes is None else router(routes)
-        models = {"model": None if own_way else model, "batch_model": batch_model}
+        models = {"model": None if own_way else model} | beside
+        if decoder := beside["decoder"]:
+            models["decoder"] = held_decoder(decoder.slots, decoder)
         running = app_with(lab.service, given, workspace, routes=more, **models)
-        probe = model if batch_model is None else batch_model
+        probe = next((one for one in (*beside.values(), model) if one is not None), None)
         if probe is not None:
             running.watch.held_by = probe.blocked_loop
-            running.progress = lambda: len(probe.calls)
+            running.progress = probe.progress
         running.start()
         if own_way:  # a lifespan may warm its model up, which must not be held
             running.app.state.model = model

@@ -28,14 +28,17 @@ IMPORTS = {
     "RequestValidationError": "from fastapi.exceptions import RequestValidationError",
     "Response": "from fastapi import Response",
     "Settings": "from lab.settings import Settings",
+    "SimulatedDecoder": "from lab.decoder import SimulatedDecoder",
     "SimulatedModel": "from lab.model import SimulatedModel",
     "asynccontextmanager": "from contextlib import asynccontextmanager",
+    "aclosing": "from contextlib import aclosing",
     "contextmanager": "from contextlib import contextmanager",
     "deque": "from collections import deque",
     "fmean": "from statistics import fmean",
     "invalid_request": "from lab.errors import invalid_request",
     "mean": "from statistics import mean",
     "run_in_threadpool": "from fastapi.concurrency import run_in_threadpool",
+    "StreamingResponse": "from fastapi.responses import StreamingResponse",
     "stage": "from lab.timing import stage",
 }
 """Names that this lab's files often need, and the line that brings each."""
@@ -47,6 +50,7 @@ FILES = (
     "batch_model",
     "batching",
     "breaking_point",
+    "decoder",
     "errors",
     "feature_store",
     "logs",
@@ -58,7 +62,9 @@ FILES = (
     "serve",
     "service",
     "settings",
+    "streaming",
     "timing",
+    "tokens",
     "tuning",
 )
 """What `lab/` holds at the start: a module of these names that is not there was deleted, or moved."""

@@ -97,6 +97,18 @@ def batched_latency(rate: float, base_seconds: float, item_seconds: float, windo
     return wait * (1 + rate * wait / 2) / (1 + rate * wait) + service
 
 
+def slots_needed(rate: float, tokens: int, prefill_seconds: float, token_seconds: float) -> int:
+    """The fewest slots that can decode `rate` streams per second, when each holds a slot until its last token.
+
+    Little's law: held slots = streams per second x seconds, rounded up to whole ones. A stream takes the prefill, which
+    gives its first token, and `token_seconds` for each further one.
+
+    >>> slots_needed(8, tokens=16, prefill_seconds=0.2, token_seconds=0.02)  # 8 x 0.5 s
+    4
+    """
+    return math.ceil(round(rate * (prefill_seconds + (tokens - 1) * token_seconds), 9))
+
+
 def _arriving_meanwhile(rate: float, base_seconds: float, item_seconds: float) -> float:
     """The batch that is as large as what arrives while it is served."""
     spare = 1 - rate * item_seconds

@@ -7,18 +7,20 @@ from typing import Annotated, Any
 
 from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter, run_sync
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
 from lab.admission import AdmissionControl
 from lab.batch_model import BatchModel
 from lab.batching import Batcher
+from lab.decoder import MAX_TOKENS, SimulatedDecoder
 from lab.errors import invalid_request
 from lab.feature_store import fetch_features, open_feature_store
 from lab.logs import RequestIdMiddleware, configure_logging, log_request
 from lab.model import SimulatedModel
 from lab.settings import Settings
+from lab.streaming import StreamMetrics, TokenStream
 from lab.timing import Metrics, TimingMiddleware, stage
 
 router = APIRouter()
@@ -36,6 +38,16 @@ class EnrichedRequest(BaseModel):
     """What a caller sends whose features the feature store holds: `{"user_id": 7}`, a JSON integer."""
 
     user_id: Annotated[int, Field(strict=True)]
+
+
+class GenerateRequest(BaseModel):
+    """What a caller sends who wants tokens: `{"prompt": "Hello", "max_tokens": 16}`.
+
+    At least one character; a JSON integer from 1 to `MAX_TOKENS`.
+    """
+
+    prompt: Annotated[str, Field(min_length=1)]
+    max_tokens: Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
 
 
 class PredictResponse(BaseModel):
@@ -67,11 +79,12 @@ async def health() -> dict[str, str | int]:
 async def metrics(request: Request) -> dict[str, Any]:
     """What the service has measured of itself: `app.state.metrics.report()`.
 
-    Exercise 6 adds the batcher's own report to it, as `"batches"`.
+    Exercise 6 adds the batcher's own report to it, as `"batches"`, and exercise 7 that of the streams, as `"streams"`.
     """
     collected: Metrics = request.app.state.metrics
     batcher: Batcher = request.app.state.batcher
-    return collected.report() | {"batches": batcher.report()}
+    streams: StreamMetrics = request.app.state.streams
+    return collected.report() | {"batches": batcher.report(), "streams": streams.report()}
 
 
 @router.post("/predict")
@@ -120,6 +133,30 @@ async def predict_batched(body: PredictRequest, request: Request) -> PredictResp
     return PredictResponse(prediction=answer)
 
 
+@router.post("/generate")
+async def generate(body: GenerateRequest, request: Request) -> Response:
+    """The tokens of an answer, each an event of its own in the moment in which the decoder gives it.
+
+    Events without a name are tokens, and nothing else: `data: {"token": "Hel"}`. The last event says how it ended:
+    `event: done` with `data: {"tokens": 12}`, or `event: error` with `data: {"detail": "..."}` where the decoder has
+    failed. The content type is `text/event-stream`, with `Cache-Control: no-cache` and no `Content-Length`.
+
+    A slot of `app.state.decoder` first, then the 200; nothing is sent before. Who finds no free slot and
+    `settings.decoder_queue` waiting, or has waited for `settings.queue_seconds`, gets a 503 with `Retry-After`: whole
+    seconds, at least 1. The slot is held for decoding, not for reading: until the last token is decoded, or the decoder
+    has failed, or the reader has left, and is given back once. Work that has begun is never cut off.
+    """
+    settings: Settings = request.app.state.settings
+    return TokenStream(
+        request.app.state.decoder,
+        body.prompt,
+        body.max_tokens,
+        queue=settings.decoder_queue,
+        queue_seconds=settings.queue_seconds,
+        metrics=request.app.state.streams,
+    )
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Exercise 4: what a worker does before its first and after its last request, `FastAPI(..., lifespan=lifespan)`.
@@ -151,7 +188,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """A new service with a title of its own, all routes above, and one model that waits `settings.inference_seconds`.
 
     Called without settings it reads them from the environment (`Settings()`). The model goes to `app.state.model`; in
-    exercise 6 a `BatchModel` of the settings goes to `app.state.batch_model`.
+    exercise 6 a `BatchModel` of the settings goes to `app.state.batch_model`, in exercise 7 a `SimulatedDecoder` to
+    `app.state.decoder`.
     `lab.errors.invalid_request` answers every `RequestValidationError`.
     """
     settings = settings or Settings()
@@ -159,10 +197,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.model = SimulatedModel(settings.inference_seconds)
     app.state.batch_model = BatchModel(settings.batch_base_seconds, settings.batch_item_seconds, settings.max_batch)
+    app.state.decoder = SimulatedDecoder(settings.decoder_slots, settings.prefill_seconds, settings.token_seconds)
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.include_router(router)
     configure_logging()
     app.state.metrics = Metrics(settings.latency_window)
+    app.state.streams = StreamMetrics(settings.latency_window)
     app.add_middleware(
         AdmissionControl,
         max_in_flight=settings.max_in_flight,

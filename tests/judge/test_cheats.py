@@ -438,13 +438,13 @@ def test_what_takes_the_learners_code_takes_it_from_a_cell() -> None:
     """Each fixture that loads or starts it asks for the cell, and the checkpoints that take one are these."""
     tree = ast.parse((ROOT / "checks" / "harness" / "fixtures.py").read_text())
     takes = {one.name: {each.arg for each in one.args.args} for one in tree.body if isinstance(one, ast.FunctionDef)}
-    ours = [one.id for number in (1, 2, 4, 6) for one in EXERCISES[number].checkpoints]
+    ours = [one.id for number in (1, 2, 4, 6, 7) for one in EXERCISES[number].checkpoints]
 
     assert {name for name, of in takes.items() if name in plugin.__all__ and {"cell", "lab"} & of} == THEIRS
     assert set(CELLS) == {*ours, "3.6", "3.7", "3.8", "3.9", "5.4"}
 
 
-HELPERS = ["ex1/*.py", "ex2/*.py", "ex4/*.py", "ex6/*.py"]
+HELPERS = ["ex1/*.py", "ex2/*.py", "ex4/*.py", "ex6/*.py", "ex7/*.py"]
 
 
 @pytest.mark.parametrize("name", HELPERS)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from checks.harness.cell.exchange import Exchange
-from checks.harness.cell.factory import app_around, app_with, enter_lifespan, make_app
-from checks.harness.cell.gate import BatchProbe, Gate, Probe, Tell
+from checks.harness.cell.factory import app_around, app_with, enter_lifespan, held_decoder, make_app
+from checks.harness.cell.gate import BatchProbe, DecoderPort, Gate, Probe, Tell
 from checks.harness.cell.given_routes import ROUTES
 from checks.harness.cell.inprocess import Driven, InProcess, Pending
 from checks.harness.cell.sleep_spy import SLEEPS
@@ -75,13 +75,18 @@ class Apps:
         """
         model = None if message["probe"] is None else Probe(self._gate, message["probe"])
         batch_model = None if message["batch_probe"] is None else BatchProbe(self._gate, message["batch_probe"])
+        decoder = message["decoder"] and DecoderPort(self._gate, message["decoder"]["probe"])
         routes = message["routes"] and self._routes(**message["routes"])
         if message["around"]:
             middleware, metrics = message["around"]
             running = app_around(middleware, metrics, routes, self.lines)
         else:
             service, given = importlib.import_module("lab.service"), importlib.import_module("lab.settings")
-            models = {"model": None if message["own_way"] else model, "batch_model": batch_model}
+            models: dict[str, Any] = {
+                "model": None if message["own_way"] else model,
+                "batch_model": batch_model,
+                "decoder": decoder and held_decoder(message["decoder"]["slots"], decoder),
+            }
             running = app_with(service, given.Settings(**message["settings"]), self.lines, routes=routes, **models)
         self._apps[message["app"]] = running
         running.start()
@@ -116,6 +121,8 @@ class Apps:
                 return running.tasks_left
             case "pool":
                 return running.pool_threads_in_use()
+            case "settle":
+                return running.settle()
             case "take the pool":
                 return self._taken.enter_context(running.pool_taken())
             case "give the pool back":
@@ -139,6 +146,9 @@ class Apps:
             case "cancel":
                 if pending := self._requests.get(message["request"]):
                     pending.cancel()
+            case "leave":
+                if isinstance(driven := self._requests.get(message["request"]), Driven):
+                    driven.leave()
             case "go":
                 self._gate.go(message["call"], message)
             case "watch":
@@ -161,7 +171,10 @@ class Apps:
                 pending.moves = partial(self._left, request, pending, [])
             self._requests[request] = pending
 
-        how = {"until_it_returns": message["until_it_returns"], "taken": taken, "listen": listen}
+        how = {name: message[name] for name in ("until_it_returns", "leaves_after")} | {
+            "taken": taken,
+            "listen": listen,
+        }
         pending = app.drive(message["method"], message["path"], headers, body, **how)
         pending.when_done(lambda outcome: self._ended(request, pending, outcome))
 
@@ -184,7 +197,9 @@ class Apps:
         return self._tell("ended", request=request, endpoint=endpoint, raised=self._describe(error))
 
     def _left(self, request: int, pending: Driven, told: list[bytes]) -> None:
-        """On the app's loop: tell of the pieces that have left it meanwhile."""
+        """On the app's loop: tell of the status and the pieces that have left it meanwhile."""
+        if not told:
+            self._tell("answering", request=request, status=pending.status)
         for _, piece in pending.pieces[len(told) :]:
             told.append(piece)
             self._tell("piece", request=request, body=encode(piece, no_things))

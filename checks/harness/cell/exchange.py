@@ -48,13 +48,32 @@ class Exchange:
         """Called at each message."""
         self.taken: Any = None
         """A model that each message waits for, as for a server that has not taken the one before."""
+        self.leaves_after: int | None = None
+        """Turns of the loop after which the client leaves."""
+        self.gone = False
+        """Whether the client has left: what is sent then reaches nobody."""
         self._body, self._asked = body, False
         self._left = asyncio.Event()
 
     async def run(self, app: App) -> Exchange:
         """Run the app on it until the app returns. Raises what the app raises."""
-        await app(self.scope, self._receive, self._send)
+        leaving = None if self.leaves_after is None else asyncio.ensure_future(self._leave_after(self.leaves_after))
+        try:
+            await app(self.scope, self._receive, self._send)
+        finally:
+            if leaving:
+                leaving.cancel()
         return self
+
+    def leave(self) -> None:
+        """Close the connection, as a client does that has gone. Call it on the loop's own thread."""
+        self.gone = True
+        self._left.set()
+
+    async def _leave_after(self, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        self.leave()
 
     @property
     def body(self) -> bytes:
@@ -63,12 +82,14 @@ class Exchange:
 
     async def _receive(self) -> Message:
         if self._asked:
-            await self._left.wait()  # its client stays until the end
+            await self._left.wait()  # its client stays until the end, or leaves
             return {"type": "http.disconnect"}
         self._asked = True
         return {"type": "http.request", "body": self._body, "more_body": False}
 
     async def _send(self, message: Message) -> None:
+        if self.gone:
+            return
         now = time.perf_counter()
         assert_bytes(message)
         if message["type"] == "http.response.start":
@@ -85,7 +106,16 @@ class Exchange:
                 self._left.set()
         self.moved()
         if self.taken is not None:
-            await self.taken.predict([1.0])
+            await self._until_taken()
+
+    async def _until_taken(self) -> None:
+        """Wait as a server does whose client reads slowly: until it has read, or has left."""
+        taking, leaving = asyncio.ensure_future(self.taken.predict([1.0])), asyncio.ensure_future(self._left.wait())
+        try:
+            await asyncio.wait([taking, leaving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            taking.cancel()
+            leaving.cancel()
 
 
 def assert_bytes(message: Message) -> None:

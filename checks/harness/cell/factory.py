@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from checks.harness.cell.decoder import HeldDecoder
+from checks.harness.cell.decoder_probe import Port
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.errors import LearnerError
 from checks.harness.source_lines import SourceLines
@@ -61,6 +64,7 @@ def app_with(
     *,
     model: Any = None,
     batch_model: Any = None,
+    decoder: Any = None,
     routes: APIRouter | None = None,
 ) -> InProcess:
     """The learner's app, not started yet, with these models in the places of its own, and with more routes."""
@@ -75,7 +79,14 @@ def app_with(
         app.dependency_overrides[service.get_model] = give
     if batch_model is not None:
         app.state.batch_model = batch_model
+    if decoder is not None:
+        app.state.decoder = decoder
     return InProcess(app, lines)
+
+
+def held_decoder(slots: int, port: Port) -> HeldDecoder:
+    """A decoder with the given one's slots, whose tokens wait until they are let out."""
+    return HeldDecoder(importlib.import_module("lab.decoder").SimulatedDecoder(slots, 0.0, 0.0), port)
 
 
 def app_around(middleware: Any, metrics: Any, routes: APIRouter, lines: SourceLines) -> InProcess:

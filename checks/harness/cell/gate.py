@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 from checks.harness.cell.batch_probe import Item, items_of
+from checks.harness.cell.decoder_probe import Go
 from checks.harness.cell.probe import no_numbers, numbers, on_event_loop
 from checks.harness.cell.wire import encode
 from checks.harness.errors import LearnerError
@@ -65,6 +66,17 @@ class Gate:
         call, on_loop = self._begin(go, blocking=True)
         told = {"items": encode([[*item] for item in items], str), "on_loop": on_loop}
         self._tell("enter batch", probe=probe, call=call, thread=threading.get_native_id(), **told)
+        return call
+
+    def decoder(self, probe: int, what: str, **more: Any) -> None:
+        """Tell the judge what happened to the decoder of that probe."""
+        self.moves += 1
+        self._tell("decoder", probe=probe, what=what, **more)
+
+    def ask_for_token(self, probe: int, stream: int, go: Go) -> int:
+        """Tell the judge that a stream waits for its next token. `go` is called with what it says."""
+        call, _ = self._begin(go, blocking=False)
+        self._tell("decoder", probe=probe, what="asks", stream=stream, call=call)
         return call
 
     def _begin(self, go: Callable[[Said], None], *, blocking: bool) -> tuple[int, bool]:
@@ -149,6 +161,42 @@ class BatchProbe:
         items = items_of(batch)
         said = self._gate.blocked(lambda go: self._gate.enter_batch(self._number, items, go))
         return [float(one) for one in said["answer"]]
+
+
+class DecoderPort:
+    """Tells the judge's `DecoderProbe` what it would be told directly: see `decoder_probe.Port`."""
+
+    def __init__(self, gate: Gate, number: int) -> None:
+        self._gate, self._number = gate, number
+
+    def wants(self) -> None:
+        """A stream asks for a slot."""
+        self._gate.decoder(self._number, "wants")
+
+    def holds(self) -> None:
+        """A stream has got its slot."""
+        self._gate.decoder(self._number, "holds")
+
+    def gives_back(self, *, held: bool) -> None:
+        """A slot was released."""
+        self._gate.decoder(self._number, "gives back", held=held)
+
+    def begins(self, stream: int, prompt: str, max_tokens: int, *, held: bool) -> None:
+        """`generate` was called."""
+        told = {"stream": stream, "prompt": prompt, "max_tokens": max_tokens, "held": held}
+        self._gate.decoder(self._number, "begins", **told)
+
+    def asks(self, stream: int, go: Go) -> int:
+        """A stream waits for its next token."""
+        return self._gate.ask_for_token(self._number, stream, go)
+
+    def gave_up(self, question: int) -> None:
+        """It does not wait any more."""
+        self._gate.leave(question)
+
+    def ends(self, stream: int) -> None:
+        """`generate` has ended."""
+        self._gate.decoder(self._number, "ends", stream=stream)
 
 
 def _answer(said: Said) -> float:

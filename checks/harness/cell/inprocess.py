@@ -42,9 +42,13 @@ ANSWER_SECONDS = 30.0
 LAST_TURNS = 5
 LAST_SECONDS = 0.5
 """Seconds in which a task that is cancelled at the very end may still clean up."""
+IDLE_TURNS = 5
+"""Turns of the loop in a row in which nothing was ready, after which it is idle."""
+IDLE_LOOK, IDLE_SECONDS = 0.001, 1.0
+"""Seconds between two looks at a pool that works, and seconds after which a loop that is never idle is left alone."""
 POOL_MOST = 1000
 """Threads of a pool that `pool_taken` takes at most."""
-MODELS = frozenset(f"checks.harness.cell.{name}" for name in ("gate", "probe", "batch_probe"))
+MODELS = frozenset(f"checks.harness.cell.{name}" for name in ("gate", "probe", "batch_probe", "decoder"))
 """Modules of the models that take the learner's place: a stack with one of them is a call inside the model."""
 
 
@@ -163,9 +167,18 @@ class Driven(Pending):
         self._app.moved()
 
     @property
+    def status(self) -> int | None:
+        """Of the answer, None before it began."""
+        return self.exchange.status
+
+    @property
     def pieces(self) -> list[tuple[float, bytes]]:
         """The pieces of the body so far, with the time at which each left the app."""
         return self.exchange.chunks
+
+    def leave(self) -> None:
+        """Close the connection, as a client does that has gone."""
+        self._app.soon(self.exchange.leave)
 
     def answer(self, seconds: float = ANSWER_SECONDS) -> Any:
         """Wait for the answer, an `httpx.Response`."""
@@ -494,6 +507,22 @@ class InProcess:
         """Run a coroutine on the app's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call this on the app's loop."""
+        self._loop.call_soon_threadsafe(callback)
+
+    def settle(self) -> None:
+        """Wait until the loop has run all that is ready, and no thread of the pool is at work. Timers do not count."""
+        self.until(self.submit(self._idle()).done)
+
+    async def _idle(self) -> None:
+        import anyio.to_thread
+
+        limiter, quiet, end = anyio.to_thread.current_default_thread_limiter(), 0, self._loop.time() + IDLE_SECONDS
+        while quiet < IDLE_TURNS and self._loop.time() < end:
+            await asyncio.sleep(IDLE_LOOK if limiter.borrowed_tokens else 0)
+            quiet = 0 if self._loop.has_ready or limiter.borrowed_tokens else quiet + 1
+
     async def _theirs(self, what: str, work: Awaitable[Any], pending: Pending | None = None) -> Any:
         """Await what runs their code. An exception that FastAPI raises is theirs, too, though no line of theirs did."""
         try:
@@ -524,15 +553,17 @@ class InProcess:
         *,
         until_it_returns: bool = False,
         taken: Any = None,
+        leaves_after: int | None = None,
         listen: Callable[[Driven], None] = lambda _: None,
     ) -> Driven:
         """Send without httpx, to see the answer leave the app message by message.
 
         A server has its answer with the last byte; `until_it_returns` waits for the app, which may raise after that.
-        Each message waits for a model `taken`. `listen` is called with the request before it is sent.
+        Each message waits for a model `taken`. The client leaves after so many turns of the loop, or by `leave`.
+        `listen` is called with the request before it is sent.
         """
         exchange = Exchange(method, path, headers, body)
-        exchange.taken = taken
+        exchange.taken, exchange.leaves_after = taken, leaves_after
         return Driven(self, exchange, self.app if until_it_returns else self._serve, listen)
 
     def _send(self, method: str, path: str, **request: Any) -> Pending:

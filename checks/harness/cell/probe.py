@@ -73,6 +73,10 @@ class Gated(Generic[C]):
         """The calls that are in the model now."""
         return [call for call in list(self.calls) if call.left is None]
 
+    def progress(self) -> int:
+        """Differs when something happened."""
+        return len(self.calls)
+
     def open(self) -> None:
         """Release all calls; later ones are not held."""
         self.held = False

@@ -52,6 +52,11 @@ class WatchedLoop(asyncio.SelectorEventLoop):
         self._timers.add(handle)
         return handle
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether there is something to run now, beside what asks."""
+        return bool(self._ready)  # type: ignore[attr-defined]
+
     def timer_within(self, seconds: float) -> bool:
         """Whether a timer that was not cancelled is due within so many seconds. Call it on the loop's own thread."""
         limit = self.time() + seconds

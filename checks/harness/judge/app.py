@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from checks.harness.cell.batch_probe import BatchProbe
+from checks.harness.cell.decoder_probe import DecoderProbe
 from checks.harness.cell.given_routes import Given
 from checks.harness.cell.inprocess import (
     ANSWER_SECONDS,
@@ -69,6 +70,8 @@ class Pending:
         """Whether the app kept a cancellation to itself, as the cell says; None until it has returned."""
         self.pieces: list[tuple[float, bytes]] = []
         """Of one that is driven: the pieces of its body so far, with the time at which word of each came."""
+        self.status: int | None = None
+        """Of one that is driven: the status of its answer, once that has begun."""
         self.endpoint: Place | None = None
         """Where the learner's function is defined that it was routed to, as the cell says."""
         self._app, self._number, self._method = app, number, method
@@ -83,6 +86,14 @@ class Pending:
     def cancel(self) -> None:
         """Cancel the request's task where it waits, as a server does when the caller has left."""
         self._app.cancel(self._number)
+
+    def leave(self) -> None:
+        """Close the connection, as a client does that has gone."""
+        self._app.leave(self._number)
+
+    def begins(self, status: object) -> None:
+        """Take that its answer has begun."""
+        self.status = status if type(status) is int else None
 
     def returns(self, swallowed: object) -> None:
         """Take that the app has returned from it after it was cancelled."""
@@ -142,6 +153,7 @@ class Running:
         cell.on("ended", lambda told: self.requests[_number(told["request"])].ended(told))
         cell.on("arrived", lambda told: self.requests[_number(told["request"])].arrives())
         cell.on("returned from", lambda told: self.requests[_number(told["request"])].returns(told["swallowed"]))
+        cell.on("answering", lambda told: self.requests[_number(told["request"])].begins(told["status"]))
         cell.on("piece", lambda told: self.requests[_number(told["request"])].leaves(told["body"]))
         cell.on("slept", lambda told: self.apps[_number(told["app"])].slept(told["where"]))
         cell.on("still", self._still)
@@ -160,16 +172,17 @@ class Running:
         own_way: bool = False,
         routes: Given | None = None,
         around: Sequence[Handle] = (),
-        batch_probe: BatchProbe | None = None,
+        batch_model: BatchProbe | None = None,
+        decoder: DecoderProbe | None = None,
     ) -> App:
         """The learner's app with these settings, started; the probes are in the place of its models.
 
         With `own_way` it stands at `app.state.model`, where the learner's own `get_model` finds it. `routes` are served
         beside the learner's; with `around`, a middleware of theirs and its metrics, they are all that it serves.
         """
-        app = App(self, len(self.apps), probe or batch_probe)
+        app = App(self, len(self.apps), probe or batch_model or decoder)
         number = None if probe is None else self.gate.add(probe)
-        batch = None if batch_probe is None else self.gate.add(batch_probe)
+        batch = None if batch_model is None else self.gate.add(batch_model)
         given = routes and {
             "name": routes.name,
             "gates": [self.gate.add(gate) for gate in routes.gates],
@@ -179,6 +192,7 @@ class Running:
         asked: dict[str, Any] = {
             "probe": number,
             "batch_probe": batch,
+            "decoder": decoder and {"probe": self.gate.add(decoder), "slots": decoder.slots},
             "settings": settings,
             "own_way": own_way,
             "routes": given,
@@ -192,7 +206,7 @@ class Running:
 class App:
     """A running app. `post` and `get` send and return at once; `answer()` of what they return waits."""
 
-    def __init__(self, running: Running, number: int, probe: Probe | BatchProbe | None) -> None:
+    def __init__(self, running: Running, number: int, probe: Probe | BatchProbe | DecoderProbe | None) -> None:
         self.number = number
         self.looked_at: Pending | None = None
         """The request whose answer was asked for last."""
@@ -260,13 +274,36 @@ class App:
         """`GET` a path."""
         return self._send("GET", path, [], b"")
 
-    def drive(self, method: str, path: str, *, until_it_returns: bool = False, taken: Probe | None = None) -> Pending:
+    def drive(
+        self,
+        method: str,
+        path: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        *,
+        until_it_returns: bool = False,
+        taken: Probe | None = None,
+        leaves_after: int | None = None,
+    ) -> Pending:
         """Send, and see the answer leave the app piece by piece. `until_it_returns` waits for more than its end.
 
-        Each message waits for a model `taken`, as for a server that has not taken the one before.
+        Each message waits for a model `taken`, as for a server that has not taken the one before. The client leaves
+        after so many turns of the app's loop, or by `leave`.
         """
         number = None if taken is None else self._running.gate.add(taken)
-        return self._send(method, path, [], b"", pieces=True, until_it_returns=until_it_returns, taken=number)
+        how = {"until_it_returns": until_it_returns, "taken": number, "leaves_after": leaves_after}
+        return self._send(method, path, [*headers], body, pieces=True, **how)
+
+    def leave(self, request: int) -> None:
+        """Have the client of a request leave."""
+        self._cell.tell("leave", request=request)
+
+    def settle(self) -> None:
+        """Wait until the app's loop has run all that is ready, and no thread of its pool is at work.
+
+        What the cell has told before is known then. Timers do not count.
+        """
+        self._ask("settle")
 
     def cancel(self, request: int) -> None:
         """Cancel a request."""
@@ -278,7 +315,7 @@ class App:
         requests.append(pending)
         headers = [("host", "localhost"), ("accept", "*/*"), ("user-agent", "lab"), *headers]
         data: dict[str, Any] = {"method": method, "path": path, "headers": headers, "body": encode(body, no_things)}
-        how = {"pieces": False, "until_it_returns": False, "taken": None} | how
+        how = {"pieces": False, "until_it_returns": False, "taken": None, "leaves_after": None} | how
         self._cell.tell("send", app=self.number, request=len(requests) - 1, **data, **how)
         return pending
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from checks.harness.cell.batch_probe import BatchProbe, items_of
+from checks.harness.cell.decoder_probe import DecoderProbe, Said
 from checks.harness.cell.probe import NUMBERS, Probe, numbers
 from checks.harness.cell.wire import decode, no_things
 from checks.harness.judge.cell import Cell
@@ -27,11 +28,14 @@ class Gate:
         self._cell = cell
         self._probes: list[Any] = []
         self._calls: dict[int, tuple[Any, Any]] = {}
+        self._questions: dict[int, tuple[DecoderProbe, int]] = {}
+        """Of streams that wait for a token."""
         cell.on("enter", self._enter)
         cell.on("enter batch", self._enter_batch)
+        cell.on("decoder", self._decoder)
         cell.on("left", self._left)
 
-    def add(self, probe: Probe | BatchProbe) -> int:
+    def add(self, probe: Probe | BatchProbe | DecoderProbe) -> int:
         """The number that stands for this probe on the wire."""
         self._probes.append(probe)
         return len(self._probes) - 1
@@ -65,6 +69,31 @@ class Gate:
             raise ValueError("a call that is inside")
         return probe
 
+    def _decoder(self, told: dict[str, Any]) -> None:
+        probe = self._probes[told["probe"]]
+        if not isinstance(probe, DecoderProbe):
+            raise ValueError("no decoder")
+        match told:
+            case {"what": "wants"}:
+                probe.wants()
+            case {"what": "holds"}:
+                probe.holds()
+            case {"what": "gives back"}:
+                probe.gives_back(held=bool(told["held"]))
+            case {"what": "begins", "stream": int(stream), "prompt": str(prompt), "max_tokens": int(most)}:
+                probe.begins(stream, prompt, most, held=bool(told["held"]))
+            case {"what": "asks", "stream": int(stream), "call": int(call)} if call not in self._questions:
+                self._questions[call] = (probe, probe.asks(stream, partial(self._say, call)))
+            case {"what": "ends", "stream": int(stream)}:
+                probe.ends(stream)
+            case _:
+                raise ValueError("nothing that a decoder does")
+
+    def _say(self, call: int, said: Said) -> None:
+        if found := self._questions.pop(call, None):
+            found[0].gave_up(found[1])
+            self._cell.tell("go", call=call, **said)
+
     def _hold(self, number: int, probe: Any, call: Any) -> None:
         """Keep a call until the probe lets it go; one that is not held, for as long as its stay."""
         self._calls[number] = (probe, call)
@@ -87,3 +116,5 @@ class Gate:
         """A call has ended that was not let go: its request was given up, say."""
         if found := self._calls.pop(told["call"], None):
             found[0].leave(found[1])
+        if asked := self._questions.pop(told["call"], None):
+            asked[0].gave_up(asked[1])

@@ -1,0 +1,1 @@
+"""Helpers of exercise 7: a module for each thing that is judged."""

@@ -1,0 +1,132 @@
+"""7.5: readers who leave, at any moment. Their slots are free at once, and those of the others stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from checks.harness.errors import Failure
+from checks.support.ex7.streams import Reader, Streams
+
+LISTEN = (
+    "Somebody has to await `receive()` until it is `http.disconnect`, beside what decodes; then the task that decodes "
+    "is cancelled."
+)
+RELEASE = "`release` in a `finally`, or in a done-callback of the task that decodes: whatever ends it."
+LOOK = "When the slot comes, look whether the reader is still there, before `generate`; else release it."
+TURNS = 50
+STEPS = 150
+
+WAYS: dict[str, Callable[[Reader], None]] = {
+    "its reader left": lambda reader: reader.pending.leave(),
+    "the server cancelled the request": lambda reader: reader.pending.cancel(),
+}
+
+
+def in_the_middle(streams: Streams) -> None:
+    """In the prefill, after one token and after three; the reader leaves, or the server cancels the request."""
+    for way, leave in WAYS.items():
+        for tokens in (0, 1, 3):
+            reader = streams.begin()
+            for _ in range(tokens):
+                streams.let(reader)
+            decoding = streams.asking(reader)
+            leave(reader)
+            what = f"{way} {'in the prefill' if not tokens else f'after {tokens} tokens'}, and no token was let out"
+            streams.given_back(what, LISTEN if way.startswith("its") else RELEASE)
+            streams.app.until(lambda decoding=decoding: decoding.closed)
+            assert decoding.closed, Failure(
+                f"{what}: the slot is free, and the decoder's `generate` is not closed",
+                "it is closed: a decoder that nobody reads from works for nobody",
+                "Cancel the task that iterates it; `async with aclosing(decoder.generate(...)) as tokens:`.",
+            )
+
+
+def at_each_turn(streams: Streams) -> None:
+    """After each of so many turns of the loop: wherever it is then, no slot is lost, and none comes back twice."""
+    for turns in range(TURNS):
+        reader = streams.begin(leaves_after=turns)
+        streams.app.until(lambda reader=reader: reader.done)
+        what = f"a reader left {turns} turns of the event loop after its request had come"
+        assert reader.done, Failure(
+            f"{what}, and the app has not returned from it", "it returns", LISTEN, streams.app.where_waiting()
+        )
+        streams.given_back(what, RELEASE)
+
+
+def while_it_waits(streams: Streams) -> None:
+    """Of three that come, with one slot, the second leaves: it is never decoded for, and the third is."""
+    for way, leave in WAYS.items():
+        first, second, third = (_after(streams, number) for number in range(3))
+        streams.let(first)
+        leave(second)
+        streams.app.settle()
+        streams.end(first)
+        streams.let(third)
+        assert not streams.probe.of(second.prompt), Failure(
+            f"{way} while it waited for a slot, and was decoded for all the same when the slot came",
+            "never: the slot goes to the next who is still there",
+            LOOK,
+        )
+        streams.end(third)
+        streams.given_back("all had ended or left", RELEASE)
+
+
+def _after(streams: Streams, number: int) -> Reader:
+    """Begin a stream, and wait until it has asked for a slot: the next comes later."""
+    before = len(streams.probe.wanted)
+    reader = streams.begin()
+    streams.app.until(lambda: len(streams.probe.wanted) > before or reader.done)
+    if number == 0 or len(streams.probe.wanted) == before:
+        streams.app.settle()
+    return reader
+
+
+def random_steps(streams: Streams) -> int:
+    """Begin, let out, end, fail, leave, cancel, leave and cancel: after each step as many slots are held as should.
+
+    Returns how many steps there were.
+    """
+    rng, slots = streams.rng, streams.probe.slots
+    alive: list[Reader] = []
+    gone: list[Reader] = []
+    for step in range(STEPS):
+        decoded = [one for one in alive if any(call.asks for call in streams.probe.of(one.prompt))]
+        deed = rng.choice(("begin", "begin", "let", "let", "end", "fail", "leave", "cancel", "both"))
+        if deed == "begin" or not alive or (deed in ("let", "end", "fail") and not decoded):
+            deed = "begin"
+            if len(alive) < 3 * slots:
+                alive.append(streams.begin(most=STEPS))
+        elif deed == "let":
+            streams.let(rng.choice(decoded))
+        elif deed in ("end", "fail"):
+            one = rng.choice(decoded)
+            call = streams.asking(one)
+            streams.probe.end(call) if deed == "end" else streams.probe.fail(call, "out of memory")
+            alive.remove(one)
+        else:
+            one = rng.choice(alive)
+            alive.remove(one)
+            gone.append(one)
+            if deed != "cancel":
+                one.pending.leave()
+            if deed != "leave":
+                one.pending.cancel()
+        held = min(slots, len(alive))
+        streams.given_back(f"step {step + 1} ({deed}): {len(alive)} streams are alive", RELEASE, held)
+        _decoded_are_alive(streams, alive, held)
+    for one in alive:
+        one.pending.leave()
+    streams.given_back("all had left", RELEASE)
+    return STEPS
+
+
+def _decoded_are_alive(streams: Streams, alive: list[Reader], held: int) -> None:
+    """Those who are decoded for are still there, and they are as many as hold a slot."""
+    prompts = {one.prompt for one in alive}
+    streams.app.until(lambda: sum(call.asks for call in streams.probe.decodings) == held)
+    asking = [call for call in streams.probe.decodings if call.asks]
+    dead = [call for call in asking if call.prompt not in prompts]
+    assert not dead, Failure(f"{len(dead)} streams are decoded whose readers have left", "none", LOOK)
+    assert len(asking) == held, Failure(
+        f"{held} slots are held, and {len(asking)} streams are decoded", "one for each slot", LOOK
+    )

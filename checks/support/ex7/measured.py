@@ -1,0 +1,175 @@
+"""7.8: what GET /metrics says of the streams, between what the gate knows and what the reader saw."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from checks.harness.assertions.answers import content, is_number
+from checks.harness.assertions.server_timing import ROUNDING
+from checks.harness.errors import Failure
+from checks.harness.load.trace import MS
+from checks.harness.report.evidence import Show
+from checks.support.ex7.streams import Service, Streams
+
+QUEUED, PREFILL, GAP = 0.05, 0.03, 0.02
+"""Seconds at least of waiting for a slot, of the prefill and between tokens: what a wrong time leaves out."""
+ENDS = ("finished", "left", "failed", "refused")
+KEYS = ("count", "min_ms", "avg_ms", "max_ms", "p50_ms", "p95_ms", "p99_ms")
+WHERE = '`GET /metrics`: `... | {"streams": request.app.state.streams.report()}`.'
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Seconds between which a latency lies."""
+
+    least: float
+    most: float
+
+
+def report(streams: Streams) -> dict[str, Any]:
+    """What GET /metrics has of the streams, in the form that it must have."""
+    told = content(streams.app.get("/metrics").answer()).get("streams")
+    assert isinstance(told, dict), Failure(f"GET /metrics has `streams` {told!r}", "ttft, tpot and ends", WHERE)
+    for name in ("ttft", "tpot"):
+        one = told.get(name)
+        missing = [key for key in KEYS if not isinstance(one, dict) or key not in one]
+        assert not missing, Failure(
+            f"GET /metrics has {name} {one!r}", "a summary, as in exercise 2", "`LatencyWindow(window).summary()`."
+        )
+    ends = told.get("ends")
+    assert isinstance(ends, dict) and set(ends) == set(ENDS), Failure(  # noqa: PT018
+        f"GET /metrics has ends {ends!r}", f"a number for each of {', '.join(ENDS)}", WHERE
+    )
+    return told
+
+
+class Measured:
+    """One slot, and windows of one sample: a summary is of the last stream alone."""
+
+    def __init__(self, service: Service, rng: random.Random) -> None:
+        self.rng, self.streams = rng, Streams(service, rng, slots=1, latency_window=1)
+        self.first, self.several = 0, 0
+        self.ends = dict.fromkeys(ENDS, 0)
+        self.rows: list[tuple[Any, ...]] = []
+
+    def a_stream(self, tokens: int, *, waits: bool) -> None:
+        """One of so many tokens, which waits for the slot first or not; then the report is compared."""
+        streams, probe, app = self.streams, self.streams.probe, self.streams.app
+        before = streams.begin(1) if waits else None
+        if before:
+            streams.asking(before)
+        wanted = len(probe.wanted)
+        reader = streams.begin(tokens)
+        app.until(lambda: len(probe.wanted) > wanted or reader.done)
+        asked = probe.wanted[-1] if len(probe.wanted) > wanted else reader.pending.sent
+        if before:
+            time.sleep(QUEUED)  # this is the stream before
+            streams.let(before)
+            self._one_more("finished", 1)
+        streams.asking(reader)
+        came: list[float] = []
+        for number in range(tokens):
+            time.sleep(PREFILL if not number else GAP * self.rng.randint(1, 3))  # this is the decoder's work
+            streams.let(reader)
+            app.settle()
+            came.append(time.perf_counter())
+        streams.end(reader)
+        self._one_more("finished", tokens)
+        let_out = probe.of(reader.prompt)[0].let_out
+        told = report(streams)
+        ttft = Span(let_out[0] - asked, came[0] - reader.pending.sent)
+        self._lies_within("ttft", told["ttft"], ttft, tokens)
+        self._counted(told, f"after a stream of {tokens} tokens")
+        if tokens > 1:
+            tpot = Span((let_out[-1] - came[0]) / (tokens - 1), (came[-1] - let_out[0]) / (tokens - 1))
+            self._lies_within("tpot", told["tpot"], tpot, tokens)
+        self.rows.append(
+            (tokens, "yes" if waits else "no", f"{ttft.least * MS:.1f} to {ttft.most * MS:.1f}", told["ttft"]["p50_ms"])
+        )
+
+    def other_ends(self) -> None:
+        """Who leaves, whose decoder fails and who is refused is counted as that, and no TPOT is taken of them."""
+        streams, app = self.streams, self.streams.app
+        for how in ("left", "failed", "left", "failed"):
+            reader = streams.begin()
+            tokens = self.rng.choice((0, 3))
+            for _ in range(tokens):
+                streams.let(reader)
+            if how == "left":
+                streams.asking(reader)
+                reader.pending.leave()
+            else:
+                streams.probe.fail(streams.asking(reader), "out of memory")
+            app.until(lambda reader=reader: reader.done)
+            app.settle()
+            self._one_more(how, tokens)
+            word = "its reader had left" if how == "left" else "its decoder had failed"
+            self._counted(report(streams), f"after a stream of {tokens} tokens, when {word}")
+
+    def refusals(self, service: Service) -> None:
+        """Who finds no place is counted as refused, in an app of its own."""
+        streams = Streams(service, self.rng, slots=1, queue=0, latency_window=1)
+        holds = streams.begin()
+        streams.let(holds)
+        for _ in range(2):
+            late = streams.begin()
+            streams.app.until(lambda late=late: late.done)
+            assert late.done, Failure("with decoder_queue=0 a stream waits for a slot", "503 at once", "See 7.7.")
+        streams.end(holds)
+        ends = report(streams)["ends"]
+        wanted = {"finished": 1, "left": 0, "failed": 0, "refused": 2}
+        assert ends == wanted, Failure(
+            f"one stream has finished and two were refused; GET /metrics says {ends}", f"{wanted}", "Each ends once."
+        )
+
+    def _one_more(self, how: str, tokens: int) -> None:
+        self.first += tokens > 0
+        self.several += how == "finished" and tokens > 1
+        self.ends[how] += 1
+
+    def _counted(self, told: dict[str, Any], when: str) -> None:
+        ends = {name: told["ends"][name] for name in ENDS}
+        assert ends == self.ends, Failure(
+            f"GET /metrics says {ends} {when}",
+            f"{self.ends}",
+            "Each stream ends once: finished, left, failed or refused. Who left before its end was sent has left.",
+        )
+        for name, count, of in (
+            ("ttft", self.first, "everybody who got a first token, however it ended"),
+            ("tpot", self.several, "streams that finished with two tokens or more"),
+        ):
+            got = told[name]["count"]
+            assert got == count, Failure(f"GET /metrics counts {got} {name} {when}", f"{count}: of {of}", "")
+
+    def _lies_within(self, name: str, told: dict[str, Any], span: Span, tokens: int) -> None:
+        got = told["p50_ms"]
+        rounding = ROUNDING
+        right = is_number(got) and span.least * MS - rounding <= got <= span.most * MS + rounding
+        assert right, Failure(
+            f"GET /metrics says of a stream of {tokens} tokens {name} {got!r} ms",
+            f"{span.least * MS:.1f} to {span.most * MS:.1f} ms: between what the decoder did and what the reader saw",
+            self._hint(name, got, span, tokens),
+        )
+
+    @staticmethod
+    def _hint(name: str, got: Any, span: Span, tokens: int) -> str:
+        if not is_number(got):
+            return "One sample is in the window: `window.record(seconds)` at the first token."
+        if span.least * MS <= got * MS <= span.most * MS * 1.01:
+            return "`record` takes seconds, and the summary has ms."
+        if name == "ttft" and got < span.least * MS:
+            return "It begins with the handler, not with the slot: a reader waits for both."
+        if name == "ttft":
+            return "It ends when the *first* token is handed to `send`."
+        if tokens > 1 and span.least * (tokens - 1) / tokens * MS <= got <= span.most * (tokens - 1) / tokens * MS:
+            return "Between n tokens there are n - 1 gaps: divide by tokens - 1."
+        return "(last token - first token) / (tokens - 1), once a stream, when it has finished."
+
+    def show(self, show: Show) -> None:
+        """The streams, and what was said of them."""
+        columns = ("tokens", "waited for a slot", "TTFT between, ms", "told, ms")
+        show.table("time to first token, one slot", columns, self.rows)
+        show.number(f"{len(self.rows)} streams, each between its limits", len(self.rows))

@@ -1,0 +1,92 @@
+"""7.6: a reader who does not read keeps neither its slot nor anybody else."""
+
+from __future__ import annotations
+
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import Failure
+from checks.support.ex7.streams import OWN_TASK, Reader, Streams
+
+TOKENS = 6
+RELEASED = "The slot goes back when the last token is *decoded*, and not when it is read. Once."
+
+
+class Slow:
+    """A stream whose reader has taken the first token, and nothing after it; all tokens are decoded."""
+
+    def __init__(self, streams: Streams) -> None:
+        self.streams, self.taken = streams, Probe()
+        self.reader = streams.begin(TOKENS, taken=self.taken)
+        streams.asking(self.reader)
+        self._reads_until_the_first_token()
+        for number in range(1, TOKENS):
+            self._decodes(number)
+
+    def _reads_until_the_first_token(self) -> None:
+        """Take what is sent, up to the first token's message, which stays untaken."""
+        streams, app = self.streams, self.streams.app
+        streams.probe.let(streams.asking(self.reader), "first")
+        self.reader.let_out.append("first")
+        while not self.reader.tokens:
+            waits = [call for call in self.taken.calls if call.left is None]
+            for call in waits:
+                self.taken.release(call)
+            seen = len(self.taken.calls)
+            if app.until(lambda seen=seen: self.reader.tokens or len(self.taken.calls) > seen) is not None:
+                break
+        streams.has_all(self.reader)
+
+    def _decodes(self, number: int) -> None:
+        streams = self.streams
+        calls = streams.probe.of(self.reader.prompt)
+        streams.app.until(lambda: any(call.asks for call in calls))
+        asks = [call for call in calls if call.asks]
+        assert asks, Failure(
+            f"a reader has not taken token 1, and the decoder was asked for {number} of {TOKENS} tokens: the slot is "
+            "held for somebody who reads slowly",
+            "all are decoded meanwhile: what waits for the reader is bounded by max_tokens",
+            OWN_TASK + " The queue has no bound of its own.",
+            streams.app.where_waiting(),
+        )
+        self.reader.let_out.append(f"token {number}")
+        streams.probe.let(asks[0], self.reader.let_out[-1])
+
+
+def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
+    """The only slot goes to the next, who streams to its end; then the slow one reads all of it, or leaves."""
+    slow = Slow(streams)
+    streams.given_back(f"all {TOKENS} tokens of a stream were decoded, and its reader has taken one", RELEASED)
+    other = streams.begin()
+    streams.let(other)
+    if leaves:
+        slow.reader.pending.leave()
+        streams.app.settle()
+        streams.given_back(
+            "a reader left whose tokens had all been decoded, while another stream is decoded", RELEASED, held=1
+        )
+    for _ in range(2):
+        streams.let(other)
+    streams.end(other)
+    streams.has_all(other)
+    if not leaves:
+        _reads_on(streams, slow)
+    streams.given_back("both streams have ended", RELEASED)
+    assert not streams.probe.refused_releases, Failure(
+        "a slot was released twice", "once, by whoever holds it", RELEASED
+    )
+
+
+def _reads_on(streams: Streams, slow: Slow) -> None:
+    reader: Reader = slow.reader
+    slow.taken.open()
+    streams.app.until(lambda: reader.done)
+    assert reader.done, Failure(
+        "a slow reader reads on, and its stream does not end", "all that waits for it, and the end", OWN_TASK
+    )
+    reader.pending.answer()
+    missing = len(reader.let_out) - len(reader.tokens)
+    assert missing <= 0, Failure(
+        f"a reader who was slow has {len(reader.tokens)} of {TOKENS} tokens",
+        "every token, when it reads again",
+        "A queue without a bound: `put_nowait` drops nothing then.",
+    )
+    streams.has_all(reader)

@@ -1,0 +1,184 @@
+"""The learner's `POST /generate` around a decoder whose tokens are let out one by one, and those who read."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from checks.harness.assertions import event_stream
+from checks.harness.assertions.event_stream import Event
+from checks.harness.assertions.routed import routed
+from checks.harness.cell.decoder_probe import DecoderProbe, Decoding
+from checks.harness.cell.probe import Probe
+from checks.harness.errors import Failure, LearnerError
+from checks.harness.source_lines import SourceLines
+
+PATH = "/generate"
+MANY = 100
+"""`decoder_queue` where nobody is to be refused."""
+LONG = 60.0
+"""`queue_seconds` where nobody is to be refused."""
+SEAM = "The handler asks for `request.app.state.decoder` at each request: the checkpoint replaces it."
+OWN_TASK = (
+    "A task of its own decodes, from `acquire` to the last token, and puts each token into an `asyncio.Queue`; the "
+    "response takes them out."
+)
+
+Service = Callable[..., Any]
+
+
+class Reader:
+    """One stream: what was asked for, what was let out, and what its reader has."""
+
+    def __init__(self, pending: Any, prompt: str, most: int) -> None:
+        self.pending, self.prompt, self.most = pending, prompt, most
+        self.let_out: list[str] = []
+
+    @property
+    def events(self) -> list[Event]:
+        """What has come so far."""
+        return event_stream.events(b"".join(piece for _, piece in self.pending.pieces))
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens among it."""
+        return [event_stream.token(event) for event in self.events if not event.name]
+
+    @property
+    def done(self) -> bool:
+        """Whether its answer has ended, or it has left."""
+        return bool(self.pending.done)
+
+
+class Streams:
+    """The learner's app around the probe."""
+
+    def __init__(
+        self, service: Service, rng: random.Random, slots: int, *, queue: int = MANY, seconds: float = LONG, **more: Any
+    ) -> None:
+        self.rng = rng
+        self.probe = DecoderProbe(slots)
+        limits = {"decoder_slots": slots, "decoder_queue": queue, "queue_seconds": seconds}
+        self.app = service(decoder=self.probe, **limits, **more)
+        self.lines: SourceLines = self.app.lines
+
+    def begin(self, most: int = 8, *, taken: Probe | None = None, leaves_after: int | None = None) -> Reader:
+        """Ask for a stream of at most so many tokens, with a prompt of its own."""
+        prompt = secrets.token_hex(4)
+        body = json.dumps({"prompt": prompt, "max_tokens": most}).encode()
+        headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
+        how = {"taken": taken, "leaves_after": leaves_after}
+        return Reader(self.app.drive("POST", PATH, headers, body, **how), prompt, most)
+
+    def asking(self, reader: Reader) -> Decoding:
+        """Its call of `generate`, once that waits for its next token."""
+        probe = self.probe
+        self.app.until(lambda: reader.done or any(one.asks for one in probe.of(reader.prompt)))
+        calls = probe.of(reader.prompt)
+        if waits := [one for one in calls if one.asks]:
+            return waits[0]
+        if reader.done:
+            self._says_why_not(reader)
+        count = len(reader.let_out)
+        if calls:
+            raise AssertionError(
+                Failure(
+                    f"{count} of {reader.most} tokens were let out, and the decoder is not asked for the next",
+                    "each token is asked for as soon as the one before is there",
+                    OWN_TASK,
+                    self.app.where_waiting(),
+                )
+            )
+        what = f"a slot is free, of {probe.slots}," if probe.holders < probe.slots else "no slot is free,"
+        seen = (
+            "was never asked for a slot" if not probe.wanted else f"is not asked for tokens: {what} and a stream waits"
+        )
+        raise AssertionError(Failure(f"the decoder {seen}", "a slot, then `generate`", SEAM, self.app.where_waiting()))
+
+    def _says_why_not(self, reader: Reader) -> None:
+        """Raise what the app raised, or say what it answered in the place of a stream."""
+        answer = reader.pending.answer()
+        routed(self.app, answer)
+        if answer.status_code != 200 or not self.probe.of(reader.prompt):
+            raise AssertionError(
+                Failure(
+                    f"POST {PATH} gave {answer.status_code}: {answer.text[:80]!r}, and the decoder was not asked",
+                    "200, and the tokens of `app.state.decoder`, which the checkpoint has replaced",
+                    SEAM,
+                )
+            )
+        raise AssertionError(
+            Failure(
+                f"the stream ended after {len(reader.let_out)} tokens, and the decoder had more",
+                "every token, until the decoder ends, or `max_tokens`",
+                "`async for token in decoder.generate(body.prompt, body.max_tokens):`.",
+            )
+        )
+
+    def let(self, reader: Reader, token: str | None = None) -> None:
+        """Let its next token out, and wait until its reader has it: no other token is let out meanwhile."""
+        decoding = self.asking(reader)
+        before = len(reader.events)
+        reader.let_out.append(secrets.token_hex(3) if token is None else token)
+        self.probe.let(decoding, reader.let_out[-1])
+        self.app.until(lambda: len(reader.events) > before or reader.done)
+        self.has_all(reader)
+
+    def has_all(self, reader: Reader) -> None:
+        """Whether the reader has the tokens that were let out for it, as they were."""
+        got, wanted = reader.tokens, reader.let_out
+        if got == wanted:
+            return
+        if len(got) < len(wanted) and got == wanted[: len(got)]:
+            if reader.done:
+                reader.pending.answer()
+            raise AssertionError(
+                Failure(
+                    f"token {len(got) + 1} was let out, and has not left the app"
+                    + (
+                        ", while the decoder is asked for the next"
+                        if any(d.asks for d in self.probe.of(reader.prompt))
+                        else ""
+                    ),
+                    "each token leaves in the moment in which the decoder gives it",
+                    "`send` each token's event at once: collect nothing, and let no middleware hold a body back.",
+                )
+            )
+        place = next((n for n, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other), len(wanted))
+        seen = f"{got[place]!r} as token {place + 1}" if place < len(got) else "other tokens"
+        due = f"{wanted[place]!r}" if place < len(wanted) else "no such token"
+        raise AssertionError(
+            Failure(
+                f"a reader has {seen}",
+                f"{due}: the tokens of its own stream, each as the decoder gave it",
+                "`json.dumps` spells line breaks out. A stream has a queue of its own.",
+            )
+        )
+
+    def end(self, reader: Reader) -> Any:
+        """Let the decoder end, where it has not, and wait for the end of the answer, which this gives."""
+        if len(reader.let_out) < reader.most:
+            self.probe.end(self.asking(reader))
+        self.app.until(lambda: reader.done)
+        return reader.pending.answer()
+
+    def given_back(self, what: str, hint: str, held: int = 0) -> None:
+        """Fail unless so many slots are held, after what has happened."""
+        self.app.until(lambda: self.probe.holders == held)
+        if self.probe.holders == held:
+            self.app.settle()
+        holders = self.probe.holders
+        assert holders == held, Failure(
+            f"{what}, and {'no slot' if not holders else f'{holders} of {self.probe.slots} slots'} "
+            f"{'is' if holders < 2 else 'are'} held",
+            f"{held}: a slot for each stream that is being decoded",
+            hint,
+            self.app.where_waiting(),
+        )
+
+    def broken(self, error: Exception, what: str, wanted: str, hint: str) -> LearnerError:
+        """What a checkpoint says of an exception of the app's."""
+        return LearnerError(f"{what}: {error}", self.lines.where_raised(error.__traceback__), wanted=wanted, hint=hint)

@@ -1,0 +1,298 @@
+"""7.1 and 7.2: what the functions of `lab/tokens.py`, and `slots_needed`, return."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from types import ModuleType
+from typing import Any
+
+from checks.harness.assertions.answers import close, is_number
+from checks.harness.errors import Failure
+from checks.harness.judge.handles import each
+
+CASES = 60
+GRID = 64
+"""Times are multiples of 1/64 s: floats hold them exactly, and a value at the limit is at the limit."""
+
+
+def drawn(kinds: ModuleType, rng: random.Random, tokens: int, *, finished: bool) -> Any:
+    """A stream of so many tokens. `kinds` is `lab.records`."""
+    scheduled = rng.randint(0, 640) / GRID
+    times = [scheduled]
+    for _ in range(tokens):
+        times.append(times[-1] + rng.choice((1, 2, 3, 8, 40)) / GRID)
+    return kinds.Stream(scheduled, tuple(times[1:]), times[-1] if finished else None)
+
+
+def shown(one: Any) -> str:
+    """As it is written in a call."""
+    tokens = ", ".join(f"{time:g}" for time in one.tokens[:5]) + (", ..." if len(one.tokens) > 5 else "")
+    comma = "," if len(one.tokens) == 1 else ""
+    return f"Stream({one.scheduled:g}, ({tokens}{comma}), {one.finished})"
+
+
+def _streams(kinds: ModuleType, rng: random.Random) -> list[Any]:
+    few = [drawn(kinds, rng, tokens, finished=finished) for tokens in (0, 1, 2, 3) for finished in (True, False)]
+    return few + [drawn(kinds, rng, rng.randint(2, 20), finished=rng.random() < 0.7) for _ in range(CASES)]
+
+
+def _ttft(one: Any) -> float:
+    return one.tokens[0] - one.scheduled if one.tokens else math.inf
+
+
+def _tpot(one: Any) -> float | None:
+    if one.finished is None:
+        return math.inf
+    if len(one.tokens) < 2:
+        return None
+    return float(one.tokens[-1] - one.tokens[0]) / (len(one.tokens) - 1)
+
+
+def _gaps(one: Any) -> list[float]:
+    return [later - earlier for earlier, later in zip(one.tokens, one.tokens[1:], strict=False)]
+
+
+def first_tokens(ttft: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> None:
+    """`ttft` of streams with none, one and many tokens."""
+    cases = _streams(kinds, rng)
+    for one, got in zip(cases, each(ttft, [(one,) for one in cases]), strict=True):
+        wanted = _ttft(one)
+        if not one.tokens:
+            hint = "`math.inf` where `stream.tokens` is empty: it never came."
+        elif one.finished and same(got, one.finished - one.scheduled):
+            hint = "That is the time to the end: the *first* token, `stream.tokens[0]`."
+        else:
+            hint = "The first token minus `stream.scheduled`, in seconds."
+        assert same(got, wanted), Failure(f"ttft({shown(one)}) is {got!r}", f"{wanted!r} s", hint)
+
+
+def between(gaps: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> None:
+    """`gaps`, in their order."""
+    cases = _streams(kinds, rng)
+    for one, got in zip(cases, each(gaps, [(one,) for one in cases]), strict=True):
+        wanted = _gaps(one)
+        right = isinstance(got, list | tuple) and len(got) == len(wanted) and all(map(same, got, wanted))
+        hint = "No prefill in it: from the first token to the second, and so on. `[]` for fewer than two tokens."
+        assert right, Failure(f"gaps({shown(one)}) is {_short(got)}", _short(wanted), hint)
+
+
+def per_token(tpot: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> None:
+    """`tpot`, with the two special values."""
+    cases = _streams(kinds, rng)
+    for one, got in zip(cases, each(tpot, [(one,) for one in cases]), strict=True):
+        wanted = _tpot(one)
+        right = got is None if wanted is None else same(got, wanted)
+        assert right, Failure(
+            f"tpot({shown(one)}) is {got!r}", "None" if wanted is None else f"{wanted!r} s", _why(one, got)
+        )
+
+
+def _why(one: Any, got: object) -> str:
+    if one.finished is None:
+        return "`math.inf` for a stream that did not finish, however many of its tokens came."
+    if len(one.tokens) < 2:
+        return "`None` for fewer than two tokens: there is no time between them. It is not zero."
+    total = one.tokens[-1] - one.tokens[0]
+    if same(got, total / len(one.tokens)):
+        return "Between n tokens there are n - 1 gaps: divide by tokens - 1."
+    if same(got, (one.tokens[-1] - one.scheduled) / (len(one.tokens) - 1)) or same(
+        got, (one.tokens[-1] - one.scheduled) / len(one.tokens)
+    ):
+        return "The time to the first token is no part of it: (last token - first token) / (tokens - 1)."
+    if got == math.inf:
+        return "`math.inf` is for streams that did not finish. This one did."
+    return "(last token - first token) / (tokens - 1), in seconds."
+
+
+def slots(slots_needed: Callable[..., Any], rng: random.Random) -> None:
+    """`slots_needed`, also where the product is a whole number in decimals, and not in floats."""
+    cases: list[tuple[float, int, float, float]] = [(rate, 16, 0.2, 0.02) for rate in (2, 4, 8)]
+    cases += [(10.0, 8, 0.14, 0.08), (100.0, 1, 0.07, 0.5)]
+    for _ in range(CASES):
+        tokens, prefill = rng.choice((1, 2, rng.randint(3, 200))), rng.randint(0, 50) / 100
+        cases.append((rng.randint(1, 400) / 10, tokens, prefill, rng.randint(1, 100) / 1000))
+    for case, got in zip(cases, each(slots_needed, cases), strict=True):
+        per_second, count, first, each_token = (Fraction(str(number)) for number in case)
+        exact = per_second * (first + (count - 1) * each_token)
+        wanted = math.ceil(exact)
+        right = is_number(got) and got == wanted
+        assert right, Failure(
+            f"slots_needed{case} is {got!r}", f"{wanted}", _slots_hint(got, exact, per_second * each_token)
+        )
+
+
+def _slots_hint(got: object, exact: Fraction, one_token: Fraction) -> str:
+    if is_number(got) and isinstance(got, float) and not got.is_integer():
+        return "Whole slots: `math.ceil`."
+    if is_number(got) and got == math.ceil(exact) + 1 and exact.denominator == 1:
+        return "Floats add a little to a product, and `math.ceil` makes one more of it: `round(..., 9)` first."
+    if is_number(got) and got == math.floor(exact):
+        return "Rounded down, a part of the streams finds no slot, and the queue grows for ever: `math.ceil`."
+    if is_number(got) and got == math.ceil(exact + one_token):
+        return "The first token comes with the prefill: (tokens - 1) x token_seconds."
+    return "Little's law: rate x the seconds that a stream holds its slot, prefill + (tokens - 1) x token_seconds."
+
+
+def same(got: object, wanted: float) -> bool:
+    """Equal but for the last digits."""
+    return is_number(got) and (got == wanted or close(float(got), wanted))  # type: ignore[arg-type]
+
+
+def _short(numbers: object) -> str:
+    text = repr(numbers)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+# -- 7.2
+
+TTFT_MS, TPOT_MS = 500.0, 62.5
+"""Limits that floats hold exactly."""
+AT = 10.0
+
+
+Made = Callable[[ModuleType], Any]
+
+
+def _paced(first: float, *between: float, finished: bool = True) -> Made:
+    """A stream whose first token comes after `first` seconds, the others after these gaps."""
+    times = [AT + first]
+    for gap in between:
+        times.append(times[-1] + gap)
+    return lambda kinds: kinds.Stream(AT, tuple(times), times[-1] if finished else None)
+
+
+def _without_tokens(finished: float | None) -> Made:
+    return lambda kinds: kinds.Stream(AT, (), finished)
+
+
+CASES_OF_USE = (
+    ("in time, and steady", _paced(0.25, 0.03125, 0.03125), True, ""),
+    ("one token, in time", _paced(0.25), True, "An answer of one token has no TPOT, and so none to miss."),
+    ("one token, late", _paced(0.75), False, "Both limits: the first token has to be in time, too."),
+    ("late, and then fast", _paced(0.75, 0.03125, 0.03125), False, "Both limits, not one of them."),
+    ("in time, and then slow", _paced(0.25, 0.125, 0.125), False, "Both limits, not one of them."),
+    (
+        "a stall inside, made good afterwards",
+        _paced(0.25, 0.15625, 0.015625, 0.015625),
+        True,
+        "TPOT is a mean over the stream, not its worst gap.",
+    ),
+    ("equal to both limits", _paced(0.5, 0.0625, 0.0625), True, "A value equal to a limit keeps it: `<=`."),
+    (
+        "broken off, its tokens in time",
+        _paced(0.25, 0.03125, finished=False),
+        False,
+        "A stream that did not finish is of no use: `stream.finished is None`.",
+    ),
+    (
+        "one token, broken off",
+        _paced(0.25, finished=False),
+        False,
+        "A stream that did not finish is of no use: `stream.finished is None`.",
+    ),
+    ("refused", _without_tokens(None), False, "No token came: its TTFT is `math.inf`."),
+    ("finished without a token", _without_tokens(10.25), False, "No token came: its TTFT is `math.inf`."),
+)
+"""What a stream is, how it is made, whether it is of use, and what mends the mistake."""
+
+
+def counts_what_is_of_use(goodput: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> None:
+    """`goodput` on tables, each of which is wrong by one kind of stream if that is counted wrongly."""
+    slo = kinds.TokenSlo(TTFT_MS, TPOT_MS)
+    for name, made, counts, hint in CASES_OF_USE:
+        others, times, seconds = rng.randint(1, 4), rng.randint(2, 5), rng.choice((2.0, 4.0, 8.0))
+        table = [made(kinds) for _ in range(times)] + [_paced(0.25, 0.03125)(kinds) for _ in range(others)]
+        rng.shuffle(table)
+        wanted = (others + times * counts) / seconds
+        _goodput_is(goodput, table, slo, seconds, wanted, f"{times} of {len(table)} streams: {name}", hint)
+    _goodput_is(goodput, [], slo, 4.0, 0.0, "no streams at all", "`sum(...) / seconds` is 0.0 for no streams.")
+
+
+def _goodput_is(
+    goodput: Callable[..., Any], table: list[Any], slo: Any, seconds: float, wanted: float, what: str, hint: str
+) -> None:
+    (got,) = each(goodput, [(table, slo, seconds)])
+    if same(got, wanted):
+        return
+    if table and same(got, wanted * seconds / len(table)):
+        hint = "That is a share. Goodput is a rate: streams of use / `seconds`."
+    elif same(got, sum(len(one.tokens) for one in table) / seconds):
+        hint = "That is tokens per second. Goodput counts streams of use."
+    elif same(got, wanted * seconds):
+        hint = "Per second: divide by `seconds`, the length of the load."
+    elif is_number(got) and got == 0 and wanted:
+        hint = "The limits are in ms, the streams in seconds." if what.endswith("steady") else hint
+    raise AssertionError(
+        Failure(
+            f"goodput of {len(table)} streams in {seconds:g} s is {got!r} ({what})",
+            f"{wanted!r} streams/s, with limits of {TTFT_MS:g} ms and {TPOT_MS:g} ms",
+            hint or "A stream of use has finished, and keeps both limits.",
+        )
+    )
+
+
+def tails(tail: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> None:
+    """`tail` on random tables with all kinds of streams, and on none."""
+    tables: list[list[Any]] = [[], [kinds.Stream(1.0, (), None)], [drawn(kinds, rng, 1, finished=True)]]
+    tables += [
+        [drawn(kinds, rng, rng.choice((0, 1, 2, 3, 9)), finished=rng.random() < 0.8) for _ in range(rng.randint(2, 40))]
+        for _ in range(12)
+    ]
+    for table in tables:
+        for q in (50, rng.choice((90, 95, 99))):
+            (got,) = each(tail, [(table, q)])
+            _tail_is(got, kinds, table, q)
+
+
+def _tail_is(got: Any, kinds: ModuleType, table: list[Any], q: int) -> None:
+    per_stream = [value for value in map(_tpot, table) if value is not None]
+    pooled = [gap for one in table for gap in _gaps(one)]
+    samples = {"ttft": [*map(_ttft, table)], "tpot": per_stream, "itl": pooled}
+    what = f"tail of {len(table)} streams, q = {q}"
+    if type(got) is not kinds.Tail:
+        raise AssertionError(Failure(f"{what}, is {_short(got)}", "a `Tail`", "`from lab.records import Tail`."))
+    for name, values in samples.items():
+        value, wanted = getattr(got, name), _nearest_rank(values, q)
+        right = value is None if wanted is None else same(value, wanted)
+        assert right, Failure(
+            f"{what}: {name} is {value!r}",
+            "None: there is nothing to take it of" if wanted is None else f"{wanted!r} s",
+            _tail_hint(name, value, table, q),
+        )
+
+
+def _tail_hint(name: str, value: Any, table: list[Any], q: int) -> str:
+    finite = {
+        "ttft": [_ttft(one) for one in table if one.tokens],
+        "tpot": [v for v in map(_tpot, table) if v not in (None, math.inf)],
+    }
+    survivors = [one for one in table if one.finished is not None]
+    means = [sum(_gaps(one)) / len(_gaps(one)) for one in table if _gaps(one)]
+    if is_number(value) and name == "itl" and same(value, _nearest_rank(means, q) or 0.0):
+        return "ITL is no percentile of means: all gaps of all streams in one pool."
+    if name == "itl" and same(value, _nearest_rank([g for one in survivors for g in _gaps(one)], q) or 0.0):
+        return "The gaps of streams that were broken off were seen as well: all streams."
+    if name in finite and is_number(value) and same(value, _nearest_rank(finite[name], q) or 0.0):
+        return "A stream that failed counts as `math.inf`: left out, a service that refuses everybody looks fast."
+    if name == "ttft" and is_number(value) and same(value, _nearest_rank([*map(_ttft, survivors)], q) or 0.0):
+        return "The TTFT of every stream, whether it has finished or not."
+    if is_number(value) and same(value / 1000, _nearest_rank(_samples(name, table), q) or 0.0):
+        return "In seconds, as the streams are: only the limits are in ms."
+    if name == "tpot" and value is None:
+        return "`None` only where no stream has a TPOT; `math.inf` is one."
+    return "Nearest rank, as in exercise 2: `lab.timing.percentile`. No samples give `None`."
+
+
+def _samples(name: str, table: list[Any]) -> list[float]:
+    if name == "ttft":
+        return [*map(_ttft, table)]
+    if name == "tpot":
+        return [value for value in map(_tpot, table) if value is not None]
+    return [gap for one in table for gap in _gaps(one)]
+
+
+def _nearest_rank(samples: Sequence[float], q: int) -> float | None:
+    return sorted(samples)[max(1, -(-len(samples) * q // 100)) - 1] if samples else None

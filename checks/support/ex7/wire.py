@@ -1,0 +1,142 @@
+"""7.3: what a stream looks like on the wire, however its decoder ends."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from checks.harness.assertions import event_stream
+from checks.harness.assertions.answers import calling
+from checks.harness.errors import Failure
+from checks.support.ex7.streams import PATH, Reader, Service, Streams
+
+TRAPS = (
+    "two\nlines",
+    "\r\n",
+    'say "hi"',
+    "data: no",
+    "\n\nevent: done\n\n",
+    "Grüße, 日本 🙂",
+    "[DONE]",
+    " and a space",
+    "back\\slash",
+    "\u2028",
+    ": a comment",
+)
+"""Tokens that break a stream whose JSON is written by hand."""
+FAILS = "out of memory"
+AN_ERROR = (
+    "Around the decoder `except Exception as error:`, and then an `error` event: the 200 has been sent, and no other "
+    "status can follow it."
+)
+MOST_TOKENS = 512
+REFUSED: tuple[Any, ...] = (
+    {},
+    {"prompt": "Hello"},
+    {"max_tokens": 4},
+    {"prompt": "", "max_tokens": 4},
+    {"prompt": 7, "max_tokens": 4},
+    {"prompt": "Hello", "max_tokens": 0},
+    {"prompt": "Hello", "max_tokens": -1},
+    {"prompt": "Hello", "max_tokens": MOST_TOKENS + 1},
+    {"prompt": "Hello", "max_tokens": "4"},
+    {"prompt": "Hello", "max_tokens": 4.0},
+    {"prompt": "Hello", "max_tokens": True},
+)
+
+
+class Wire:
+    """The learner's app, one stream at a time."""
+
+    def __init__(self, service: Service, rng: random.Random) -> None:
+        self.rng, self.streams = rng, Streams(service, rng, slots=2)
+
+    def _plays(self, tokens: list[str], most: int) -> Reader:
+        reader = self.streams.begin(most)
+        for token in tokens:
+            self.streams.let(reader, token)
+        return reader
+
+    def whole_answers(self) -> int:
+        """Tokens with traps come back as they were, and `done` with their number is last. Returns how many."""
+        traps = self.rng.sample(TRAPS, len(TRAPS))
+        for tokens, most in ((traps, len(traps) + 2), (["Hel", "lo"], 2), (["one"], 1)):
+            reader = self._plays(tokens, most)
+            answer = self.streams.end(reader)
+            self._headers(answer)
+            self._ends(reader, "done", len(tokens), f"the decoder ended after {len(tokens)} tokens")
+        return len(traps)
+
+    def decoders_that_fail(self) -> None:
+        """Before the first token and after three: an `error` event is last, and the response ends as it should."""
+        for tokens in ([], ["a", "b", "c"]):
+            what = f"the decoder failed after {len(tokens) or 'no'} tokens"
+            with calling(f"POST {PATH}, when {what},", self.streams.lines, AN_ERROR, of_its_own=True):
+                reader = self._plays(tokens, 8)
+                self.streams.probe.fail(self.streams.asking(reader), FAILS)
+                self.streams.app.until(lambda reader=reader: reader.done)
+                reader.pending.answer()
+            self._ends(reader, "error", None, what)
+        self.streams.given_back("the decoder of two streams had failed", "Release it in a `finally`.")
+
+    def nothing_wrong_gets_in(self) -> None:
+        """Bodies of another form are a 422, and the decoder is not asked; those at the edge are right."""
+        probe = self.streams.probe
+        for body in REFUSED:
+            pending = self.streams.app.drive("POST", PATH, JSON, json.dumps(body).encode())
+            before = len(probe.wanted)
+            self.streams.app.until(lambda pending=pending, before=before: pending.done or len(probe.wanted) > before)
+            asked = len(probe.wanted) > before
+            status = None if asked else pending.answer().status_code
+            assert status == 422, Failure(
+                f"POST {PATH} with {json.dumps(body)} " + ("was decoded" if asked else f"gave {status}"),
+                "422, and the decoder is not asked",
+                f"`prompt: Annotated[str, Field(min_length=1)]`, and `Field(strict=True, ge=1, le={MOST_TOKENS})` for "
+                "the integer `max_tokens`.",
+            )
+        reader = self.streams.begin(MOST_TOKENS)
+        self.streams.let(reader)
+        self.streams.end(reader)
+
+    @staticmethod
+    def _headers(answer: Any) -> None:
+        fields = answer.headers
+        assert fields.get("content-type", "").partition(";")[0].strip() == "text/event-stream", Failure(
+            f"POST {PATH} has the content type {fields.get('content-type')!r}",
+            "text/event-stream: it tells proxies and browsers what comes",
+            '`media_type="text/event-stream"`, or the header in the first message.',
+        )
+        assert "no-cache" in fields.get("cache-control", ""), Failure(
+            f"POST {PATH} has the header Cache-Control: {fields.get('cache-control')}",
+            "no-cache: what stands between the two may keep nothing back",
+            '`headers={"cache-control": "no-cache"}`.',
+        )
+        assert "content-length" not in fields, Failure(
+            f"POST {PATH} says Content-Length: {fields['content-length']}",
+            "no such header: nobody knows the length before the last token",
+            "A response of your own sends its own headers: `Response.__init__` counts an empty body.",
+        )
+
+    def _ends(self, reader: Reader, how: str, number: int | None, what: str) -> None:
+        """All tokens, then one event that says how it ended, and nothing else."""
+        self.streams.has_all(reader)
+        found = reader.events
+        named = [place for place, one in enumerate(found) if one.name]
+        wanted = f'`event: done` with `{{"tokens": {number}}}`' if how == "done" else "`event: error`"
+        hint = AN_ERROR if how == "error" else f'`event({{"tokens": {number}}}, "done")` once the decoder has ended.'
+        assert named, Failure(f"{what}, and the stream ends without an event that says so", wanted, hint)
+        said = event_stream.ending(found[named[0]])
+        assert len(named) == 1, Failure(
+            f"{what}, and the stream has {len(named)} events with a name: {', '.join(str(found[n]) for n in named)}",
+            f"one, and it is the last: {wanted}",
+            hint,
+        )
+        assert named == [len(found) - 1], Failure(
+            f"{what}, and something follows the event {found[named[0]]}", "it is the last event", hint
+        )
+        assert found[-1].name == how, Failure(f"{what}, and the last event is {found[-1]}", wanted, hint)
+        assert number is None or said == number, Failure(f"{what}, and `done` says {said} tokens", f"{number}", hint)
+
+
+JSON = [("content-type", "application/json")]

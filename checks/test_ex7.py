@@ -1,0 +1,223 @@
+"""Exercise 7 - streaming tokens.
+
+A language model gives its answer token by token, and a reader wants the first one soon. You write the endpoint that
+streams, the slots behind it, and what such a service is measured by. Begin with `lab/tokens.py`.
+
+PYTEST_DONT_REWRITE
+"""
+
+import pytest
+
+
+@pytest.mark.checkpoint(
+    "7.1",
+    points=2,
+    needs=["4.5"],
+    deadline=15,
+    hints=(
+        "The docstrings have the formulas, and an example each.",
+        "Three values say that there is no number: `math.inf` (it never came), `None` (it has none), `[]`.",
+        "`slots_needed` is Little's law again: streams per second x the seconds that each holds its slot.",
+    ),
+)
+def test_times_of_a_stream(workspace, lab, rng, show):
+    """Two numbers say how a stream feels.
+
+    The time to the first token is how long a reader looks at nothing. The time per token is how fast the text then
+    grows, and it leaves the first token out: one that mixes the two says nothing of either.
+    """
+    from checks.support.ex7 import token_times
+
+    for check, name in (
+        (token_times.first_tokens, "ttft"),
+        (token_times.between, "gaps"),
+        (token_times.per_token, "tpot"),
+    ):
+        function = getattr(lab.tokens, name)
+        show.at(workspace.where_defined(function))
+        check(function, lab.records, rng)
+    show.at(workspace.where_defined(lab.predictions.slots_needed))
+    token_times.slots(lab.predictions.slots_needed, rng)
+    show.number("8 streams/s of 0.5 s each: 4 slots", 4)
+
+
+@pytest.mark.checkpoint(
+    "7.2",
+    points=3,
+    needs=["4.5"],
+    deadline=15,
+    hints=(
+        "A stream of use has finished, its first token was in time, and its TPOT is within the limit, if it has one.",
+        "`tail` takes three percentiles of three lists: one value a stream, one value a stream, and all gaps together.",
+    ),
+)
+def test_goodput_and_tail(workspace, lab, rng, show):
+    """Goodput counts streams that were of use.
+
+    A service that refuses everybody has a splendid p99 of those it answered. So what failed counts as infinite, and a
+    rate counts only the streams that kept both limits: readers notice the slower of the two.
+    """
+    from checks.support.ex7 import token_times
+
+    show.at(workspace.where_defined(lab.tokens.goodput))
+    token_times.counts_what_is_of_use(lab.tokens.goodput, lab.records, rng)
+    show.at(workspace.where_defined(lab.tokens.tail))
+    token_times.tails(lab.tokens.tail, lab.records, rng)
+    show.number(f"{len(token_times.CASES_OF_USE)} kinds of stream", len(token_times.CASES_OF_USE))
+
+
+@pytest.mark.checkpoint(
+    "7.3",
+    points=2,
+    needs=["4.5"],
+    deadline=60,
+    hints=(
+        "`create_app` puts a `SimulatedDecoder` at `app.state.decoder`; the handler asks for it at each request.",
+        "An event is text: an optional line `event: done`, a line `data: ` with JSON, an empty line.",
+        "`json.dumps` keeps a token in one line, whatever is in it.",
+    ),
+)
+def test_the_wire(service, workspace, lab, rng, show):
+    """Each token is an event of its own.
+
+    A token may hold a line break, a quote, half an emoji's name. Only JSON brings it over unchanged. And a stream says
+    how it ended: without that a reader cannot tell a whole answer from one that was broken off.
+    """
+    from checks.support.ex7.wire import Wire
+
+    show.at(workspace.where_named(lab.service, "generate", "create_app"))
+    wire = Wire(service, rng)
+    traps = wire.whole_answers()
+    wire.nothing_wrong_gets_in()
+    wire.decoders_that_fail()
+    show.number(f"{traps} tokens with traps came through", traps)
+
+
+@pytest.mark.checkpoint(
+    "7.4",
+    points=2,
+    needs=["4.5", "7.3"],
+    deadline=90,
+    hints=(
+        "`await send(...)` for each token, and nothing collected before it.",
+        "A middleware that reads a body before it passes it on makes one lump of a stream.",
+    ),
+)
+def test_each_token_at_once(service, serve, workspace, lab, rng, show):
+    """A token leaves when it is there.
+
+    That is all that streaming is for. A buffer anywhere on the way, in the handler or in a middleware, gives the same
+    text at the same end, and a first token that is as late as the last.
+    """
+    from checks.support.ex7 import at_once, real
+    from checks.support.ex7.streams import Streams
+
+    show.at(workspace.where_named(lab.service, "generate", "create_app"))
+    lets = at_once.side_by_side(Streams(service, rng, at_once.SIDE_BY_SIDE))
+    real.on_uvicorn(serve, real.OnUvicorn.tokens_leave_at_once)
+    show.number(f"{lets} tokens, each there before the next", lets)
+
+
+@pytest.mark.checkpoint(
+    "7.5",
+    points=2,
+    needs=["4.5", "7.3"],
+    deadline=90,
+    hints=(
+        "uvicorn says `http.disconnect` to whoever awaits `receive()`: a task of its own has to.",
+        "A slot is given back in every way in which a stream can end, and in each of them once.",
+        "A task that is cancelled before its first step never runs its `finally`. A done-callback runs all the same.",
+    ),
+)
+def test_who_has_left(service, serve, workspace, lab, rng, show):
+    """Who has left frees its slot at once.
+
+    Readers close the page in the middle. A decoder that goes on writes for nobody, in a slot that others wait for; and
+    a slot that is lost at each of them leaves a service with none after four.
+    """
+    from checks.support.ex7 import leaving, real
+    from checks.support.ex7.streams import Streams
+
+    show.at(workspace.where_named(lab.service, "generate", "create_app"))
+    leaving.in_the_middle(Streams(service, rng, 1))
+    leaving.while_it_waits(Streams(service, rng, 1))
+    leaving.at_each_turn(Streams(service, rng, 1))
+    steps = leaving.random_steps(Streams(service, rng, rng.randint(2, 4)))
+    real.on_uvicorn(serve, real.OnUvicorn.a_socket_is_closed)
+    show.number(f"{steps} steps: a slot for each that is alive", steps)
+
+
+@pytest.mark.checkpoint(
+    "7.6",
+    points=1,
+    needs=["4.5", "7.3"],
+    deadline=60,
+    hints=(
+        "What pulls the decoder must not wait for `send`: put a queue between the two.",
+        "The queue needs no bound: `max_tokens` is one.",
+    ),
+)
+def test_a_slow_reader(service, workspace, lab, rng, show):
+    """A slot is for decoding, not for reading.
+
+    Where the response itself pulls the next token, a phone in a tunnel stops the model: its slot waits with it, and so
+    does everybody behind it.
+    """
+    from checks.support.ex7 import slow_reader
+    from checks.support.ex7.streams import Streams
+
+    show.at(workspace.where_named(lab.service, "generate", "create_app"))
+    for leaves in (False, True):
+        slow_reader.its_slot_is_free(Streams(service, rng, 1), leaves=leaves)
+    show.number(f"{slow_reader.TOKENS} tokens wait, and no slot", slow_reader.TOKENS)
+
+
+@pytest.mark.checkpoint(
+    "7.7",
+    points=2,
+    needs=["4.5", "7.3"],
+    deadline=60,
+    hints=(
+        "`decoder.free` and `decoder.waiting` say whether there is a place; then `acquire`, with a timeout around it.",
+        "Nothing is sent before the slot is there: only then it is known whether it is a 200.",
+    ),
+)
+def test_a_slot_first(service, workspace, lab, rng, show):
+    """Who cannot be served soon is refused.
+
+    Once a 200 is sent it cannot become a 503. So the slot comes first. A reader who waits has got nothing yet, and one
+    who would wait too long can still go elsewhere.
+    """
+    from checks.support.ex7 import slots
+
+    show.at(workspace.where_named(lab.service, "generate", "create_app"))
+    held, places = slots.the_queue(service, rng)
+    waited = slots.too_long(service, rng)
+    show.number(f"{held} slots, {places} wait; refused after {waited:.2f} s", waited)
+
+
+@pytest.mark.checkpoint(
+    "7.8",
+    points=1,
+    needs=["4.5", "7.3"],
+    deadline=60,
+    hints=(
+        "Take the time where the handler begins, and again when the first token is handed to `send`.",
+        "Count an end where it happens, once: finished, left, failed or refused.",
+    ),
+)
+def test_what_is_measured(service, workspace, lab, rng, show):
+    """The service knows its TTFT and TPOT.
+
+    `Server-Timing` cannot say them: the header is gone before the first token is there. So they are collected beside
+    the streams, those that ended badly among them, and read off /metrics.
+    """
+    from checks.support.ex7.measured import Measured
+
+    show.at(workspace.where_named(lab.service, "generate", "create_app"))
+    measured = Measured(service, rng)
+    for tokens, waits in ((1, False), (3, True), (2, False), (4, True)):
+        measured.a_stream(tokens, waits=waits)
+    measured.other_ends()
+    measured.refusals(service)
+    measured.show(show)

@@ -1,0 +1,62 @@
+"""Streaming: an answer that leaves token by token, as server-sent events, while the decoder still works on it."""
+
+from typing import Any
+
+from fastapi import Response
+
+from lab.decoder import SimulatedDecoder
+
+ENDS = ("finished", "left", "failed", "refused")
+"""How a stream can end: all of it was sent, its reader has left, its decoder has failed, it never got a slot."""
+
+
+def event(data: Any, name: str | None = None) -> bytes:
+    r"""One server-sent event: its data as JSON in one line, after its name if it has one.
+
+    >>> event({"token": "Hel"})
+    b'data: {"token": "Hel"}\n\n'
+    >>> event({"tokens": 12}, "done")
+    b'event: done\ndata: {"tokens": 12}\n\n'
+    """
+    raise NotImplementedError("7.3: event")
+
+
+class StreamMetrics:
+    """What `GET /metrics` reports of the streams: time to first token, time per output token, and how they ended."""
+
+    def __init__(self, window: int) -> None:
+        """Start without streams. Both latencies are kept in a `LatencyWindow` of this size."""
+        raise NotImplementedError("7.3: StreamMetrics")
+
+    def report(self) -> dict[str, Any]:
+        """All that was recorded, in ms.
+
+        `{"ttft": {<summary>}, "tpot": {<summary>}, "ends": {"finished": 7, "left": 1, "failed": 0, "refused": 2}}`
+        """
+        raise NotImplementedError("7.8: StreamMetrics.report")
+
+
+class TokenStream(Response):
+    """A response that waits for a slot of the decoder, and sends each token in the moment in which it is there.
+
+    - A slot first, then the 200. Who finds no free slot and `queue` waiting, or has waited `queue_seconds`, gets a 503.
+    - The slot is held for decoding, not for reading: from `acquire` to the last token decoded, failed, or given up.
+    - A reader who leaves frees its slot at once, before the next token.
+    """
+
+    def __init__(
+        self,
+        decoder: SimulatedDecoder,
+        prompt: str,
+        max_tokens: int,
+        *,
+        queue: int,
+        queue_seconds: float,
+        metrics: StreamMetrics,
+    ) -> None:
+        """An answer of at most `max_tokens` tokens. Its time to first token begins here."""
+        raise NotImplementedError("7.3: TokenStream")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send it, until it has ended, or its reader has left, or the server cancels the request."""
+        raise NotImplementedError("7.3: TokenStream")
