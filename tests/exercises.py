@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from checks.harness.grading import markers
-from checks.harness.options import THEIRS
+from checks.harness.options import TAKE_THEIR_CODE
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Checkpoint:
     @property
     def in_cell(self) -> bool:
         """Whether it takes the learner's code, which runs in a cell."""
-        return bool(THEIRS & self.fixtures)
+        return bool(TAKE_THEIR_CODE & self.fixtures)
 
     @property
     def needs_engine(self) -> bool:

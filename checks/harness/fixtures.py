@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,19 +99,15 @@ Create = Callable[[str], None]
 """Tries a part of the learner's service, beside it: `create` or `lifespan`."""
 
 
-def _creates(workspace: Workspace, lab: LearnerModules, cell: Cell | None) -> Create:
-    """What fails there has a line; in a server's process, only a log."""
-
-    def create(what: str) -> None:
-        lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
-        if cell:
-            cell.ask(what)
-        elif what == "create":
-            make_app(lab.service, workspace)
-        else:
-            enter_lifespan(lab.service)
-
-    return create
+def _try(workspace: Workspace, lab: LearnerModules, cell: Cell | None, what: str) -> None:
+    """Have a part of the learner's service run. What fails there has a line; in a server's process, only a log."""
+    lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
+    if cell:
+        cell.ask(what)
+    elif what == "create":
+        make_app(lab.service, workspace)
+    else:
+        enter_lifespan(lab.service)
 
 
 @pytest.fixture
@@ -173,7 +170,7 @@ def service(
         beside = {"batch_model": batch_model, "decoder": decoder}
         return start(model, routes, own_way=own_way, beside=beside, **settings)
 
-    apps = Service(begin, around, _creates(workspace, lab, cell))
+    apps = Service(begin, around, partial(_try, workspace, lab, cell))
     yield apps
     patience = START_SECONDS if request.node.stash[OUTCOME].verdict == "passed" else 1.0  # its verdict stands
     for running in apps.started:
@@ -243,7 +240,7 @@ def serve(workspace: Workspace, lab: LearnerModules, cell: Cell | None) -> Itera
     with ExitStack() as running:
 
         def start(workers: int = 1, app: str = THEIRS, access_log: bool = False, **settings: Any) -> Server:
-            _creates(workspace, lab, cell)("create")
+            _try(workspace, lab, cell, "create")
             env = environment(settings)
             # The root comes after the workspace's own tree, which `server` puts first.
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -273,7 +270,7 @@ def launch(
     with ExitStack() as running, fair_clock() as clock:
 
         def start(**env: str) -> Server:
-            _creates(workspace, lab, cell)("create")
+            _try(workspace, lab, cell, "create")
             command = [sys.executable, "-m", "lab.serve"]
             try:
                 return running.enter_context(server(command, env=environment({}) | env, cwd=workspace.tree))

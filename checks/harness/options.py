@@ -15,7 +15,7 @@ from checks.harness.judge.start import begin, can_fork
 
 _NUMBER = re.compile(r"\d+\.\d+")
 
-THEIRS = frozenset(("lab", "service", "play", "serve", "launch", "wall_clock"))
+TAKE_THEIR_CODE = frozenset(("lab", "service", "play", "serve", "launch", "wall_clock"))
 """Fixtures that take the learner's code, and so run in a cell."""
 
 
@@ -68,4 +68,4 @@ def _in_cells(path: Path) -> dict[str, bool]:
         (_NUMBER.search(marker), set(re.findall(r"\w+", function.partition("(")[2].partition(")")[0])))
         for marker, function in parts
     ]
-    return {number[0]: "service" in fixtures for number, fixtures in found if number and fixtures & THEIRS}
+    return {number[0]: "service" in fixtures for number, fixtures in found if number and fixtures & TAKE_THEIR_CODE}

@@ -10,7 +10,7 @@ import pytest
 from checks.harness.cell.given_routes import Given
 from checks.harness.cell.probe import Probe
 from checks.harness.judge.app import Running
-from checks.harness.judge.cost import costs
+from checks.harness.judge.cost import one_costs
 from checks.harness.judge.handles import attribute, beside
 from tests.judge.conftest import Learner
 from tests.judge.test_app import SERVICE
@@ -190,7 +190,7 @@ def test_requests_behind_a_middleware_cost_what_it_computes(theirs: Any) -> None
     for one in (quick, slow):
         one.send(5)
 
-    assert costs(slow.send, 100) > 3 * costs(quick.send, 100)
+    assert one_costs(slow.send, 100) > 3 * one_costs(quick.send, 100)
 
 
 def test_names_that_python_keeps_for_itself_are_asked_for(theirs: Any) -> None:

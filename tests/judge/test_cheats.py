@@ -17,7 +17,7 @@ from checks.harness.cell.wire import Broken
 from checks.harness.errors import CellEnded
 from checks.harness.judge.cell import FORGED
 from checks.harness.judge.raised import raised
-from checks.harness.options import THEIRS
+from checks.harness.options import TAKE_THEIR_CODE
 from tests.conftest import Judge
 from tests.exercises import EXERCISES, Checkpoint
 from tests.judge.conftest import Learner
@@ -440,7 +440,7 @@ def test_what_takes_the_learners_code_takes_it_from_a_cell() -> None:
     takes = {one.name: {each.arg for each in one.args.args} for one in tree.body if isinstance(one, ast.FunctionDef)}
     ours = [one.id for number in (1, 2, 4, 6, 7) for one in EXERCISES[number].checkpoints]
 
-    assert {name for name, of in takes.items() if name in plugin.__all__ and {"cell", "lab"} & of} == THEIRS
+    assert {name for name, of in takes.items() if name in plugin.__all__ and {"cell", "lab"} & of} == TAKE_THEIR_CODE
     assert set(CELLS) == {*ours, "3.6", "3.7", "3.8", "3.9", "5.4"}
 
 

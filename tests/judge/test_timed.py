@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from checks.harness.judge import kernel
-from checks.harness.judge.cost import computing, memory, ring
+from checks.harness.judge.cost import many_cost, memory, ring
 from checks.harness.judge.timed import busiest_line, explained, reference, side_by_side
 from tests.judge.conftest import Learner
 from tests.waiting import until
@@ -107,19 +107,19 @@ def test_the_line_where_threads_wait_is_named(learner: Learner) -> None:
 def test_costs_are_those_of_the_process_where_it_runs(thing: Any) -> None:
     """CPU time grows with the number of calls, and memory with what is kept; a ring costs and keeps little."""
     model, control = thing.Model(0), ring(thing.Model, 100)
-    computing(model.keeps, 0.1, 1000)
+    many_cost(model.keeps, 0.1, 1000)
     before = memory(model.keeps)
-    computing(model.keeps, 0.1, 5_000_000)  # more than a process may have at hand from what it gave up
+    many_cost(model.keeps, 0.1, 5_000_000)  # more than a process may have at hand from what it gave up
 
     assert memory(model.keeps) - before > 1_000_000
-    assert computing(model.spins, 0.1, 2000) > 5 * computing(control.record, 0.1, 2000)
+    assert many_cost(model.spins, 0.1, 2000) > 5 * many_cost(control.record, 0.1, 2000)
 
 
 def test_threads_that_have_ended_have_computed(thing: Any) -> None:
     """What is computed on a thread of its own costs as much."""
     model = thing.Model(0)
 
-    assert computing(model.elsewhere, 0.1, 20) > 20 * computing(model.spins, 0.1, 1) / 2
+    assert many_cost(model.elsewhere, 0.1, 20) > 20 * many_cost(model.spins, 0.1, 1) / 2
 
 
 @pytest.mark.skipif(not kernel.can_look(), reason="no /proc here")

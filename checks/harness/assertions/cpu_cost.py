@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from checks.harness.judge.cost import computing, costs, ring
+from checks.harness.judge.cost import many_cost, one_costs, ring
 from checks.harness.judge.handles import beside
 
 SMALL, LARGE = 100, 100_000
@@ -29,10 +29,10 @@ def recording_costs(window: Callable[[int], Any]) -> tuple[float, float] | None:
     for number, full in enumerate(windows):
         burnt = 0.0
         for _ in range((SMALL, LARGE)[number % 2] // SMALL):
-            burnt += computing(full.record, 0.1, SMALL)
+            burnt += many_cost(full.record, 0.1, SMALL)
             if burnt > FILL_SECONDS:
                 return None
-    rounds = [[computing(full.record, 0.1, RECORDS) for full in windows] for _ in range(RECORD_ROUNDS)]
+    rounds = [[many_cost(full.record, 0.1, RECORDS) for full in windows] for _ in range(RECORD_ROUNDS)]
     small, large, control_small, control_large = (min(seconds) for seconds in zip(*rounds, strict=True))
     return large / small, control_large / control_small
 
@@ -47,7 +47,7 @@ def middleware_costs(timing: Any, *middlewares: Any) -> list[float]:
     apps = [beside(timing).behind(one, "route") for one in ("nothing", timing, *middlewares)]
     for one in apps:
         one.send(WARMED_UP)
-    rounds = [[costs(one.send, REQUESTS) for one in apps] for _ in range(REQUEST_ROUNDS)]
+    rounds = [[one_costs(one.send, REQUESTS) for one in apps] for _ in range(REQUEST_ROUNDS)]
     bare, *others = (min(seconds) for seconds in zip(*rounds, strict=True))
     return [other / bare for other in others]
 
@@ -65,5 +65,5 @@ def cost_of_a_full_window(timing: Any, middleware: Any = None) -> float:
     for _ in range(REQUEST_ROUNDS):
         empty = beside(timing).behind(middleware, "nothing", EMPTY)
         empty.send(WARMED_UP)
-        ratios.append(costs(full.send, EMPTY * FEW) / costs(empty.send, FEW))
+        ratios.append(one_costs(full.send, EMPTY * FEW) / one_costs(empty.send, FEW))
     return min(ratios)

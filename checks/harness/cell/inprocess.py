@@ -145,10 +145,16 @@ def refuse_unless_settled(standstill: Standstill | None, where: Callable[[], str
         )
 
 
-def cause_of(error: BaseException, lines: SourceLines) -> LearnerError:
-    """What the learner's code raised, as the cause of what was seen."""
-    where = lines.where_raised(error.__traceback__)
-    return LearnerError(f"your code raised {describe(error)}", where, hint=hint_for(error), explains_itself=True)
+@contextmanager
+def causes_first(raised: Callable[[], BaseException | None], lines: SourceLines) -> Iterator[None]:
+    """If this block fails and the learner's code raised something, report that: it is the cause of what was seen."""
+    try:
+        yield
+    except (AssertionError, NoAnswer):
+        if (error := raised()) is None:
+            raise
+        where, said = lines.where_raised(error.__traceback__), f"your code raised {describe(error)}"
+        raise LearnerError(said, where, hint=hint_for(error), explains_itself=True) from None
 
 
 class Driven(Pending):
@@ -399,12 +405,8 @@ class InProcess:
     @contextmanager
     def causes_first(self) -> Iterator[None]:
         """If this block fails and the learner's code raised, report that exception: it is the cause."""
-        try:
+        with causes_first(lambda: self.raised, self._lines):
             yield
-        except (AssertionError, NoAnswer):
-            if self.raised is None:
-                raise
-            raise cause_of(self.raised, self._lines) from None
 
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

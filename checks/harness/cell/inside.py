@@ -144,7 +144,7 @@ class Inside:
             case "say":
                 return {"value": repr(self._things[message["of"]])[:MOST_TEXT]}
             case "play":
-                return {"value": self._encoded(play(self._thing(message["of"]), message["scene"]))}
+                return {"value": self._encoded(play(self._things[message["of"]], message["scene"]))}
             case "explain":
                 method, calls = self._things[message["of"]], decode(message["calls"], self._found)
                 return {"value": self._encoded([*awaited(method, calls, self._apps.lines)])}
@@ -239,9 +239,6 @@ class Inside:
         owner = value if isinstance(value, type | ModuleType) or hasattr(value, "__qualname__") else type(value)
         kinds = {"awaited": inspect.isawaitable(value), "async": inspect.iscoroutinefunction(value)}
         return {"number": number, "module": str(getattr(owner, "__module__", "")), **kinds}
-
-    def _thing(self, number: int) -> Any:
-        return self._things[number]
 
     def _found(self, tag: str, content: Any) -> object:
         if tag == "r":

@@ -17,7 +17,7 @@ from checks.harness.cell.given_routes import Given
 from checks.harness.cell.inprocess import (
     ANSWER_SECONDS,
     START_SECONDS,
-    cause_of,
+    causes_first,
     refuse_if_busy,
     refuse_unless_settled,
 )
@@ -367,12 +367,8 @@ class App:
     @contextmanager
     def causes_first(self) -> Iterator[None]:
         """If this block fails and the learner's code raised, report that exception: it is the cause."""
-        try:
+        with causes_first(lambda: (told := self._ask("raised")) and self.error(told), self.lines):
             yield
-        except (AssertionError, NoAnswer):
-            if (told := self._ask("raised")) is None:
-                raise
-            raise cause_of(self.error(told), self.lines) from None
 
     def _watch(self, seconds: float, horizon: float) -> int:
         """Ask the cell to say why nothing more will come; the number that it says it with."""

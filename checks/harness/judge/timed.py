@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from checks.harness.cell import waits
 from checks.harness.cell.waits import Calls, Reference, Waited
 from checks.harness.cell.wire import decode, encode
-from checks.harness.judge import kernel
+from checks.harness.judge.cost import computed
 from checks.harness.judge.handles import Handle
 from checks.harness.source_lines import SourceLines
 
@@ -142,12 +142,8 @@ def busiest_line(method: Any, lines: SourceLines) -> str | None:
     return line if type(line) is str else None
 
 
-def computing(method: Any, work: Callable[[], object]) -> tuple[float, float]:
-    """How long some calls of a method took, and how much CPU time the thread or the cell took, in seconds."""
-
-    def clock() -> float:
-        return kernel.computed(method._cell.pid) if isinstance(method, Handle) else time.thread_time()
-
-    started, burnt = time.perf_counter(), clock()
+def took_and_cost(method: Any, work: Callable[[], object]) -> tuple[float, float]:
+    """How long some calls of a method took, and the CPU time of the process where it is meanwhile, in seconds."""
+    started, burnt = time.perf_counter(), computed(method)
     work()
-    return time.perf_counter() - started, clock() - burnt
+    return time.perf_counter() - started, computed(method) - burnt

@@ -63,7 +63,7 @@ def lateness(lags: Iterable[tuple[float, float]]) -> float:
     It looks every `LOOK_SECONDS`: one look that came 0.5 s late stands for all that it kept from being taken.
     """
     looks = [late for _, late in lags for _ in range(1 + int(late / LOOK_SECONDS))]
-    return percentile(sorted(looks), 95) if looks else 0.0
+    return percentile(looks, 95) if looks else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Recording:
 
     @property
     def lateness(self) -> float:
-        """Seconds by which the machine made this run late: one that keeps itself busy has only itself to blame."""
+        """Seconds by which the machine made this run late: not by its own work, where it keeps itself busy."""
         return max(self.target_late, self.late if self.busy < 0.5 else 0.0)
 
     @property

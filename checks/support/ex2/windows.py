@@ -12,7 +12,7 @@ from checks.harness.assertions.answers import is_number
 from checks.harness.assertions.cpu_cost import FILL_SECONDS
 from checks.harness.assertions.metrics_page import FIGURES, figures_in
 from checks.harness.errors import Failure
-from checks.harness.judge.cost import computing, memory
+from checks.harness.judge.cost import many_cost, memory
 from checks.harness.judge.handles import each
 from checks.harness.load.percentiles import other_percentiles
 from checks.harness.load.percentiles import percentile as nearest_rank
@@ -137,10 +137,10 @@ def _explained(value: float, expected: float, q: int | None, samples: Sequence[f
 
 def stays_as_large_as_it_is(window: Any, size: int, rng: random.Random) -> int:
     """A full window takes no more memory, however many samples go through. Returns how many it recorded."""
-    computing(window.record, rng.random(), AT_ONCE)
+    many_cost(window.record, rng.random(), AT_ONCE)
     full, burnt, grown, recorded = memory(window.record), 0.0, 0, AT_ONCE
     while grown < GROWN and burnt < FILL_SECONDS and recorded < MANY:
-        burnt += computing(window.record, rng.random(), AT_ONCE)
+        burnt += many_cost(window.record, rng.random(), AT_ONCE)
         recorded += AT_ONCE
         grown = memory(window.record) - full
     assert grown < GROWN, Failure(

@@ -19,7 +19,7 @@ from checks.support.ex3.plans import GOOD, LATE, NEARLY, REFUSED, SOME, WRONG
 from checks.support.ex3.tables import StepLike
 
 STALLED = 0.1
-"""The part of a plateau from which it does not count that Locust or its target stood still."""
+"""If Locust or its target stood still for more than this part of a plateau, the plateau is not judged."""
 
 NEAR = 0.2
 """Locust rounds what it reports to two digits, and a machine adds its own: so near to a limit nothing is judged."""

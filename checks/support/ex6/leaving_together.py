@@ -157,10 +157,7 @@ def a_trickle(play: Play, rng: random.Random, show: Show) -> None:
 
 def behind_a_busy_model(play: Play, rng: random.Random, show: Show) -> None:
     """Items that waited for a busy model for longer than the window leave in the moment in which it is free."""
-    window = rng.randint(60, 150) / 1000
-    scene = Scene(rng, 4, 6, window, "behind a busy model")
-    scene.other_calls["0"] = {"takes": 3 * window}
-    scene.submit(0, 0)
+    scene, window = _busy(rng, 4, "behind a busy model")
     for number in (1, 2, 3):
         scene.submit(round(window * (1 + number / 4), 4), number)
     seen = scene.play(play, show)
@@ -183,10 +180,7 @@ def behind_a_busy_model(play: Play, rng: random.Random, show: Show) -> None:
 
 def young_when_the_model_is_free(play: Play, rng: random.Random, show: Show) -> None:
     """An item that came shortly before the model was free has the rest of its window."""
-    window = rng.randint(60, 150) / 1000
-    scene = Scene(rng, 2, 6, window, "a model that is free again")
-    scene.other_calls["0"] = {"takes": 3 * window}
-    scene.submit(0, 0)
+    scene, window = _busy(rng, 2, "a model that is free again")
     scene.submit(3.5 * window, 1)
     seen = scene.play(play, show)
     second = seen.calls[1] if len(seen.calls) > 1 else None
@@ -198,6 +192,15 @@ def young_when_the_model_is_free(play: Play, rng: random.Random, show: Show) -> 
         SINCE_ARRIVAL,
     )
     answered(seen, range(2))
+
+
+def _busy(rng: random.Random, items: int, title: str) -> tuple[Scene, float]:
+    """A scene, and its window, in which the first item leaves after one window, and its call takes three."""
+    window = rng.randint(60, 150) / 1000
+    scene = Scene(rng, items, 6, window, title)
+    scene.other_calls["0"] = {"takes": 3 * window}
+    scene.submit(0, 0)
+    return scene, window
 
 
 def no_window(play: Play, rng: random.Random, show: Show) -> None:
