@@ -38,7 +38,7 @@ from pathlib import Path
 
 from checks.harness import ROOT
 from tests.exercises import EXERCISES, Checkpoint
-from tests.runs import Judged, judge
+from tests.runs import Judged, grade, judge
 
 SOLUTIONS = ROOT / "solutions"
 REAL = frozenset({"serve", "launch", "serve_target", "load_test", "feature_store", "deploy"})
@@ -112,9 +112,14 @@ class Case:
         known = {checkpoint.id: checkpoint for checkpoint in EXERCISES[self.answer.exercise].checkpoints}
         return sum(REAL_COST if known[name].fixtures & REAL else 1 for name in self.checkpoints)
 
-    def run(self, folder: Path) -> Judged:
-        """Judge it, as `pytest checks/test_exN.py --workspace DIR` does."""
+    def run(self, folder: Path, cell: str | None = None, number: int = 0) -> Judged:
+        """Judge it, as `pytest checks/test_exN.py --workspace DIR` does, or as `lab grade --cell` does.
+
+        In a cell `number` is another one for each run that goes on at the same time.
+        """
         self.answer.write(folder / "workspace")
+        if cell:
+            return grade(folder, self.answer.exercise, self.checkpoints, cell, number)
         exercise = EXERCISES[self.answer.exercise]
         chosen = [checkpoint.function for checkpoint in exercise.checkpoints if checkpoint.id in self.checkpoints]
         named = [f"{exercise.path}::{function}" for function in chosen]

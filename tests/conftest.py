@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     """`--exhaustive`, and xdist's options: only here, for checkpoints must never run side by side."""
     pluginmanager.import_plugin("xdist.plugin")
     parser.addoption("--exhaustive", action="store_true", help="every named answer; containers")
+    parser.addoption("--cell", help="judge named answers in such a cell, as `lab grade` does: bwrap, docker, uid")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,6 +6,7 @@ Imports are two thirds of a short run, and there are more than a hundred of them
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import multiprocessing
@@ -86,6 +87,19 @@ def judge(folder: Path, workspace: Path | None, *arguments: str, engine: bool = 
     code, card = run_pytest(ROOT, [*options, *arguments], folder / "output", host, limit, clock, shared=shared)
     assert results.exists(), card
     return Judged(code, card, json.loads(results.read_text()), clock.busy)
+
+
+def grade(folder: Path, exercise: int, checkpoints: tuple[str, ...], cell: str, number: int) -> Judged:
+    """The workspace in that folder, graded in such a cell as one of a class is."""
+    from checks.harness.classroom import grading  # late: most tests grade nothing
+    from checks.harness.classroom.submissions import Submission
+
+    clock, plan = FairClock(), grading.Plan((exercise,), cell, SECONDS, only=checkpoints)
+    graded = grading.grade(Submission("workspace", folder / "workspace", "folder"), plan, folder / "cell", number)
+    clock.seconds()
+    results = dataclasses.asdict(graded.run)
+    card = graded.problem + "".join(f"\n{c.id} {c.verdict}: {c.seen}" for c in graded.run.checkpoints)
+    return Judged(0 if graded.run.all_passed else 1, card, results, clock.busy)
 
 
 def run_pytest(

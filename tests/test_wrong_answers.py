@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.answers import ANSWERS, DEFAULT, EXHAUSTIVE, HERE, Answer, Case, about
 from tests.exercises import EXERCISES
+from tests.runs import Judged
 from tests.waiting import SECOND_TRY
 
 
@@ -21,8 +23,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", marked, ids=cases)
 
 
+@pytest.fixture(scope="session")
+def in_cell(request: pytest.FixtureRequest) -> Callable[[Case, Path], Judged]:
+    """Judges a case as a learner's own run does, or in the cell of `--cell`."""
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "gw0")
+    return partial(Case.run, cell=request.config.getoption("cell"), number=int(worker.removeprefix("gw")))
+
+
 def test_an_answer_gets_the_verdicts_it_deserves(
-    case: Case, tmp_path: Path, record_property: Callable[[str, object], None]
+    case: Case,
+    in_cell: Callable[[Case, Path], Judged],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """The checkpoints that an answer names fail or are locked, all others pass, and what is said fits the mistake.
 
@@ -30,12 +42,12 @@ def test_an_answer_gets_the_verdicts_it_deserves(
     second try: it must never fail.
     """
     try:
-        case.assert_deserved(case.run(tmp_path / "first"))
+        case.assert_deserved(in_cell(case, tmp_path / "first"))
     except AssertionError as error:
         if not case.answer.fails:
             raise
         record_property(SECOND_TRY, str(error).partition("\n")[0])
-        case.assert_deserved(case.run(tmp_path / "second"))
+        case.assert_deserved(in_cell(case, tmp_path / "second"))
 
 
 def test_what_needs_an_engine_runs_for_live_answers_alone() -> None:
