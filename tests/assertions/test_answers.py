@@ -25,6 +25,14 @@ def test_only_json_objects_are_lines() -> None:
     assert json_lines(output) == [{"event": "request"}, {"n": 2}]
 
 
+def test_two_threads_may_print_on_one_line() -> None:
+    """Their line ends follow, and say how many lines were meant."""
+    assert json_lines('{"n": 1}{"n": 2}\n\n{"n": 3}\n') == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert json_lines('{"n": 1}{"n": 2}{"n": 3}\n\n') == [{"n": 1}, {"n": 2}]
+    assert json_lines('{"n": 1}{"n": 2}\n{"n": 3}\n') == [{"n": 1}, {"n": 3}]
+    assert json_lines('{"n": 1} and words\n\n') == []
+
+
 @pytest.mark.parametrize("text", ["", "no JSON", "[1]", "3"])
 def test_an_answer_that_is_no_object_is_told(text: str) -> None:
     """With what it was, and where."""

@@ -61,12 +61,31 @@ def calling(what: str, lines: SourceLines, hint: str = "", *, of_its_own: bool =
 
 
 def json_lines(output: str) -> list[dict[str, Any]]:
-    """The JSON objects among a program's lines."""
-    found = []
-    for line in output.splitlines():
+    """The JSON objects among a program's lines.
+
+    `print` writes a text and its line end one after the other. Where two threads print at once, two objects can stand
+    on one line, and an empty line behind them: they count, as far as there are empty lines for them.
+    """
+    found: list[dict[str, Any]] = []
+    lines = [line.strip() for line in output.splitlines()]
+    ends_left = lines.count("")
+    for line in filter(None, lines):
+        objects = _objects(line)
+        allowed = 1 + min(max(0, len(objects) - 1), ends_left)
+        ends_left -= allowed - 1
+        found += objects[:allowed]
+    return found
+
+
+def _objects(line: str) -> list[dict[str, Any]]:
+    """The objects on a line that holds nothing else."""
+    found, at = [], 0
+    while at < len(line):
         try:
-            value = json.loads(line)
+            value, at = json.JSONDecoder().raw_decode(line, at)
         except ValueError:
-            continue
-        found += [value] if isinstance(value, dict) else []
+            return []
+        if not isinstance(value, dict):
+            return []
+        found.append(value)
     return found
