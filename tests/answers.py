@@ -118,7 +118,7 @@ class Case:
         exercise = EXERCISES[self.answer.exercise]
         chosen = [checkpoint.function for checkpoint in exercise.checkpoints if checkpoint.id in self.checkpoints]
         named = [f"{exercise.path}::{function}" for function in chosen]
-        return judge(folder, folder / "workspace", *named, engine=self.answer.live, shared=True)
+        return judge(folder, folder / "workspace", *named, engine=self.answer.live)
 
     def assert_deserved(self, run: Judged) -> None:
         """The checkpoints that the answer names fail or are locked, all others pass, in words that fit."""
