@@ -211,7 +211,10 @@ def whole(answer: Answer) -> Case:
 
 
 def _default(answers: dict[str, Answer]) -> dict[str, Case]:
-    """For each checkpoint the two cheapest wrong answers that fail it, and the fewest right ones about all of them."""
+    """For each checkpoint the two cheapest wrong answers that fail it, and one right one, of the fewest about all.
+
+    A right one is judged by those checkpoints that no other one stands for.
+    """
     cases = {name: Case(answer, about(answer, answers.values())) for name, answer in answers.items()}
     # Stable: of the same cost, the first in the file.
     cheapest = sorted(cases, key=lambda name: (not cases[name].answer.quick, cases[name].cost))
@@ -224,6 +227,7 @@ def _default(answers: dict[str, Answer]) -> dict[str, Case]:
     while uncovered:
         most = max(right, key=lambda name: len(uncovered & {*cases[name].checkpoints}))
         chosen.add(most)
+        cases[most] = Case(answers[most], tuple(one for one in cases[most].checkpoints if one in uncovered))
         uncovered -= {*cases[most].checkpoints}
     return {name: case for name, case in cases.items() if name in chosen}
 
