@@ -123,7 +123,7 @@ class Case:
         exercise = EXERCISES[self.answer.exercise]
         chosen = [checkpoint.function for checkpoint in exercise.checkpoints if checkpoint.id in self.checkpoints]
         named = [f"{exercise.path}::{function}" for function in chosen]
-        return judge(folder, folder / "workspace", *named, engine=self.answer.live, shared=True)
+        return judge(folder, folder / "workspace", *named, engine=self.answer.live)
 
     def assert_deserved(self, run: Judged) -> None:
         """The checkpoints that the answer names fail or are locked, all others pass, in words that fit."""
@@ -216,7 +216,10 @@ def whole(answer: Answer) -> Case:
 
 
 def _default(answers: dict[str, Answer]) -> dict[str, Case]:
-    """For each checkpoint the two cheapest wrong answers that fail it, and the fewest right ones about all of them."""
+    """For each checkpoint the two cheapest wrong answers that fail it, and one right one, of the fewest about all.
+
+    A right one is judged by those checkpoints that no other one stands for.
+    """
     cases = {name: Case(answer, about(answer, answers.values())) for name, answer in answers.items()}
     # Stable: of the same cost, the first in the file.
     cheapest = sorted(cases, key=lambda name: (not cases[name].answer.quick, cases[name].cost))
@@ -229,6 +232,7 @@ def _default(answers: dict[str, Answer]) -> dict[str, Case]:
     while uncovered:
         most = max(right, key=lambda name: len(uncovered & {*cases[name].checkpoints}))
         chosen.add(most)
+        cases[most] = Case(answers[most], tuple(one for one in cases[most].checkpoints if one in uncovered))
         uncovered -= {*cases[most].checkpoints}
     return {name: case for name, case in cases.items() if name in chosen}
 

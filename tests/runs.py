@@ -75,10 +75,11 @@ class Judged:
             pytest.skip(f"{INCONCLUSIVE}: {', '.join(unsure)} ({load_in_words()})")
 
 
-def judge(folder: Path, workspace: Path | None, *arguments: str, engine: bool = False, shared: bool = False) -> Judged:
+def judge(folder: Path, workspace: Path | None, *arguments: str, engine: bool = False, shared: bool = True) -> Judged:
     """`pytest --workspace DIR ARGUMENTS`; `folder` is for what it leaves. With `engine` it may use this machine's.
 
-    With `shared` its cells come from a zygote that all such runs share.
+    Its cells come from a zygote that all runs share, which saves each of them a second of imports; with `shared=False`
+    from one of its own, as a learner's do: where a test is about that, or about what outlives a checkpoint.
     """
     results = folder / "results.json"
     options = ["-p", "no:cacheprovider", f"--results={results}", *([f"--workspace={workspace}"] if workspace else [])]

@@ -59,7 +59,7 @@ def nothing_left(engine: DockerClient) -> Iterator[None]:
 @pytest.mark.usefixtures("nothing_left")
 def test_the_solution_earns_all_ten_points(tmp_path: Path) -> None:
     """Built, started, asked, frozen and stopped for real."""
-    run = judge(tmp_path, SOLUTIONS, EXERCISE.path, engine=True)
+    run = judge(tmp_path, SOLUTIONS, EXERCISE.path, engine=True, shared=False)
 
     run.assert_verdicts(dict.fromkeys(run.verdicts, "passed"))
     assert sum(checkpoint["points"] for checkpoint in run.checkpoints.values()) == 10

@@ -7,6 +7,7 @@ DIR/conftest.py in the process that grades.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,16 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         files = [Path(early_config.invocation_params.dir, name) for name in option.file_or_dir]
         checks = [path for path in files if path.parent.name == "checks"]
         cells = {number: service for path in checks for number, service in _in_cells(path).items()}
-        chosen = set(_NUMBER.findall(option.keyword)) & set(cells) if option.keyword else set(cells)
+        chosen = _chosen(option.keyword, cells)
         if chosen:
             begin(early_config, service=any(cells[number] for number in chosen))
+
+
+def _chosen(keyword: str, cells: Iterable[str]) -> set[str]:
+    """Those that surely run, or perhaps: the numbers that a keyword names; all where it names those that do not run."""
+    if not keyword or re.search(r"\bnot\b", keyword):
+        return {*cells}
+    return {*_NUMBER.findall(keyword)} & {*cells}
 
 
 def _in_cells(path: Path) -> dict[str, bool]:

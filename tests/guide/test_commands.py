@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from checks.harness.report.results import Checkpoint, Exercise, Run
 from lab_guide.export import html
+from lab_guide.main import app
 from tests import runs
 from tests.guide.opened import LAB
 from tests.waiting import finished
@@ -24,11 +25,17 @@ def lab(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return finished([LAB, *map(str, arguments)], cwd=Path(sys.prefix))
 
 
-@pytest.fixture
-def judged(tmp_path: Path, judge: Callable[..., runs.Judged]) -> Path:
+def here(*arguments: str | Path) -> Result:
+    """The same in this process, where no second of imports is needed."""
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a run of one checkpoint on the stubs."""
-    judge(None, "checks/test_ex1.py", "-k", "1.8")
-    return tmp_path / "results.json"
+    folder = tmp_path_factory.mktemp("judged")
+    runs.judge(folder, None, "checks/test_ex1.py", "-k", "1.8")
+    return folder / "results.json"
 
 
 def test_status_shows_the_points_of_the_last_run(judged: Path) -> None:
@@ -46,11 +53,11 @@ def test_status_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
 
     none, other = (
-        lab("status", "--results", tmp_path / "none.json"),
-        lab("status", "--results", tmp_path / "other.json"),
+        here("status", "--results", tmp_path / "none.json"),
+        here("status", "--results", tmp_path / "other.json"),
     )
 
-    assert (1, 1) == (none.returncode, other.returncode)
+    assert (1, 1) == (none.exit_code, other.exit_code)
     assert "uv run pytest checks/test_ex1.py" in none.stderr
     assert "holds no results of the lab" in other.stderr
 
@@ -68,10 +75,10 @@ def test_status_imports_nothing_heavy(judged: Path) -> None:
 
 def test_report_is_one_file(judged: Path, tmp_path: Path) -> None:
     """It has the verdicts and the words of the card, loads nothing, and names no folder of this machine."""
-    done = lab("report", "--html", tmp_path / "report.html", "--results", judged)
+    done = here("report", "--html", tmp_path / "report.html", "--results", judged)
     written = (tmp_path / "report.html").read_text()
 
-    assert 0 == done.returncode, done.stderr
+    assert 0 == done.exit_code, done.stderr
     assert "0 of 2 points" in written
     assert "burst_seconds" in written
     assert "not started" in written
@@ -104,7 +111,7 @@ def test_doctor_has_a_line_for_everything() -> None:
 
 def test_reset_says_why_it_cannot() -> None:
     """An unknown checkpoint is a sentence on stderr and exit code 1."""
-    done = lab("reset", "9.9")
+    done = here("reset", "9.9")
 
-    assert 1 == done.returncode
+    assert 1 == done.exit_code
     assert "9.9 is neither a checkpoint nor one of" in done.stderr

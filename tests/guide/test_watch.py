@@ -83,6 +83,7 @@ def test_a_save_a_key_and_the_end(work: Path) -> None:
         until(lambda: terminal.shows("lines 2 to "), "the next line")
 
 
+@pytest.mark.exhaustive
 def test_a_terminal_that_cannot_move_its_cursor(work: Path) -> None:
     """With TERM=dumb the card is printed, whole, after what changes it: nothing in it is a control sequence."""
     with watching(work, "dumb", 24, 80) as terminal:

@@ -65,8 +65,8 @@ Wrote = Callable[[str], ModuleType]
 
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
-    """One that all tests share."""
-    made = Zygote()
+    """One that all tests share. Half of their cells are services, whose imports take longer than the test."""
+    made = Zygote(service=True)
     yield made
     made.end()
 

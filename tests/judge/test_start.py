@@ -9,7 +9,7 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.judge.start import Zygote
-from checks.harness.options import _in_cells
+from checks.harness.options import _chosen, _in_cells
 from tests.exercises import EXERCISES
 from tests.judge.conftest import Learner, runs
 from tests.waiting import until
@@ -22,6 +22,15 @@ def test_the_markers_say_early_which_checkpoints_need_it(number: int) -> None:
     cells = [one for one in exercise.checkpoints if one.in_cell]
 
     assert {one.id: "service" in one.fixtures for one in cells} == _in_cells(ROOT / exercise.path)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "chosen"),
+    [("", {"1.3", "1.4"}), ("1.3", {"1.3"}), ("1.3 or 1.9", {"1.3"}), ("not 1.3", {"1.3", "1.4"}), ("health", set())],
+)
+def test_a_keyword_says_early_what_may_run(keyword: str, chosen: set[str]) -> None:
+    """Where it names a checkpoint that does not run, any of the others may need a service."""
+    assert chosen == _chosen(keyword, ["1.3", "1.4"])
 
 
 def test_settings_of_a_shell_do_not_reach_a_cell(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def tiny(answer: str) -> list[str]:
     return [sys.executable, str(ROOT / "tests" / "tiny_server.py"), "127.0.0.1", "0", answer]
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 2, pytest.param(4, marks=pytest.mark.exhaustive)])
 def test_workers_answer(app: Callable[..., Path], workers: int) -> None:
     """A ready server has one pid per worker, all different, and its port closes with the body."""
     with server(uvicorn_command("app:app", workers=workers), env={}, cwd=app(), workers=workers) as running:

@@ -15,9 +15,11 @@ TAKES_DOWN = ["1.2", "1.4", "1.5", "1.6", "1.7"]
     ("old", "new"),
     [
         ("    return app\n", ""),
-        ("def create_app(", "async def create_app("),
+        pytest.param("def create_app(", "async def create_app(", marks=pytest.mark.exhaustive),
         ("    settings = settings or Settings()\n", '    raise ValueError("no settings today")\n'),
-        ("    return app\n", "    return app\n\n\ncreate_app = create_app()\n"),
+        pytest.param(
+            "    return app\n", "    return app\n\n\ncreate_app = create_app()\n", marks=pytest.mark.exhaustive
+        ),
     ],
     ids=["returns None", "is an async def", "raises", "is no function"],
 )

@@ -38,6 +38,7 @@ LONGEST_START = 60.0
 
 _PATIENCE_SECONDS = 3.0  # until the port is looked for without the server's own word
 _POLL_SECONDS = 0.02
+_LOOK_SECONDS = 0.2  # between two looks for dead workers: each reads all processes of the machine
 _DEATHS = 4  # of workers that were replaced: what ends so often will not serve
 _ROUND_SECONDS = 5.0
 _LAST_ROUND_SECONDS = 0.5
@@ -159,6 +160,7 @@ def _wait_until_ready(
     wanted = f"GET {path} to answer" + (f" from {workers} workers" if workers > 1 else "")
     seen = "its output named no port, as 'Uvicorn running on http://127.0.0.1:PORT' does"
     pids: set[int] = set()
+    next_look = 0.0
     while clock.seconds() < seconds and clock.real_seconds < LONGEST_START:
         if process.poll() is not None:
             # Its last words; not for long, as a process that it left behind may keep the pipe open.
@@ -166,7 +168,10 @@ def _wait_until_ready(
             code = process.returncode
             how = f"with exit code {code}" if code >= 0 else f"killed by signal {-code} ({signal.strsignal(-code)})"
             raise ServerDied(f"The server ended before it was ready, {how}.", tail.text(), code)
-        dead = workers > 1 and _dead_children(process) >= workers
+        dead = False
+        if workers > 1 and clock.real_seconds >= next_look:
+            dead = _dead_children(process) >= workers
+            next_look = clock.real_seconds + _LOOK_SECONDS
         if dead or tail.worker_deaths > max(workers, _DEATHS):
             leave_nothing(process, descendants(process.pid))
             tail.thread.join(1)
