@@ -73,8 +73,8 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     """/predict honours its contract.
 
     A service calls its model exactly once for each request, with what the caller sent, and returns its answer
-    unchanged. What is no list of numbers is refused before it reaches the model: a NaN that gets in comes out as a
-    prediction that nobody can explain.
+    unchanged. A body that is not a list of numbers is refused before it reaches the model: a NaN that gets in comes out
+    as a prediction that nobody can explain.
     """
     # The probe takes the place of the model. Its answers cannot be guessed from the features.
     probe = Probe(held=False, seconds=0)

@@ -49,13 +49,14 @@ def test_times_of_a_stream(workspace, lab, rng, show):
     hints=(
         "A stream of use has finished, its first token was in time, and its TPOT is within the limit, if it has one.",
         "`tail` takes three percentiles of three lists: one value a stream, one value a stream, and all gaps together.",
+        "The limits are in ms, the times of a stream in seconds.",
     ),
 )
 def test_goodput_and_tail(workspace, lab, rng, show):
     """Goodput counts streams that were of use.
 
-    A service that refuses everybody has a splendid p99 of those it answered. So what failed counts as infinite, and a
-    rate counts only the streams that kept both limits: readers notice the slower of the two.
+    A service that refuses most of its streams has a good p99 of the few that it served. So a stream that failed counts
+    as infinite. And a rate counts only the streams that kept both limits, because a reader notices each of them.
     """
     from checks.support.ex7 import token_times
 
@@ -75,13 +76,14 @@ def test_goodput_and_tail(workspace, lab, rng, show):
         "`create_app` puts a `SimulatedDecoder` at `app.state.decoder`; the handler asks for it at each request.",
         "An event is text: an optional line `event: done`, a line `data: ` with JSON, an empty line.",
         "`json.dumps` keeps a token in one line, whatever is in it.",
+        "A response of your own calls `super().__init__()`, and sends a status and headers of its own.",
     ),
 )
 def test_the_wire(service, workspace, lab, rng, show):
     """Each token is an event of its own.
 
-    A token may hold a line break, a quote, half an emoji's name. Only JSON brings it over unchanged. And a stream says
-    how it ended: without that a reader cannot tell a whole answer from one that was broken off.
+    A token may hold a line break, a quote or the word `data:`. JSON brings it over unchanged. And a stream says how it
+    ended: without that a reader cannot tell a whole answer from one that was broken off.
     """
     from checks.support.ex7.wire import Wire
 
@@ -100,14 +102,14 @@ def test_the_wire(service, workspace, lab, rng, show):
     deadline=90,
     hints=(
         "`await send(...)` for each token, and nothing collected before it.",
-        "A middleware that reads a body before it passes it on makes one lump of a stream.",
+        "A middleware that collects a body before it passes it on makes one piece of a stream.",
     ),
 )
 def test_each_token_at_once(service, serve, workspace, lab, rng, show):
     """A token leaves when it is there.
 
-    That is all that streaming is for. A buffer anywhere on the way, in the handler or in a middleware, gives the same
-    text at the same end, and a first token that is as late as the last.
+    That is what streaming is for. A buffer in the handler or in a middleware gives the same text, ended at the same
+    time, with a first token that is as late as the last.
     """
     from checks.support.ex7 import at_once, real
     from checks.support.ex7.streams import Streams
@@ -124,7 +126,7 @@ def test_each_token_at_once(service, serve, workspace, lab, rng, show):
     needs=["4.5", "7.3"],
     deadline=90,
     hints=(
-        "uvicorn says `http.disconnect` to whoever awaits `receive()`: a task of its own has to.",
+        "`await receive()` gives `http.disconnect` when the reader has left: a task of its own has to wait for that.",
         "A slot is given back in every way in which a stream can end, and in each of them once.",
         "A task that is cancelled before its first step never runs its `finally`. A done-callback runs all the same.",
     ),
@@ -132,8 +134,8 @@ def test_each_token_at_once(service, serve, workspace, lab, rng, show):
 def test_who_has_left(service, serve, workspace, lab, rng, show):
     """Who has left frees its slot at once.
 
-    Readers close the page in the middle. A decoder that goes on writes for nobody, in a slot that others wait for; and
-    a slot that is lost at each of them leaves a service with none after four.
+    Readers close the page before the end. A decoder that goes on then works for no reader, in a slot that others wait
+    for. And if a slot is lost each time, a service of four slots has none left after four such readers.
     """
     from checks.support.ex7 import leaving, real
     from checks.support.ex7.streams import Streams
@@ -160,8 +162,8 @@ def test_who_has_left(service, serve, workspace, lab, rng, show):
 def test_a_slow_reader(service, workspace, lab, rng, show):
     """A slot is for decoding, not for reading.
 
-    Where the response itself pulls the next token, a phone in a tunnel stops the model: its slot waits with it, and so
-    does everybody behind it.
+    If the response itself pulls the next token, a reader on a slow connection stops the decoder. Its slot stays taken,
+    and all streams that wait for one wait longer.
     """
     from checks.support.ex7 import slow_reader
     from checks.support.ex7.streams import Streams
@@ -185,8 +187,8 @@ def test_a_slow_reader(service, workspace, lab, rng, show):
 def test_a_slot_first(service, workspace, lab, rng, show):
     """Who cannot be served soon is refused.
 
-    Once a 200 is sent it cannot become a 503. So the slot comes first. A reader who waits has got nothing yet, and one
-    who would wait too long can still go elsewhere.
+    A 200 that was sent cannot become a 503. So the slot comes first. Nothing of a stream that waits has been sent: it
+    can still be refused, and its reader can ask another server.
     """
     from checks.support.ex7 import slots
 
@@ -203,14 +205,15 @@ def test_a_slot_first(service, workspace, lab, rng, show):
     deadline=60,
     hints=(
         "Take the time where the handler begins, and again when the first token is handed to `send`.",
+        "The docstring of `StreamMetrics` says which streams have a TTFT and a TPOT, and which have left.",
         "Count an end where it happens, once: finished, left, failed or refused.",
     ),
 )
 def test_what_is_measured(service, workspace, lab, rng, show):
     """The service knows its TTFT and TPOT.
 
-    `Server-Timing` cannot say them: the header is gone before the first token is there. So they are collected beside
-    the streams, those that ended badly among them, and read off /metrics.
+    `Server-Timing` cannot hold them: the header is sent before the first token is there. So the service records them
+    for each stream, also for those that ended badly, and GET /metrics reports them.
     """
     from checks.support.ex7.measured import Measured
 

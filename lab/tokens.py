@@ -37,8 +37,8 @@ def tpot(stream: Stream) -> float | None:
 def goodput(streams: Sequence[Stream], slo: TokenSlo, seconds: float) -> float:
     """Streams per second, of a load of so many `seconds`, that were of use to their readers.
 
-    Such a stream has finished, its first token came in time, and its TPOT is within the limit. An answer of one token
-    has no TPOT, and so none to miss.
+    Such a stream has finished, its first token came in time, and its TPOT is within the limit; the limits are in ms. An
+    answer of one token has no TPOT, and so none to miss.
     """
     raise NotImplementedError("7.2: goodput")
 
@@ -47,6 +47,6 @@ def tail(streams: Sequence[Stream], q: float) -> Tail:
     """The percentile `q` (nearest rank, as in exercise 2) of TTFT, TPOT and of the gaps between tokens (ITL).
 
     TTFT: of all streams. TPOT: of all that have one; `math.inf` is one, `None` is none. ITL: of all gaps of all streams
-    in one pool.
+    in one pool. `None` where there is nothing to take it of: `lab.timing.percentile` needs a sample at least.
     """
     raise NotImplementedError("7.2: tail")

@@ -1,4 +1,7 @@
-"""Streaming: an answer that leaves token by token, as server-sent events, while the decoder still works on it."""
+"""Streaming: an answer that leaves token by token, as server-sent events, while the decoder still works on it.
+
+What stands here is a proposal: the checkpoints see `POST /generate`, `app.state.decoder` and `GET /metrics` only.
+"""
 
 import asyncio
 import json
@@ -30,7 +33,13 @@ def event(data: Any, name: str | None = None) -> bytes:
 
 
 class StreamMetrics:
-    """What `GET /metrics` reports of the streams: time to first token, time per output token, and how they ended."""
+    """What `GET /metrics` reports of the streams: time to first token, time per output token, and how they ended.
+
+    - TTFT: from when the `TokenStream` is made until its first token is handed to `send`; it contains the wait for a
+      slot. Each stream that got a first token has one, however it ended.
+    - TPOT: (last - first) / (tokens - 1). Each stream that finished with two tokens or more has one.
+    - Each stream ends once: "left" if its reader left, or the server cancelled it, before its last event was sent.
+    """
 
     def __init__(self, window: int) -> None:
         """Start without streams. Both latencies are kept in a `LatencyWindow` of this size."""
@@ -52,7 +61,9 @@ class TokenStream(Response):
 
     - A slot first, then the 200. Who finds no free slot and `queue` waiting, or has waited `queue_seconds`, gets a 503.
     - The slot is held for decoding, not for reading: from `acquire` to the last token decoded, failed, or given up.
-    - A reader who leaves frees its slot at once, before the next token.
+    - A reader who leaves frees its slot at once, before the next token. So does a request that the server cancels.
+    - A reader who leaves while it waits for a slot is never decoded for.
+    - A decoder that fails after the 200 gives an `error` event, and the response ends as it should.
     """
 
     def __init__(
@@ -65,7 +76,10 @@ class TokenStream(Response):
         queue_seconds: float,
         metrics: StreamMetrics,
     ) -> None:
-        """An answer of at most `max_tokens` tokens. Its time to first token begins here."""
+        """An answer of at most `max_tokens` tokens. Its time to first token begins here.
+
+        FastAPI needs what `Response.__init__` sets. The headers that it makes count an empty body: do not send those.
+        """
         super().__init__()
         self._began = time.perf_counter()
         self._decoder = decoder

@@ -27,7 +27,7 @@ def classroom50(run: Run, environment: Mapping[str, str]) -> dict[str, Any]:
             the time of the graded commit (ISO 8601); without it the start of the run stands for it.
     """
     if missing := [name for name in _IDENTITY.values() if not environment.get(name)]:
-        raise ValueError(f"{', '.join(missing)} is not set: only the runner of Classroom 50 knows it")
+        raise ValueError(f"{', '.join(missing)} is not set: only the runner of Classroom 50 sets it")
     submitted = datetime.fromisoformat(environment.get("SUBMITTED_AT") or run.started).astimezone(UTC)
     tests = [
         {
