@@ -33,9 +33,10 @@ SHARED = Zygote(service=True)
 class SharedZygote:
     """A plugin of a run: its cells come from the zygote of all runs. None of them outlives its checkpoint."""
 
-    def pytest_configure(self, config: pytest.Config) -> None:
-        """Put the zygote where the run looks for its own."""
-        config.stash[ZYGOTE] = SHARED
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_load_initial_conftests(self, early_config: pytest.Config) -> None:
+        """Put the zygote where the run looks for its own, before it starts one early."""
+        early_config.stash[ZYGOTE] = SHARED
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Iterator[None]:
