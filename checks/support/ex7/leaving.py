@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from checks.harness.errors import Failure
-from checks.support.ex7.streams import Reader, Streams
+from checks.support.ex7.streams import NO_LOCK, RELEASE, Reader, Streams
 
 LISTEN = (
     "Somebody has to await `receive()` until it is `http.disconnect`, beside what decodes; then the task that decodes "
     "is cancelled."
 )
-RELEASE = "`release` in a `finally`, or in a done-callback of the task that decodes: whatever ends it."
 LOOK = "When the slot comes, look whether the reader is still there, before `generate`; else release it."
 TURNS = 50
 STEPS = 150
@@ -28,16 +27,19 @@ def in_the_middle(streams: Streams) -> None:
         for tokens in (0, 1, 3):
             reader = streams.begin()
             for _ in range(tokens):
-                streams.let(reader)
+                streams.let_out(reader)
             decoding = streams.asking(reader)
             leave(reader)
             what = f"{way} {'in the prefill' if not tokens else f'after {tokens} tokens'}, and no token was let out"
-            streams.given_back(what, LISTEN if way.startswith("its") else RELEASE)
+            streams.app.until(lambda: not streams.probe.holders)
+            noticed = reader.done or decoding.closed
+            streams.given_back(what, RELEASE if noticed else LISTEN)
             streams.app.until(lambda decoding=decoding: decoding.closed)
             assert decoding.closed, Failure(
                 f"{what}: the slot is free, and the decoder's `generate` is not closed",
                 "it is closed: a decoder that nobody reads from works for nobody",
                 "Cancel the task that iterates it; `async with aclosing(decoder.generate(...)) as tokens:`.",
+                streams.where_decoded,
             )
 
 
@@ -48,7 +50,7 @@ def at_each_turn(streams: Streams) -> None:
         streams.app.until(lambda reader=reader: reader.done)
         what = f"a reader left {turns} turns of the event loop after its request had come"
         assert reader.done, Failure(
-            f"{what}, and the app has not returned from it", "it returns", LISTEN, streams.app.where_waiting()
+            f"{what}, and the app has not returned from it", "it returns", LISTEN, streams.where_acquired
         )
         streams.given_back(what, RELEASE)
 
@@ -57,15 +59,16 @@ def while_it_waits(streams: Streams) -> None:
     """Of three that come, with one slot, the second leaves: it is never decoded for, and the third is."""
     for way, leave in WAYS.items():
         first, second, third = (_after(streams, number) for number in range(3))
-        streams.let(first)
+        streams.let_out(first)
         leave(second)
         streams.app.settle()
         streams.end(first)
-        streams.let(third)
+        streams.let_out(third)
         assert not streams.probe.of(second.prompt), Failure(
             f"{way} while it waited for a slot, and was decoded for all the same when the slot came",
             "never: the slot goes to the next who is still there",
             LOOK,
+            streams.where_acquired,
         )
         streams.end(third)
         streams.given_back("all had ended or left", RELEASE)
@@ -97,7 +100,7 @@ def random_steps(streams: Streams) -> int:
             if len(alive) < 3 * slots:
                 alive.append(streams.begin(most=STEPS))
         elif deed == "let":
-            streams.let(rng.choice(decoded))
+            streams.let_out(rng.choice(decoded))
         elif deed in ("end", "fail"):
             one = rng.choice(decoded)
             call = streams.asking(one)
@@ -123,10 +126,18 @@ def random_steps(streams: Streams) -> int:
 def _decoded_are_alive(streams: Streams, alive: list[Reader], held: int) -> None:
     """Those who are decoded for are still there, and they are as many as hold a slot."""
     prompts = {one.prompt for one in alive}
-    streams.app.until(lambda: sum(call.asks for call in streams.probe.decodings) == held)
-    asking = [call for call in streams.probe.decodings if call.asks]
-    dead = [call for call in asking if call.prompt not in prompts]
-    assert not dead, Failure(f"{len(dead)} streams are decoded whose readers have left", "none", LOOK)
-    assert len(asking) == held, Failure(
-        f"{held} slots are held, and {len(asking)} streams are decoded", "one for each slot", LOOK
+
+    def decoded(*, there: bool) -> int:
+        return sum(call.asks and (call.prompt in prompts) == there for call in streams.probe.decodings)
+
+    streams.app.until(lambda: decoded(there=True) == held and not decoded(there=False))
+    dead, count = decoded(there=False), decoded(there=True)
+    assert not dead, Failure(
+        f"{dead} streams are decoded whose readers have left", "none", LOOK, streams.where_acquired
+    )
+    assert count == held, Failure(
+        f"{held} slots are held, and {count} streams are decoded",
+        "a stream is decoded for each slot",
+        NO_LOCK,
+        streams.where_decoded,
     )

@@ -22,10 +22,9 @@ class Slow:
             self._decodes(number)
 
     def _reads_until_the_first_token(self) -> None:
-        """Take what is sent, up to the first token's message, which stays untaken."""
+        """Take what is sent, up to the first token's message, which stays untaken; all, where none comes."""
         streams, app = self.streams, self.streams.app
-        streams.probe.let(streams.asking(self.reader), "first")
-        self.reader.let_out.append("first")
+        streams.let_out(self.reader, "first")
         while not self.reader.tokens:
             waits = [call for call in self.taken.calls if call.left is None]
             for call in waits:
@@ -33,7 +32,6 @@ class Slow:
             seen = len(self.taken.calls)
             if app.until(lambda seen=seen: self.reader.tokens or len(self.taken.calls) > seen) is not None:
                 break
-        streams.has_all(self.reader)
 
     def _decodes(self, number: int) -> None:
         streams = self.streams
@@ -45,7 +43,7 @@ class Slow:
             "held for somebody who reads slowly",
             "all are decoded meanwhile: what waits for the reader is bounded by max_tokens",
             OWN_TASK + " The queue has no bound of its own.",
-            streams.app.where_waiting(),
+            streams.where_decoded,
         )
         self.reader.let_out.append(f"token {number}")
         streams.probe.let(asks[0], self.reader.let_out[-1])
@@ -56,7 +54,7 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
     slow = Slow(streams)
     streams.given_back(f"all {TOKENS} tokens of a stream were decoded, and its reader has taken one", RELEASED)
     other = streams.begin()
-    streams.let(other)
+    streams.let_out(other)
     if leaves:
         slow.reader.pending.leave()
         streams.app.settle()
@@ -64,14 +62,22 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
             "a reader left whose tokens had all been decoded, while another stream is decoded", RELEASED, held=1
         )
     for _ in range(2):
-        streams.let(other)
-    streams.end(other)
+        streams.let_out(other)
+    streams.probe.end(streams.asking(other))
+    streams.app.until(lambda: other.done)
+    assert other.done, Failure(
+        "while one reader is slow, another stream was decoded to its end, and does not leave the app",
+        "a reader waits for its own stream alone",
+        "No lock around `send`, and no queue that streams share.",
+        streams.where_decoded,
+    )
+    other.pending.answer()
     streams.has_all(other)
     if not leaves:
         _reads_on(streams, slow)
     streams.given_back("both streams have ended", RELEASED)
     assert not streams.probe.refused_releases, Failure(
-        "a slot was released twice", "once, by whoever holds it", RELEASED
+        "a slot was released twice", "once, by whoever holds it", RELEASED, streams.where_acquired
     )
 
 
@@ -80,7 +86,10 @@ def _reads_on(streams: Streams, slow: Slow) -> None:
     slow.taken.open()
     streams.app.until(lambda: reader.done)
     assert reader.done, Failure(
-        "a slow reader reads on, and its stream does not end", "all that waits for it, and the end", OWN_TASK
+        "a slow reader reads on, and its stream does not end",
+        "all that waits for it, and the end",
+        OWN_TASK,
+        streams.where_decoded,
     )
     reader.pending.answer()
     missing = len(reader.let_out) - len(reader.tokens)
@@ -88,5 +97,6 @@ def _reads_on(streams: Streams, slow: Slow) -> None:
         f"a reader who was slow has {len(reader.tokens)} of {TOKENS} tokens",
         "every token, when it reads again",
         "A queue without a bound: `put_nowait` drops nothing then.",
+        streams.where_decoded,
     )
     streams.has_all(reader)

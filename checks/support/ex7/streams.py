@@ -6,14 +6,15 @@ import json
 import random
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from checks.harness.assertions import event_stream
 from checks.harness.assertions.event_stream import Event
 from checks.harness.assertions.routed import routed
-from checks.harness.cell.decoder_probe import DecoderProbe, Decoding
+from checks.harness.cell.decoder_probe import DecoderProbe, Decoding, Lines
 from checks.harness.cell.probe import Probe
-from checks.harness.errors import Failure, LearnerError
+from checks.harness.errors import Failure, Unanswered
 from checks.harness.source_lines import SourceLines
 
 PATH = "/generate"
@@ -25,6 +26,14 @@ SEAM = "The handler asks for `request.app.state.decoder` at each request: the ch
 OWN_TASK = (
     "A task of its own decodes, from `acquire` to the last token, and puts each token into an `asyncio.Queue`; the "
     "response takes them out."
+)
+
+RELEASE = "`release` in a `finally`, or in a done-callback of the task that decodes: whatever ends it."
+FREE = "`await decoder.acquire()` takes a free slot at once: nothing else decides who waits."
+NO_LOCK = "No lock, and no queue that streams share: a slot is all that a stream waits for."
+LIMIT = (
+    "`if not decoder.free and decoder.waiting >= settings.decoder_queue:` a 503, with nothing awaited between this and "
+    "`acquire`."
 )
 
 Service = Callable[..., Any]
@@ -65,6 +74,22 @@ class Streams:
         self.app = service(decoder=self.probe, **limits, **more)
         self.lines: SourceLines = self.app.lines
 
+    def where(self, caller: Lines) -> str | None:
+        """The learner's line nearest to where the decoder was called; None where none is on the way."""
+        named = (self.lines.where_line(Path(path), number, function) for path, number, function in caller)
+        return next(filter(None, named), None)
+
+    @property
+    def where_acquired(self) -> str | None:
+        """Where a slot was asked for."""
+        return self.where(self.probe.acquired_at)
+
+    @property
+    def where_decoded(self) -> str | None:
+        """Where tokens are taken from the decoder."""
+        calls = self.probe.decodings
+        return self.where(calls[-1].caller) if calls else None
+
     def begin(self, most: int = 8, *, taken: Probe | None = None, leaves_after: int | None = None) -> Reader:
         """Ask for a stream of at most so many tokens, with a prompt of its own."""
         prompt = secrets.token_hex(4)
@@ -78,8 +103,24 @@ class Streams:
         probe = self.probe
         self.app.until(lambda: reader.done or any(one.asks for one in probe.of(reader.prompt)))
         calls = probe.of(reader.prompt)
+        for call in calls:
+            assert call.max_tokens == reader.most, Failure(
+                f"a request had max_tokens {reader.most}, and decoder.generate was given {call.max_tokens}",
+                f"{reader.most}: as many as were asked for",
+                "`decoder.generate(body.prompt, body.max_tokens)`.",
+                self.where(call.caller),
+            )
         if waits := [one for one in calls if one.asks]:
             return waits[0]
+        for given, caller in probe.misuses:
+            raise AssertionError(
+                Failure(
+                    f"decoder.generate was given {' and '.join(given)}",
+                    "the prompt, a text, and max_tokens, an integer",
+                    "`decoder.generate(body.prompt, body.max_tokens)`.",
+                    self.where(caller),
+                )
+            )
         if reader.done:
             self._says_why_not(reader)
         count = len(reader.let_out)
@@ -89,19 +130,39 @@ class Streams:
                     f"{count} of {reader.most} tokens were let out, and the decoder is not asked for the next",
                     "each token is asked for as soon as the one before is there",
                     OWN_TASK,
-                    self.app.where_waiting(),
+                    self.where(calls[-1].caller),
                 )
             )
-        what = f"a slot is free, of {probe.slots}," if probe.holders < probe.slots else "no slot is free,"
-        seen = (
-            "was never asked for a slot" if not probe.wanted else f"is not asked for tokens: {what} and a stream waits"
+        if not probe.wanted:
+            raise AssertionError(
+                Failure(
+                    "the decoder was never asked for a slot", "a slot, then `generate`", SEAM, self.app.where_waiting()
+                )
+            )
+        decoded = sum(call.asks for call in probe.decodings)
+        hint = FREE if probe.holders < probe.slots else NO_LOCK if decoded < probe.holders else RELEASE
+        raise AssertionError(
+            Failure(
+                f"a stream waits, {probe.holders} of {probe.slots} slots are held, and {decoded} streams are decoded",
+                "a stream is decoded once a slot is free, and each that holds one is",
+                hint,
+                self.where_acquired or self.app.where_waiting(),
+            )
         )
-        raise AssertionError(Failure(f"the decoder {seen}", "a slot, then `generate`", SEAM, self.app.where_waiting()))
 
     def _says_why_not(self, reader: Reader) -> None:
         """Raise what the app raised, or say what it answered in the place of a stream."""
         answer = reader.pending.answer()
         routed(self.app, answer)
+        if answer.status_code == 503:
+            raise AssertionError(
+                Failure(
+                    f"{self.probe.holders} of {self.probe.slots} slots are held, and POST {PATH} gave 503 at once",
+                    f"it waits for a slot: decoder_queue is {MANY}",
+                    LIMIT,
+                    self.where_acquired,
+                )
+            )
         if answer.status_code != 200 or not self.probe.of(reader.prompt):
             raise AssertionError(
                 Failure(
@@ -115,17 +176,21 @@ class Streams:
                 f"the stream ended after {len(reader.let_out)} tokens, and the decoder had more",
                 "every token, until the decoder ends, or `max_tokens`",
                 "`async for token in decoder.generate(body.prompt, body.max_tokens):`.",
+                self.where_decoded,
             )
         )
 
-    def let(self, reader: Reader, token: str | None = None) -> None:
-        """Let its next token out, and wait until its reader has it: no other token is let out meanwhile."""
+    def let_out(self, reader: Reader, token: str | None = None) -> None:
+        """Let its next token out."""
         decoding = self.asking(reader)
-        before = len(reader.events)
         reader.let_out.append(secrets.token_hex(3) if token is None else token)
         self.probe.let(decoding, reader.let_out[-1])
+
+    def let(self, reader: Reader) -> None:
+        """Let its next token out, and wait until its reader has it, or nothing more happens."""
+        before = len(reader.events)
+        self.let_out(reader)
         self.app.until(lambda: len(reader.events) > before or reader.done)
-        self.has_all(reader)
 
     def has_all(self, reader: Reader) -> None:
         """Whether the reader has the tokens that were let out for it, as they were."""
@@ -135,6 +200,14 @@ class Streams:
         if len(got) < len(wanted) and got == wanted[: len(got)]:
             if reader.done:
                 reader.pending.answer()
+                raise AssertionError(
+                    Failure(
+                        f"a stream has ended, and has {len(got)} events of tokens; the decoder gave {len(wanted)}",
+                        "an event for each token",
+                        event_stream.EVENT_HINT,
+                        self.where_decoded,
+                    )
+                )
             raise AssertionError(
                 Failure(
                     f"token {len(got) + 1} was let out, and has not left the app"
@@ -145,16 +218,25 @@ class Streams:
                     ),
                     "each token leaves in the moment in which the decoder gives it",
                     "`send` each token's event at once: collect nothing, and let no middleware hold a body back.",
+                    self.where_decoded,
                 )
             )
-        place = next((n for n, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other), len(wanted))
-        seen = f"{got[place]!r} as token {place + 1}" if place < len(got) else "other tokens"
-        due = f"{wanted[place]!r}" if place < len(wanted) else "no such token"
+        if got[: len(wanted)] == wanted:
+            raise AssertionError(
+                Failure(
+                    f"a reader has {got[len(wanted)]!r} as token {len(wanted) + 1}, which the decoder did not give",
+                    f"{len(wanted)} events without a name: they are tokens, and nothing else",
+                    "How it ended is an event with a name: `event: done`.",
+                    self.where_decoded,
+                )
+            )
+        place = next(n for n, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other)
         raise AssertionError(
             Failure(
-                f"a reader has {seen}",
-                f"{due}: the tokens of its own stream, each as the decoder gave it",
-                "`json.dumps` spells line breaks out. A stream has a queue of its own.",
+                f"a reader has {got[place]!r} as token {place + 1}",
+                f"{wanted[place]!r}: each token as the decoder gave it",
+                "`json.dumps` spells line breaks out, and all else that has a meaning in an event.",
+                self.where_decoded,
             )
         )
 
@@ -163,7 +245,17 @@ class Streams:
         if len(reader.let_out) < reader.most:
             self.probe.end(self.asking(reader))
         self.app.until(lambda: reader.done)
-        return reader.pending.answer()
+        try:
+            return reader.pending.answer()
+        except Unanswered as error:
+            raise AssertionError(
+                Failure(
+                    error.failure.seen,
+                    "a last message, whatever was sent before",
+                    '`await send({"type": "http.response.body", "body": b""})` is the last, without `more_body`.',
+                    self.where_decoded,
+                )
+            ) from None
 
     def given_back(self, what: str, hint: str, held: int = 0) -> None:
         """Fail unless so many slots are held, after what has happened."""
@@ -176,9 +268,5 @@ class Streams:
             f"{'is' if holders < 2 else 'are'} held",
             f"{held}: a slot for each stream that is being decoded",
             hint,
-            self.app.where_waiting(),
+            self.where_acquired or self.app.where_waiting(),
         )
-
-    def broken(self, error: Exception, what: str, wanted: str, hint: str) -> LearnerError:
-        """What a checkpoint says of an exception of the app's."""
-        return LearnerError(f"{what}: {error}", self.lines.where_raised(error.__traceback__), wanted=wanted, hint=hint)
