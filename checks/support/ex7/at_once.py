@@ -12,7 +12,7 @@ LETS = 60
 def side_by_side(streams: Streams) -> int:
     """Tokens are let out at random streams; each is there before the next is let out. Returns how many there were."""
     readers = [streams.begin(LETS) for _ in range(SIDE_BY_SIDE)]
-    streams.app.until(lambda: _decoding(streams) == SIDE_BY_SIDE or all(one.done for one in readers))
+    streams.until(lambda: _decoding(streams) == SIDE_BY_SIDE or all(one.done for one in readers))
     if _decoding(streams) < SIDE_BY_SIDE:
         streams.asking(readers[0])
         raise AssertionError(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from checks.harness.cell.decoder_probe import Decoding
 from checks.harness.errors import Failure
 from checks.support.ex7.streams import NO_LOCK, RELEASE, Reader, Streams
 
 LISTEN = (
     "Somebody has to await `receive()` until it is `http.disconnect`, beside what decodes; then the task that decodes "
     "is cancelled."
+)
+AT_ANY_TURN = (
+    LISTEN + " `asyncio.timeout` in the place of `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that "
+    "comes in the turn in which a slot is there."
 )
 LOOK = "When the slot comes, look whether the reader is still there, before `generate`; else release it."
 TURNS = 50
@@ -31,10 +37,8 @@ def in_the_middle(streams: Streams) -> None:
             decoding = streams.asking(reader)
             leave(reader)
             what = f"{way} {'in the prefill' if not tokens else f'after {tokens} tokens'}, and no token was let out"
-            streams.app.until(lambda: not streams.probe.holders)
-            noticed = reader.done or decoding.closed
-            streams.given_back(what, RELEASE if noticed else LISTEN)
-            streams.app.until(lambda decoding=decoding: decoding.closed)
+            streams.given_back(what, partial(_listens, reader, decoding))
+            streams.closed(decoding)
             assert decoding.closed, Failure(
                 f"{what}: the slot is free, and the decoder's `generate` is not closed",
                 "it is closed: a decoder that nobody reads from works for nobody",
@@ -43,14 +47,19 @@ def in_the_middle(streams: Streams) -> None:
             )
 
 
+def _listens(reader: Reader, decoding: Decoding) -> str:
+    """What mends a slot that is kept: whether anything came of it that the reader left decides."""
+    return RELEASE if reader.done or decoding.closed else LISTEN
+
+
 def at_each_turn(streams: Streams) -> None:
     """After each of so many turns of the loop: wherever it is then, no slot is lost, and none comes back twice."""
     for turns in range(TURNS):
         reader = streams.begin(leaves_after=turns)
-        streams.app.until(lambda reader=reader: reader.done)
+        streams.ended(reader)
         what = f"a reader left {turns} turns of the event loop after its request had come"
         assert reader.done, Failure(
-            f"{what}, and the app has not returned from it", "it returns", LISTEN, streams.where_acquired
+            f"{what}, and the app has not returned from it", "it returns", AT_ANY_TURN, streams.where_decoded
         )
         streams.given_back(what, RELEASE)
 
@@ -78,8 +87,8 @@ def _after(streams: Streams, number: int) -> Reader:
     """Begin a stream, and wait until it has asked for a slot: the next comes later."""
     before = len(streams.probe.wanted)
     reader = streams.begin()
-    streams.app.until(lambda: len(streams.probe.wanted) > before or reader.done)
-    if number == 0 or len(streams.probe.wanted) == before:
+    streams.asks_for_a_slot(reader, before)
+    if number == 0:
         streams.app.settle()
     return reader
 
@@ -130,7 +139,7 @@ def _decoded_are_alive(streams: Streams, alive: list[Reader], held: int) -> None
     def decoded(*, there: bool) -> int:
         return sum(call.asks and (call.prompt in prompts) == there for call in streams.probe.decodings)
 
-    streams.app.until(lambda: decoded(there=True) == held and not decoded(there=False))
+    streams.until(lambda: decoded(there=True) == held and not decoded(there=False))
     dead, count = decoded(there=False), decoded(there=True)
     assert not dead, Failure(
         f"{dead} streams are decoded whose readers have left", "none", LOOK, streams.where_acquired

@@ -69,8 +69,7 @@ class Measured:
             streams.asking(before)
         wanted = len(probe.wanted)
         reader = streams.begin(tokens)
-        app.until(lambda: len(probe.wanted) > wanted or reader.done)
-        asked = probe.wanted[-1] if len(probe.wanted) > wanted else reader.pending.sent
+        asked = streams.asks_for_a_slot(reader, wanted)
         if before:
             time.sleep(QUEUED)  # this is the stream before
             streams.let(before)
@@ -111,7 +110,7 @@ class Measured:
                 streams.let(reader)
             asking = streams.asking(reader)
             reader.pending.leave() if how == "left" else streams.probe.fail(asking, "out of memory")
-            streams.app.until(lambda reader=reader: reader.done)
+            streams.ended(reader)
             assert reader.done, Failure(
                 f"a stream of {tokens} tokens does not end, when "
                 + ("its reader has left" if how == "left" else "its decoder has failed"),
@@ -130,7 +129,7 @@ class Measured:
         holds = streams.begin()
         streams.asking(holds)
         late = [streams.begin() for _ in range(2)]
-        streams.app.until(lambda: all(one.done for one in late))
+        streams.until(lambda: all(one.done for one in late))
         refused = sum(one.done for one in late)
         streams.end(holds)
         for one in late:

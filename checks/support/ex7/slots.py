@@ -33,7 +33,7 @@ def _waits(streams: Streams, what: str) -> Reader:
     """Begin a stream that finds no free slot: it waits, and nothing is sent."""
     probe, before = streams.probe, len(streams.probe.wanted)
     reader = streams.begin()
-    streams.app.until(lambda: reader.done or len(probe.wanted) > before)
+    streams.asks_for_a_slot(reader, before)
     streams.app.settle()
     if reader.done:
         status = reader.pending.answer().status_code
@@ -91,14 +91,14 @@ def the_queue(service: Service, rng: random.Random) -> tuple[int, int]:
 
 def _next_is_refused(streams: Streams, what: str) -> None:
     one = streams.begin()
-    streams.app.until(lambda: one.done or streams.probe.of(one.prompt))
+    streams.until(lambda: one.done or streams.probe.of(one.prompt))
     assert one.done, Failure(f"{what}, and the next waits, too", "503 at once", LIMIT, streams.where_acquired)
     refused(one.pending.answer(), f"{what}, and the next came", LIMIT, streams.where_acquired)
 
 
 def _is_next(streams: Streams, waiting: list[Reader]) -> None:
     """The longest waiting is decoded for."""
-    streams.app.until(lambda: any(streams.probe.of(one.prompt) for one in waiting))
+    streams.until(lambda: any(streams.probe.of(one.prompt) for one in waiting))
     streams.app.settle()
     served = [number for number, one in enumerate(waiting) if streams.probe.of(one.prompt)]
     assert served == [0], Failure(
@@ -116,7 +116,7 @@ def too_long(service: Service, rng: random.Random) -> float:
     holds = streams.begin()
     streams.let_out(holds)
     late = streams.begin()
-    streams.app.until(lambda: late.done, horizon=10.0)
+    streams.until(lambda: late.done, horizon=10.0)
     where = streams.where_acquired
     streams.app.settle()
     assert not holds.done, Failure(
@@ -164,7 +164,7 @@ def _refused_in_time(late: Reader, where: str | None) -> None:
 
 def _is_served(streams: Streams, one: Reader, where: str | None) -> None:
     """One of two that have come since is decoded for, unless it has waited too long meanwhile."""
-    streams.app.until(lambda: one.done or any(call.asks for call in streams.probe.of(one.prompt)))
+    streams.until(lambda: one.done or any(call.asks for call in streams.probe.of(one.prompt)))
     if not one.done:
         streams.let_out(one)
         streams.end(one)

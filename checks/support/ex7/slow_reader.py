@@ -23,20 +23,23 @@ class Slow:
 
     def _reads_until_the_first_token(self) -> None:
         """Take what is sent, up to the first token's message, which stays untaken; all, where none comes."""
-        streams, app = self.streams, self.streams.app
+        streams = self.streams
         streams.let_out(self.reader, "first")
         while not self.reader.tokens:
             waits = [call for call in self.taken.calls if call.left is None]
             for call in waits:
                 self.taken.release(call)
-            seen = len(self.taken.calls)
-            if app.until(lambda seen=seen: self.reader.tokens or len(self.taken.calls) > seen) is not None:
+            if not self._moves_on():
                 break
+
+    def _moves_on(self) -> bool:
+        seen = len(self.taken.calls)
+        return self.streams.until(lambda: self.reader.tokens or len(self.taken.calls) > seen)
 
     def _decodes(self, number: int) -> None:
         streams = self.streams
         calls = streams.probe.of(self.reader.prompt)
-        streams.app.until(lambda: any(call.asks for call in calls))
+        streams.until(lambda: any(call.asks for call in calls))
         asks = [call for call in calls if call.asks]
         assert asks, Failure(
             f"a reader has not taken token 1, and the decoder was asked for {number} of {TOKENS} tokens: the slot is "
@@ -64,7 +67,7 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
     for _ in range(2):
         streams.let_out(other)
     streams.probe.end(streams.asking(other))
-    streams.app.until(lambda: other.done)
+    streams.ended(other)
     assert other.done, Failure(
         "while one reader is slow, another stream was decoded to its end, and does not leave the app",
         "a reader waits for its own stream alone",
@@ -84,7 +87,7 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
 def _reads_on(streams: Streams, slow: Slow) -> None:
     reader: Reader = slow.reader
     slow.taken.open()
-    streams.app.until(lambda: reader.done)
+    streams.ended(reader)
     assert reader.done, Failure(
         "a slow reader reads on, and its stream does not end",
         "all that waits for it, and the end",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from checks.harness.assertions import event_stream
 from checks.harness.assertions.event_stream import Event
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.decoder_probe import DecoderProbe, Decoding, Lines
+from checks.harness.cell.inprocess import refuse_if_busy
 from checks.harness.cell.probe import Probe
+from checks.harness.cell.standstill import TIMER_HORIZON
 from checks.harness.errors import Failure, Unanswered
 from checks.harness.source_lines import SourceLines
 
@@ -28,6 +31,11 @@ OWN_TASK = (
     "response takes them out."
 )
 
+LAST = '`await send({"type": "http.response.body", "body": b""})` is the last, without `more_body`.'
+HANGS = 10.0
+"""Seconds after which what is waited for will not come, though timers still go off."""
+A_WHILE = 2.0
+"""Seconds after which it need not be waited for."""
 RELEASE = "`release` in a `finally`, or in a done-callback of the task that decodes: whatever ends it."
 FREE = "`await decoder.acquire()` takes a free slot at once: nothing else decides who waits."
 NO_LOCK = "No lock, and no queue that streams share: a slot is all that a stream waits for."
@@ -74,6 +82,35 @@ class Streams:
         self.app = service(decoder=self.probe, **limits, **more)
         self.lines: SourceLines = self.app.lines
 
+    def until(self, done: Callable[[], object], seconds: float = HANGS, horizon: float = TIMER_HORIZON) -> bool:
+        """Wait until this, or until nothing more happens, or for so many seconds; whether it is so then.
+
+        Where the time was up on a busy machine, no verdict is possible.
+        """
+        standstill = self.app.until(done, seconds, horizon)
+        if standstill and not done():
+            refuse_if_busy(standstill)
+        return bool(done())
+
+    def ended(self, reader: Reader) -> bool:
+        """Wait until its answer has ended."""
+        return self.until(lambda: reader.done)
+
+    def closed(self, decoding: Decoding) -> bool:
+        """Wait until a call of `generate` has ended."""
+        return self.until(lambda: decoding.closed)
+
+    def asks_for_a_slot(self, reader: Reader, before: int) -> float:
+        """Wait until one more than `before` was asked for, or the answer has ended. When that was known at the latest.
+
+        One that waits in a queue of the learner's own asks later: this goes on after a while.
+        """
+        probe = self.probe
+        self.until(lambda: reader.done or len(probe.wanted) > before, A_WHILE)
+        if len(probe.wanted) == before:
+            self.app.settle()
+        return probe.wanted[-1] if len(probe.wanted) > before else time.perf_counter()
+
     def where(self, caller: Lines) -> str | None:
         """The learner's line nearest to where the decoder was called; None where none is on the way."""
         named = (self.lines.where_line(Path(path), number, function) for path, number, function in caller)
@@ -101,7 +138,7 @@ class Streams:
     def asking(self, reader: Reader) -> Decoding:
         """Its call of `generate`, once that waits for its next token."""
         probe = self.probe
-        self.app.until(lambda: reader.done or any(one.asks for one in probe.of(reader.prompt)))
+        self.until(lambda: reader.done or any(one.asks for one in probe.of(reader.prompt)))
         calls = probe.of(reader.prompt)
         for call in calls:
             assert call.max_tokens == reader.most, Failure(
@@ -190,7 +227,7 @@ class Streams:
         """Let its next token out, and wait until its reader has it, or nothing more happens."""
         before = len(reader.events)
         self.let_out(reader)
-        self.app.until(lambda: len(reader.events) > before or reader.done)
+        self.until(lambda: len(reader.events) > before or reader.done)
 
     def has_all(self, reader: Reader) -> None:
         """Whether the reader has the tokens that were let out for it, as they were."""
@@ -244,7 +281,12 @@ class Streams:
         """Let the decoder end, where it has not, and wait for the end of the answer, which this gives."""
         if len(reader.let_out) < reader.most:
             self.probe.end(self.asking(reader))
-        self.app.until(lambda: reader.done)
+        assert self.ended(reader), Failure(
+            f"the decoder has given all {len(reader.let_out)} tokens of a stream, and its response does not end",
+            "an event that says how it ended, and the end of the response",
+            LAST,
+            self.where_decoded,
+        )
         try:
             return reader.pending.answer()
         except Unanswered as error:
@@ -252,14 +294,14 @@ class Streams:
                 Failure(
                     error.failure.seen,
                     "a last message, whatever was sent before",
-                    '`await send({"type": "http.response.body", "body": b""})` is the last, without `more_body`.',
+                    LAST,
                     self.where_decoded,
                 )
             ) from None
 
-    def given_back(self, what: str, hint: str, held: int = 0) -> None:
-        """Fail unless so many slots are held, after what has happened."""
-        self.app.until(lambda: self.probe.holders == held)
+    def given_back(self, what: str, hint: str | Callable[[], str], held: int = 0) -> None:
+        """Fail unless so many slots are held, after what has happened. A `hint` may depend on what is known then."""
+        self.until(lambda: self.probe.holders == held)
         if self.probe.holders == held:
             self.app.settle()
         holders = self.probe.holders
@@ -267,6 +309,6 @@ class Streams:
             f"{what}, and {'no slot' if not holders else f'{holders} of {self.probe.slots} slots'} "
             f"{'is' if holders < 2 else 'are'} held",
             f"{held}: a slot for each stream that is being decoded",
-            hint,
+            hint if isinstance(hint, str) else hint(),
             self.where_acquired or self.app.where_waiting(),
         )

@@ -75,7 +75,7 @@ class Wire:
             with calling(f"POST {PATH}, when {what},", self.streams.lines, AN_ERROR, of_its_own=True):
                 reader = self._plays(tokens, 8)
                 self.streams.probe.fail(self.streams.asking(reader), FAILS)
-                self.streams.app.until(lambda reader=reader: reader.done)
+                self.streams.ended(reader)
                 assert reader.done, Failure(
                     f"{what}, and the stream does not end",
                     "`event: error`, and the end of the response",
@@ -87,13 +87,9 @@ class Wire:
 
     def nothing_wrong_gets_in(self, where: str | None) -> None:
         """Bodies of another form are a 422, and the decoder is not asked; those at the edge are right."""
-        probe = self.streams.probe
         for body in REFUSED:
-            pending = self.streams.app.drive("POST", PATH, JSON, json.dumps(body).encode())
-            before = len(probe.wanted)
-            self.streams.app.until(lambda pending=pending, before=before: pending.done or len(probe.wanted) > before)
-            asked = len(probe.wanted) > before
-            status = None if asked else pending.answer().status_code
+            status = self._status(body)
+            asked = status is None
             assert status == 422, Failure(
                 f"POST {PATH} with {json.dumps(body)} " + ("was decoded" if asked else f"gave {status}"),
                 "422, and the decoder is not asked",
@@ -104,6 +100,14 @@ class Wire:
         reader = self.streams.begin(MOST_TOKENS)
         self.streams.let_out(reader)
         self.streams.end(reader)
+
+    def _status(self, body: Any) -> int | None:
+        """Of the answer to a body; None where the decoder was asked for a slot."""
+        wanted = self.streams.probe.wanted
+        before = len(wanted)
+        pending = self.streams.app.drive("POST", PATH, JSON, json.dumps(body).encode())
+        self.streams.until(lambda: pending.done or len(wanted) > before)
+        return None if len(wanted) > before else int(pending.answer().status_code)
 
     @staticmethod
     def _headers(answer: Any) -> None:
