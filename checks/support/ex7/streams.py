@@ -32,6 +32,8 @@ OWN_TASK = (
 )
 
 LAST = '`await send({"type": "http.response.body", "body": b""})` is the last, without `more_body`.'
+MORE = 20
+"""Pieces of a body after its last event, after which it will not end."""
 HANGS = 10.0
 """Seconds after which what is waited for will not come, though timers still go off."""
 A_WHILE = 2.0
@@ -63,6 +65,12 @@ class Reader:
     def tokens(self) -> list[str]:
         """The tokens among it."""
         return [event_stream.token(event) for event in self.events if not event.name]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether much has come after the event that says how it ended."""
+        before = event_stream.events(b"".join(piece for _, piece in self.pending.pieces[:-MORE]))
+        return any(event.name for event in before)
 
     @property
     def done(self) -> bool:
@@ -103,10 +111,11 @@ class Streams:
     def asks_for_a_slot(self, reader: Reader, before: int) -> float:
         """Wait until one more than `before` was asked for, or the answer has ended. When that was known at the latest.
 
-        One that waits in a queue of the learner's own asks later: this goes on after a while.
+        One that waits in a queue of the learner's own asks later. After a while, and when the loop has run all that is
+        ready, it is taken for such a one.
         """
         probe = self.probe
-        self.until(lambda: reader.done or len(probe.wanted) > before, A_WHILE)
+        self.app.until(lambda: reader.done or len(probe.wanted) > before, A_WHILE)
         if len(probe.wanted) == before:
             self.app.settle()
         return probe.wanted[-1] if len(probe.wanted) > before else time.perf_counter()
@@ -281,7 +290,8 @@ class Streams:
         """Let the decoder end, where it has not, and wait for the end of the answer, which this gives."""
         if len(reader.let_out) < reader.most:
             self.probe.end(self.asking(reader))
-        assert self.ended(reader), Failure(
+        self.until(lambda: reader.done or reader.goes_on)
+        assert reader.done, Failure(
             f"the decoder has given all {len(reader.let_out)} tokens of a stream, and its response does not end",
             "an event that says how it ended, and the end of the response",
             LAST,
