@@ -14,9 +14,9 @@ from checks.harness.assertions import event_stream
 from checks.harness.assertions.event_stream import Event
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.decoder_probe import DecoderProbe, Decoding, Lines
-from checks.harness.cell.inprocess import refuse_if_busy
+from checks.harness.cell.inprocess import refuse_if_busy, refuse_unless_settled
 from checks.harness.cell.probe import Probe
-from checks.harness.cell.standstill import TIMER_HORIZON
+from checks.harness.cell.standstill import TIMER_HORIZON, Standstill
 from checks.harness.errors import Failure, Unanswered
 from checks.harness.source_lines import SourceLines
 
@@ -95,10 +95,16 @@ class Streams:
 
         Where the time was up on a busy machine, no verdict is possible.
         """
-        standstill = self.app.until(done, seconds, horizon)
-        if standstill and not done():
+        if (standstill := self._wait(done, seconds, horizon)) and not done():
             refuse_if_busy(standstill)
         return bool(done())
+
+    def _wait(self, done: Callable[[], object], seconds: float, horizon: float = TIMER_HORIZON) -> Standstill | None:
+        """Wait likewise. A loop that is blocked is a failure, whatever is waited for."""
+        standstill: Standstill | None = self.app.until(done, seconds, horizon)
+        if standstill and standstill.kind in ("blocked", "spinning"):
+            refuse_unless_settled(standstill, self.app.where_waiting)
+        return standstill
 
     def ended(self, reader: Reader) -> bool:
         """Wait until its answer has ended."""
@@ -115,7 +121,7 @@ class Streams:
         ready, it is taken for such a one.
         """
         probe = self.probe
-        self.app.until(lambda: reader.done or len(probe.wanted) > before, A_WHILE)
+        self._wait(lambda: reader.done or len(probe.wanted) > before, A_WHILE)
         if len(probe.wanted) == before:
             self.app.settle()
         return probe.wanted[-1] if len(probe.wanted) > before else time.perf_counter()
@@ -167,6 +173,12 @@ class Streams:
                     self.where(caller),
                 )
             )
+        assert not probe.unslotted, Failure(
+            "`generate` was called while no slot was held",
+            "a slot first",
+            "`await decoder.acquire()`, and `release` not before the last token is decoded.",
+            self.where_decoded,
+        )
         if reader.done:
             self._says_why_not(reader)
         count = len(reader.let_out)
