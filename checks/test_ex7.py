@@ -214,7 +214,7 @@ def test_what_is_measured(service, workspace, lab, rng, show):
     """
     from checks.support.ex7.measured import Measured
 
-    show.at(workspace.where_named(lab.service, "generate", "create_app"))
+    show.at(workspace.where_named(lab.service, "metrics", "create_app"))
     measured = Measured(service, rng)
     for tokens, waits in ((1, False), (3, True), (2, False), (4, True)):
         measured.a_stream(tokens, waits=waits)

@@ -21,8 +21,9 @@ LOOK = "When the slot comes, look whether the reader is still there, before `gen
 TURNS = 50
 STEPS = 150
 
+LEFT = "its reader left"
 WAYS: dict[str, Callable[[Reader], None]] = {
-    "its reader left": lambda reader: reader.pending.leave(),
+    LEFT: lambda reader: reader.pending.leave(),
     "the server cancelled the request": lambda reader: reader.pending.cancel(),
 }
 
@@ -70,6 +71,8 @@ def while_it_waits(streams: Streams) -> None:
         first, second, third = (_after(streams, number) for number in range(3))
         streams.let_out(first)
         leave(second)
+        if way == LEFT:
+            streams.ended(second)  # one that looks from time to time; another looks when its turn has come
         streams.app.settle()
         streams.end(first)
         streams.let_out(third)

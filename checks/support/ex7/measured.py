@@ -47,7 +47,9 @@ def report(streams: Streams) -> dict[str, Any]:
         )
     ends = told.get("ends")
     assert isinstance(ends, dict) and set(ends) == set(ENDS), Failure(  # noqa: PT018
-        f"GET /metrics has ends {ends!r}", f"a number for each of {', '.join(ENDS)}", WHERE
+        f"GET /metrics has ends {ends!r}",
+        f"a number for each of {', '.join(ENDS)}",
+        "All four from the first request on, and 0 for what has not happened.",
     )
     return told
 

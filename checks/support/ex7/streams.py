@@ -39,6 +39,7 @@ HANGS = 10.0
 A_WHILE = 2.0
 """Seconds after which it need not be waited for."""
 RELEASE = "`release` in a `finally`, or in a done-callback of the task that decodes: whatever ends it."
+ONCE = "`release` once for each `acquire`: in a `finally` or in a done-callback, and not in both."
 FREE = "`await decoder.acquire()` takes a free slot at once: nothing else decides who waits."
 NO_LOCK = "No lock, and no queue that streams share: a slot is all that a stream waits for."
 LIMIT = (
@@ -215,8 +216,8 @@ class Streams:
         if answer.status_code == 503:
             raise AssertionError(
                 Failure(
-                    f"{self.probe.holders} of {self.probe.slots} slots are held, and POST {PATH} gave 503 at once",
-                    f"it waits for a slot: decoder_queue is {MANY}",
+                    f"POST {PATH} gave 503 to a stream, while fewer than {MANY} waited for a slot",
+                    f"it waits for a slot, too: decoder_queue is {MANY}",
                     LIMIT,
                     self.where_acquired,
                 )
@@ -323,10 +324,12 @@ class Streams:
 
     def given_back(self, what: str, hint: str | Callable[[], str], held: int = 0) -> None:
         """Fail unless so many slots are held, after what has happened. A `hint` may depend on what is known then."""
-        self.until(lambda: self.probe.holders == held)
-        if self.probe.holders == held:
+        if self.until(lambda: self.probe.holders == held):
             self.app.settle()
+            self.until(lambda: self.probe.holders == held)  # what has happened may not have been noticed before
         holders = self.probe.holders
+        if holders < held:
+            hint = ONCE
         assert holders == held, Failure(
             f"{what}, and {'no slot' if not holders else f'{holders} of {self.probe.slots} slots'} "
             f"{'is' if holders < 2 else 'are'} held",
