@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.support.ex7.streams import OWN_TASK, Reader, Streams
@@ -16,25 +18,22 @@ class Slow:
     def __init__(self, streams: Streams) -> None:
         self.streams, self.taken = streams, Probe()
         self.reader = streams.begin(TOKENS, taken=self.taken)
-        streams.asking(self.reader)
-        self._reads_until_the_first_token()
+        self._reads_until(lambda: any(call.asks for call in streams.probe.of(self.reader.prompt)))
+        streams.let_out(self.reader, "first")
+        self._reads_until(lambda: self.reader.tokens)
         for number in range(1, TOKENS):
             self._decodes(number)
 
-    def _reads_until_the_first_token(self) -> None:
-        """Take what is sent, up to the first token's message, which stays untaken; all, where none comes."""
-        streams = self.streams
-        streams.let_out(self.reader, "first")
-        while not self.reader.tokens:
-            waits = [call for call in self.taken.calls if call.left is None]
-            for call in waits:
+    def _reads_until(self, there: Callable[[], object]) -> None:
+        """Take what is sent until this, or until nothing more comes. The message after which it is so stays untaken."""
+        moves = True
+        while not there() and moves:
+            for call in [call for call in self.taken.calls if call.left is None]:
                 self.taken.release(call)
-            if not self._moves_on():
-                break
+            moves = self._moves_on(len(self.taken.calls), there)
 
-    def _moves_on(self) -> bool:
-        seen = len(self.taken.calls)
-        return self.streams.until(lambda: self.reader.tokens or len(self.taken.calls) > seen)
+    def _moves_on(self, seen: int, there: Callable[[], object]) -> bool:
+        return self.streams.until(lambda: there() or len(self.taken.calls) > seen)
 
     def _decodes(self, number: int) -> None:
         streams = self.streams
