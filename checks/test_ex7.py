@@ -28,11 +28,7 @@ def test_times_of_a_stream(workspace, lab, rng, show):
     """
     from checks.support.ex7 import token_times
 
-    for check, name in (
-        (token_times.first_tokens, "ttft"),
-        (token_times.between, "gaps"),
-        (token_times.per_token, "tpot"),
-    ):
+    for check, name in token_times.TIMES:
         function = getattr(lab.tokens, name)
         show.at(workspace.where_defined(function))
         check(function, lab.records, rng)
@@ -60,10 +56,11 @@ def test_goodput_and_tail(workspace, lab, rng, show):
     """
     from checks.support.ex7 import token_times
 
-    show.at(workspace.where_defined(lab.tokens.goodput))
-    token_times.counts_what_is_of_use(lab.tokens.goodput, lab.records, rng)
-    show.at(workspace.where_defined(lab.tokens.tail))
-    token_times.tails(lab.tokens.tail, lab.records, rng)
+    with token_times.causes_first(lab.tokens, lab.records, rng, workspace.where_defined):
+        show.at(workspace.where_defined(lab.tokens.goodput))
+        token_times.counts_what_is_of_use(lab.tokens.goodput, lab.records, rng)
+        show.at(workspace.where_defined(lab.tokens.tail))
+        token_times.tails(lab.tokens.tail, lab.records, rng)
     show.number(f"{len(token_times.CASES_OF_USE)} kinds of stream", len(token_times.CASES_OF_USE))
 
 
@@ -90,7 +87,7 @@ def test_the_wire(service, workspace, lab, rng, show):
     show.at(workspace.where_named(lab.service, "generate", "create_app"))
     wire = Wire(service, rng)
     traps = wire.whole_answers()
-    wire.nothing_wrong_gets_in()
+    wire.nothing_wrong_gets_in(workspace.where_named(lab.service, "GenerateRequest", "generate"))
     wire.decoders_that_fail()
     show.number(f"{traps} tokens with traps came through", traps)
 
@@ -217,10 +214,10 @@ def test_what_is_measured(service, workspace, lab, rng, show):
     """
     from checks.support.ex7.measured import Measured
 
-    show.at(workspace.where_named(lab.service, "generate", "create_app"))
+    show.at(workspace.where_named(lab.service, "metrics", "create_app"))
     measured = Measured(service, rng)
     for tokens, waits in ((1, False), (3, True), (2, False), (4, True)):
         measured.a_stream(tokens, waits=waits)
-    measured.other_ends()
+    measured.other_ends(service)
     measured.refusals(service)
     measured.show(show)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.probe import Probe
 from checks.harness.errors import LearnerError
 
 
@@ -87,3 +88,79 @@ async def test_a_header_in_several_lines_is_a_list() -> None:
     exchange = await Exchange("GET", "/").run(app)
 
     assert exchange.headers == {"x-part": "1, 2"}
+
+
+async def turns() -> None:
+    """Let the loop go on, until nothing is left to run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_client_that_leaves_is_told_of_and_reads_nothing_more() -> None:
+    """What the app sends then raises nothing, and reaches nobody."""
+    heard: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        heard.append((await receive())["type"])
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        heard.append((await receive())["type"])
+        await send({"type": "http.response.body", "body": b"two"})
+
+    exchange = Exchange("GET", "/")
+    running = asyncio.create_task(exchange.run(app))
+    await turns()
+    before = list(heard)
+    exchange.leave()
+    await running
+
+    assert (["http.request"], ["http.request", "http.disconnect"]) == (before, heard)
+    assert (b"one", None) == (exchange.body, exchange.finished)
+
+
+@pytest.mark.parametrize("number", range(4))
+async def test_a_client_leaves_after_so_many_turns(number: int) -> None:
+    """Counted from where the app begins."""
+    counted = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal counted
+        await receive()
+        listening = asyncio.ensure_future(receive())
+        for _ in range(10):
+            counted += not exchange.gone
+            await asyncio.sleep(0)
+        assert {"type": "http.disconnect"} == await listening
+
+    exchange = Exchange("GET", "/")
+    exchange.leaves_after = number
+    await exchange.run(app)
+
+    assert number + 1 == counted
+
+
+async def test_each_message_waits_until_it_is_taken() -> None:
+    """As for a server whose client reads slowly; a client that has left takes the rest."""
+    taken, sent = Probe(), list[int]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for number in range(3):
+            sent.append(number)
+            await send({"type": "http.response.body", "body": b"%d" % number, "more_body": True})
+
+    exchange = Exchange("GET", "/")
+    exchange.taken = taken
+    running = asyncio.create_task(exchange.run(app))
+    for number in range(2):
+        await turns()
+        assert list(range(number)) == sent
+        taken.release(taken.calls[number])
+    await turns()
+    seen = (exchange.body, sent[:])
+    exchange.leave()
+    await running
+
+    assert (b"01", [0, 1]) == seen
+    assert [0, 1, 2] == sent
+    assert 0 == taken.inside

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from checks.harness import ROOT
+from checks.harness.cell import inprocess
 from checks.harness.cell.inprocess import Driven, InProcess
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import BrokenOff, LearnerError, Unanswered
@@ -177,3 +180,67 @@ def test_what_needs_a_thread_waits_while_the_pool_is_taken(app: InProcess, gate:
 
     assert (waits, goes_on) == (True, True)
     assert one.answer().json() == "on a thread"
+
+
+def test_a_loop_settles_when_all_that_is_ready_has_run(app: InProcess) -> None:
+    """What follows from what, over many turns, has happened then; what waits for a timer or an event has not."""
+    happened: list[str] = []
+
+    async def chain() -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        happened.append("chain")
+        await asyncio.sleep(3600)
+        happened.append("timer")
+
+    app.submit(chain())
+    app.settle()
+
+    assert ["chain"] == happened
+
+
+def test_a_loop_settles_when_no_thread_of_the_pool_is_at_work(app: InProcess) -> None:
+    """What the thread hands back has run, too."""
+    happened: list[str] = []
+    goes_on = threading.Event()
+
+    async def on_a_thread() -> None:
+        await run_sync(goes_on.wait)
+        happened.append("back")
+
+    working = app.submit(on_a_thread())
+    while not app.pool_threads_in_use():
+        pass
+    threading.Timer(0.05, goes_on.set).start()
+    app.settle()
+
+    assert ["back"] == happened
+    working.result(0)
+
+
+def test_a_loop_that_is_never_idle_is_left_alone(app: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while: the checkpoint goes on, and sees what it sees."""
+    monkeypatch.setattr(inprocess, "IDLE_SECONDS", 0.05)
+    over = threading.Event()
+
+    async def turns() -> None:
+        while await asyncio.sleep(0, not over.is_set()):
+            pass
+
+    spinning = app.submit(turns())
+    app.settle()
+    seen = spinning.done()
+    over.set()
+    app.until(spinning.done)
+
+    assert (False, True) == (seen, spinning.done())
+
+
+def test_a_client_that_leaves_ends_what_listens(app: InProcess, gate: Probe) -> None:
+    """A `StreamingResponse` hears of it, by the version of ASGI that uvicorn speaks."""
+    call = app.drive("GET", "/stream")
+    app.until(lambda: gate.inside)
+    call.leave()
+    app.until(lambda: not gate.inside)
+
+    assert 0 == gate.inside

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from statistics import fmean
 
 import pytest
 
+from checks.harness.cell.decoder_probe import DecoderProbe
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import CellEnded, LearnerError, NoAnswer
 from checks.harness.grading.verdicts import outcome_of
@@ -308,6 +310,94 @@ def create_app("""
     request = app.get("/hostile")
     with pytest.raises(CellEnded, match=FORGED):
         app.until(lambda: request.done)
+
+
+DECODER = {"event": "decoder", "probe": 0}
+BEGINS = DECODER | {"what": "begins", "stream": 1, "prompt": "a", "max_tokens": 3, "held": True, "caller": []}
+ASKS = DECODER | {"what": "asks", "stream": 1, "call": 7}
+HOSTILE_DECODERS: dict[str, list[object]] = {
+    "nothing that a decoder does": [DECODER | {"what": "passes"}],
+    "a probe that there is not": [DECODER | {"what": "holds", "probe": 3}],
+    "a slot without the lines": [DECODER | {"what": "wants"}],
+    "lines that are none": [BEGINS | {"caller": [["a.py", "one", "f"]]}],
+    "a stream without a prompt": [BEGINS | {"prompt": None}],
+    "a token for a stream that there is not": [ASKS],
+    "two questions in one": [BEGINS, ASKS, ASKS],
+    "an end of a stream that there is not": [DECODER | {"what": "ends", "stream": 3}],
+    "arguments that are none": [DECODER | {"what": "misused", "given": ["a"], "caller": []}],
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_DECODERS.values(), ids=HOSTILE_DECODERS)
+def test_a_decoder_that_does_what_none_can_do_ends_the_cell(learner: Learner, hostile: list[object]) -> None:
+    """And so the checkpoint: *failed*."""
+    handler = f"""
+@router.get("/hostile")
+async def hostile() -> str:
+    for one in {hostile}:
+        write(frame(one))
+    return "done"
+
+def create_app("""
+    served = learner.serves(WRITE + SERVICE.replace("\ndef create_app(", handler))
+    app = served.app(None, {}, decoder=DecoderProbe(1))
+    request = app.get("/hostile")
+    with pytest.raises(CellEnded, match=FORGED):
+        app.until(lambda: request.done)
+
+
+def test_the_judge_counts_slots_and_lets_tokens_out(learner: Learner) -> None:
+    """A stream's slot, its lines, and its tokens one by one."""
+    handler = """
+@router.post("/stream")
+async def stream(request: Request) -> Any:
+    decoder, given = request.app.state.decoder, await request.json()
+    await decoder.acquire()
+    try:
+        return [token async for token in decoder.generate(*given)]
+    finally:
+        decoder.release()
+
+def create_app("""
+    probe = DecoderProbe(1)
+    app = learner.serves(SERVICE.replace("\ndef create_app(", handler)).app(None, {}, decoder=probe)
+    request = app.post("/stream", ["a", 3])
+    for token in ("one", "two"):
+        app.until(lambda: any(call.asks for call in probe.of("a")))
+        held = probe.holders
+        probe.let(probe.of("a")[0], token)
+    app.until(lambda: probe.of("a")[0].asks)
+    probe.end(probe.of("a")[0])
+
+    assert ["one", "two"] == request.answer().json()
+    assert (1, 0, True) == (held, probe.holders, probe.of("a")[0].closed)
+    for lines in (probe.acquired_at, probe.of("a")[0].caller):
+        named = [app.lines.where_line(Path(path), number, name) or "" for path, number, name in lines]
+        assert any("in stream" in line for line in named)
+    app.post("/stream", [b"a".hex(), "3"])
+    app.until(lambda: probe.misuses)
+    assert ["'61'", "'3'"] == probe.misuses[0][0]
+
+
+def test_a_client_that_left_before_an_answer_is_no_forgery(learner: Learner) -> None:
+    """What the app sends then reaches nobody: there is no answer, and the cell goes on."""
+    handler = """
+@router.get("/left")
+async def left(request: Request) -> str:
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.01)
+    return "too late"
+
+def create_app("""
+    app = learner.serves(SERVICE.replace("\ndef create_app(", handler)).app(None, {})
+    request = app.drive("GET", "/left")
+    app.until(lambda: request.arrived)
+    request.leave()
+    app.until(lambda: request.done)
+
+    with pytest.raises(LearnerError, match="its client had left before the answer began"):
+        request.answer()
+    assert 200 == app.get("/health").answer().status_code
 
 
 def test_an_answer_is_taken_once(learner: Learner) -> None:

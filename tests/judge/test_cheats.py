@@ -407,6 +407,32 @@ for probe in classes("Probe"):
     probe.predict = at_once
 """,
     ),
+    "tokens that were guessed": (
+        "lab/streaming.py",
+        "7.4",
+        """
+import secrets
+
+for decoder in classes("HeldDecoder"):
+    async def guessed(self, prompt, max_tokens):
+        stream = next(self._numbers)
+        self._port.begins(stream, prompt, max_tokens, held=True, caller=[])
+        for _ in range(max_tokens):
+            self._port.asks(stream, lambda said: None)
+            yield secrets.token_hex(3)
+    decoder.generate = guessed
+""",
+    ),
+    "slots that are only said to be free": (
+        "lab/streaming.py",
+        "7.5",
+        """
+for decoder in classes("HeldDecoder"):
+    def said(self):
+        self._port.gives_back(held=True)
+    decoder.release = said
+""",
+    ),
     "answers that the app has not given": (
         "lab/admission.py",
         "4.5",

@@ -12,6 +12,8 @@ from checks.harness.errors import Failure
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 EVENT_HINT = 'A token is `data: {"token": "Hel"}` and an empty line: `json.dumps`, and two "\\n" behind it.'
 
+END_HINT = "How a stream ended is an event with a name: a line `event: done`, or `event: error`, before its data."
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -49,8 +51,12 @@ def token(event: Event) -> str:
     match _json(event):
         case {"token": str(text), **more} if not more:
             return text
+        case {"tokens": _} | {"detail": _}:
+            hint = END_HINT
+        case _:
+            hint = EVENT_HINT
     raise AssertionError(
-        Failure(f"an event without a name holds {event}", 'a token, `{"token": "..."}`, and no other key', EVENT_HINT)
+        Failure(f"an event without a name holds {event}", 'a token, `{"token": "..."}`, and no other key', hint)
     )
 
 

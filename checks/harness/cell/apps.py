@@ -22,7 +22,7 @@ from checks.harness.cell.inprocess import Driven, InProcess, Pending
 from checks.harness.cell.sleep_spy import SLEEPS
 from checks.harness.cell.stacks import Stack
 from checks.harness.cell.wire import Broken, decode, encode, no_things
-from checks.harness.errors import LearnerError
+from checks.harness.errors import LearnerError, Unanswered
 from checks.harness.source_lines import SourceLines
 
 Describe = Callable[[BaseException], dict[str, Any]]
@@ -186,7 +186,10 @@ class Apps:
         if outcome.cancelled():  # what comes of it is told when the app returns
             return None
         endpoint = self._defined(pending.endpoint) if pending.endpoint else None
-        if (error := outcome.exception()) is None:
+        error = outcome.exception()
+        if error is None and outcome.result().status is None:
+            error = Unanswered(f"{pending.asked}: its client had left before the answer began")
+        if error is None:
             got = outcome.result()
             fields = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in got.fields]
             try:

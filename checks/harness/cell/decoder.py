@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import sys
 from collections.abc import AsyncGenerator
+from types import FrameType
 from typing import Any
 
-from checks.harness.cell.decoder_probe import Port, Said
-from checks.harness.errors import LearnerError
+from checks.harness.cell.decoder_probe import Lines, Port, Said
+
+CALLERS = 12
+"""Lines of a stack that are told at most."""
+MOST_WORDS = 60
+"""Characters of a wrong argument that are told at most."""
 
 
 class HeldDecoder:
@@ -36,7 +42,7 @@ class HeldDecoder:
 
     async def acquire(self) -> None:
         """Wait for a slot, and take it."""
-        self._port.wants()
+        self._port.wants(_caller(sys._getframe(1)))
         await self._slots.acquire()
         self._port.holds()
 
@@ -49,16 +55,15 @@ class HeldDecoder:
             raise
         self._port.gives_back(held=True)
 
-    async def generate(self, prompt: str, max_tokens: int) -> AsyncGenerator[str, None]:
-        """The tokens that the checkpoint lets out, at most `max_tokens`."""
+    async def generate(self, prompt: object = None, max_tokens: object = None) -> AsyncGenerator[str, None]:
+        """The tokens that the checkpoint lets out, at most `max_tokens`. Raises `TypeError` for other arguments."""
+        caller = _caller(sys._getframe(1))
         if type(prompt) is not str or type(max_tokens) is not int:
-            raise LearnerError(
-                f"decoder.generate was given {prompt!r:.60} and {max_tokens!r:.60}",
-                wanted="the prompt, a text, and max_tokens, an integer",
-                hint="`decoder.generate(body.prompt, body.max_tokens)`.",
-            )
+            given = [repr(one)[:MOST_WORDS] for one in (prompt, max_tokens)]
+            self._port.misused(given, caller)
+            raise TypeError(f"generate was given {' and '.join(given)}")
         stream, held = next(self._numbers), self.free < self.slots
-        self._port.begins(stream, prompt, max_tokens, held=held)
+        self._port.begins(stream, prompt, max_tokens, held=held, caller=caller)
         try:
             if not held:
                 raise RuntimeError("generate: no slot is held; `await decoder.acquire()` comes first")
@@ -89,3 +94,12 @@ class HeldDecoder:
             return await said
         finally:
             self._port.gave_up(question)
+
+
+def _caller(frame: FrameType | None) -> Lines:
+    """This line of the stack, and those that called it."""
+    found: Lines = []
+    while frame is not None and len(found) < CALLERS:
+        found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return found

@@ -12,6 +12,9 @@ Said = dict[str, Any]
 
 Go = Callable[[Said], None]
 
+Lines = list[tuple[str, int, str]]
+"""The lines of the stack that called: file, number and function of each, the innermost first."""
+
 
 @dataclass(slots=True, eq=False)
 class Decoding:
@@ -19,6 +22,8 @@ class Decoding:
 
     prompt: str
     max_tokens: int
+    caller: Lines = field(default_factory=list, repr=False)
+    """Where it is called."""
     let_out: list[float] = field(default_factory=list)
     """When each of its tokens was let out."""
     asks: bool = False
@@ -31,7 +36,7 @@ class Decoding:
 class Port(Protocol):
     """Where a decoder in the learner's service says what happens to it, and asks for tokens."""
 
-    def wants(self) -> None:
+    def wants(self, caller: Lines) -> None:
         """A stream asks for a slot."""
 
     def holds(self) -> None:
@@ -40,7 +45,10 @@ class Port(Protocol):
     def gives_back(self, *, held: bool) -> None:
         """A slot was released; `held` says whether any was held."""
 
-    def begins(self, stream: int, prompt: str, max_tokens: int, *, held: bool) -> None:
+    def misused(self, given: list[str], caller: Lines) -> None:
+        """`generate` was given this, and not a prompt and a number of tokens."""
+
+    def begins(self, stream: int, prompt: str, max_tokens: int, *, held: bool, caller: Lines) -> None:
         """`generate` was called; `held` says whether any slot is held."""
 
     def asks(self, stream: int, go: Go) -> int:
@@ -58,10 +66,11 @@ class DecoderProbe:
 
     Attributes:
         slots: how many streams can hold one.
-        wanted: when each slot was asked for.
+        wanted: when each slot was asked for; `acquired_at` is where the last one was.
         taken: when each slot was got; `holders` is how many are held now, `most` the most that were.
         refused_releases: how often a slot was released while none was held.
         unslotted: calls of `generate` while no slot was held at all.
+        misuses: what `generate` was given in the place of a prompt and a number of tokens, and where it was called.
         decodings: the calls of `generate`, in their order.
     """
 
@@ -71,11 +80,13 @@ class DecoderProbe:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.wanted: list[float] = []
+        self.acquired_at: Lines = []
         self.taken: list[float] = []
         self.holders = 0
         self.most = 0
         self.refused_releases = 0
         self.unslotted = 0
+        self.misuses: list[tuple[list[str], Lines]] = []
         self.decodings: list[Decoding] = []
         self._streams: dict[int, Decoding] = {}
         self._questions: dict[int, Decoding] = {}
@@ -111,10 +122,11 @@ class DecoderProbe:
 
     # -- the port
 
-    def wants(self) -> None:
+    def wants(self, caller: Lines) -> None:
         """See `Port`."""
         self._moves += 1
         self.wanted.append(time.perf_counter())
+        self.acquired_at = caller
 
     def holds(self) -> None:
         """See `Port`."""
@@ -129,11 +141,16 @@ class DecoderProbe:
         self.holders -= held
         self.refused_releases += not held
 
-    def begins(self, stream: int, prompt: str, max_tokens: int, *, held: bool) -> None:
+    def misused(self, given: list[str], caller: Lines) -> None:
+        """See `Port`."""
+        self._moves += 1
+        self.misuses.append((given, caller))
+
+    def begins(self, stream: int, prompt: str, max_tokens: int, *, held: bool, caller: Lines) -> None:
         """See `Port`."""
         self._moves += 1
         self.unslotted += not held
-        self._streams[stream] = Decoding(prompt, max_tokens)
+        self._streams[stream] = Decoding(prompt, max_tokens, caller)
         self.decodings.append(self._streams[stream])
 
     def asks(self, stream: int, go: Go) -> int:

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 from checks.harness.cell.batch_probe import Item, items_of
-from checks.harness.cell.decoder_probe import Go
+from checks.harness.cell.decoder_probe import Go, Lines
 from checks.harness.cell.probe import no_numbers, numbers, on_event_loop
 from checks.harness.cell.wire import encode
 from checks.harness.errors import LearnerError
@@ -169,9 +169,9 @@ class DecoderPort:
     def __init__(self, gate: Gate, number: int) -> None:
         self._gate, self._number = gate, number
 
-    def wants(self) -> None:
+    def wants(self, caller: Lines) -> None:
         """A stream asks for a slot."""
-        self._gate.decoder(self._number, "wants")
+        self._gate.decoder(self._number, "wants", caller=caller)
 
     def holds(self) -> None:
         """A stream has got its slot."""
@@ -181,9 +181,13 @@ class DecoderPort:
         """A slot was released."""
         self._gate.decoder(self._number, "gives back", held=held)
 
-    def begins(self, stream: int, prompt: str, max_tokens: int, *, held: bool) -> None:
+    def misused(self, given: list[str], caller: Lines) -> None:
+        """`generate` was given this."""
+        self._gate.decoder(self._number, "misused", given=given, caller=caller)
+
+    def begins(self, stream: int, prompt: str, max_tokens: int, *, held: bool, caller: Lines) -> None:
         """`generate` was called."""
-        told = {"stream": stream, "prompt": prompt, "max_tokens": max_tokens, "held": held}
+        told = {"stream": stream, "prompt": prompt, "max_tokens": max_tokens, "held": held, "caller": caller}
         self._gate.decoder(self._number, "begins", **told)
 
     def asks(self, stream: int, go: Go) -> int:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from checks.harness.cell.decoder_probe import Decoding
 from checks.harness.errors import Failure
-from checks.support.ex7.streams import Reader, Streams
+from checks.support.ex7.streams import NO_LOCK, RELEASE, Reader, Streams
 
 LISTEN = (
     "Somebody has to await `receive()` until it is `http.disconnect`, beside what decodes; then the task that decodes "
     "is cancelled."
 )
-RELEASE = "`release` in a `finally`, or in a done-callback of the task that decodes: whatever ends it."
+AT_ANY_TURN = (
+    LISTEN + " `asyncio.timeout` in the place of `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that "
+    "comes in the turn in which a slot is there."
+)
 LOOK = "When the slot comes, look whether the reader is still there, before `generate`; else release it."
 TURNS = 50
 STEPS = 150
 
+LEFT = "its reader left"
 WAYS: dict[str, Callable[[Reader], None]] = {
-    "its reader left": lambda reader: reader.pending.leave(),
+    LEFT: lambda reader: reader.pending.leave(),
     "the server cancelled the request": lambda reader: reader.pending.cancel(),
 }
 
@@ -28,27 +34,33 @@ def in_the_middle(streams: Streams) -> None:
         for tokens in (0, 1, 3):
             reader = streams.begin()
             for _ in range(tokens):
-                streams.let(reader)
+                streams.let_out(reader)
             decoding = streams.asking(reader)
             leave(reader)
             what = f"{way} {'in the prefill' if not tokens else f'after {tokens} tokens'}, and no token was let out"
-            streams.given_back(what, LISTEN if way.startswith("its") else RELEASE)
-            streams.app.until(lambda decoding=decoding: decoding.closed)
+            streams.given_back(what, partial(_listens, reader, decoding))
+            streams.closed(decoding)
             assert decoding.closed, Failure(
                 f"{what}: the slot is free, and the decoder's `generate` is not closed",
                 "it is closed: a decoder that nobody reads from works for nobody",
                 "Cancel the task that iterates it; `async with aclosing(decoder.generate(...)) as tokens:`.",
+                streams.where_decoded,
             )
+
+
+def _listens(reader: Reader, decoding: Decoding) -> str:
+    """What mends a slot that is kept: whether anything came of it that the reader left decides."""
+    return RELEASE if reader.done or decoding.closed else LISTEN
 
 
 def at_each_turn(streams: Streams) -> None:
     """After each of so many turns of the loop: wherever it is then, no slot is lost, and none comes back twice."""
     for turns in range(TURNS):
         reader = streams.begin(leaves_after=turns)
-        streams.app.until(lambda reader=reader: reader.done)
+        streams.ended(reader)
         what = f"a reader left {turns} turns of the event loop after its request had come"
         assert reader.done, Failure(
-            f"{what}, and the app has not returned from it", "it returns", LISTEN, streams.app.where_waiting()
+            f"{what}, and the app has not returned from it", "it returns", AT_ANY_TURN, streams.where_decoded
         )
         streams.given_back(what, RELEASE)
 
@@ -57,15 +69,18 @@ def while_it_waits(streams: Streams) -> None:
     """Of three that come, with one slot, the second leaves: it is never decoded for, and the third is."""
     for way, leave in WAYS.items():
         first, second, third = (_after(streams, number) for number in range(3))
-        streams.let(first)
+        streams.let_out(first)
         leave(second)
+        if way == LEFT:
+            streams.ended(second)  # one that looks from time to time; another looks when its turn has come
         streams.app.settle()
         streams.end(first)
-        streams.let(third)
+        streams.let_out(third)
         assert not streams.probe.of(second.prompt), Failure(
             f"{way} while it waited for a slot, and was decoded for all the same when the slot came",
             "never: the slot goes to the next who is still there",
             LOOK,
+            streams.where_acquired,
         )
         streams.end(third)
         streams.given_back("all had ended or left", RELEASE)
@@ -75,8 +90,8 @@ def _after(streams: Streams, number: int) -> Reader:
     """Begin a stream, and wait until it has asked for a slot: the next comes later."""
     before = len(streams.probe.wanted)
     reader = streams.begin()
-    streams.app.until(lambda: len(streams.probe.wanted) > before or reader.done)
-    if number == 0 or len(streams.probe.wanted) == before:
+    streams.asks_for_a_slot(reader, before)
+    if number == 0:
         streams.app.settle()
     return reader
 
@@ -97,7 +112,7 @@ def random_steps(streams: Streams) -> int:
             if len(alive) < 3 * slots:
                 alive.append(streams.begin(most=STEPS))
         elif deed == "let":
-            streams.let(rng.choice(decoded))
+            streams.let_out(rng.choice(decoded))
         elif deed in ("end", "fail"):
             one = rng.choice(decoded)
             call = streams.asking(one)
@@ -123,10 +138,18 @@ def random_steps(streams: Streams) -> int:
 def _decoded_are_alive(streams: Streams, alive: list[Reader], held: int) -> None:
     """Those who are decoded for are still there, and they are as many as hold a slot."""
     prompts = {one.prompt for one in alive}
-    streams.app.until(lambda: sum(call.asks for call in streams.probe.decodings) == held)
-    asking = [call for call in streams.probe.decodings if call.asks]
-    dead = [call for call in asking if call.prompt not in prompts]
-    assert not dead, Failure(f"{len(dead)} streams are decoded whose readers have left", "none", LOOK)
-    assert len(asking) == held, Failure(
-        f"{held} slots are held, and {len(asking)} streams are decoded", "one for each slot", LOOK
+
+    def decoded(*, there: bool) -> int:
+        return sum(call.asks and (call.prompt in prompts) == there for call in streams.probe.decodings)
+
+    streams.until(lambda: decoded(there=True) == held and not decoded(there=False))
+    dead, count = decoded(there=False), decoded(there=True)
+    assert not dead, Failure(
+        f"{dead} streams are decoded whose readers have left", "none", LOOK, streams.where_acquired
+    )
+    assert count == held, Failure(
+        f"{held} slots are held, and {count} streams are decoded",
+        "a stream is decoded for each slot",
+        NO_LOCK,
+        streams.where_decoded,
     )

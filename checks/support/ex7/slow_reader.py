@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.support.ex7.streams import OWN_TASK, Reader, Streams
@@ -16,36 +18,34 @@ class Slow:
     def __init__(self, streams: Streams) -> None:
         self.streams, self.taken = streams, Probe()
         self.reader = streams.begin(TOKENS, taken=self.taken)
-        streams.asking(self.reader)
-        self._reads_until_the_first_token()
+        self._reads_until(lambda: any(call.asks for call in streams.probe.of(self.reader.prompt)))
+        streams.let_out(self.reader, "first")
+        self._reads_until(lambda: self.reader.tokens)
         for number in range(1, TOKENS):
             self._decodes(number)
 
-    def _reads_until_the_first_token(self) -> None:
-        """Take what is sent, up to the first token's message, which stays untaken."""
-        streams, app = self.streams, self.streams.app
-        streams.probe.let(streams.asking(self.reader), "first")
-        self.reader.let_out.append("first")
-        while not self.reader.tokens:
-            waits = [call for call in self.taken.calls if call.left is None]
-            for call in waits:
+    def _reads_until(self, there: Callable[[], object]) -> None:
+        """Take what is sent until this, or until nothing more comes. The message after which it is so stays untaken."""
+        moves = True
+        while not there() and moves:
+            for call in [call for call in self.taken.calls if call.left is None]:
                 self.taken.release(call)
-            seen = len(self.taken.calls)
-            if app.until(lambda seen=seen: self.reader.tokens or len(self.taken.calls) > seen) is not None:
-                break
-        streams.has_all(self.reader)
+            moves = self._moves_on(len(self.taken.calls), there)
+
+    def _moves_on(self, seen: int, there: Callable[[], object]) -> bool:
+        return self.streams.until(lambda: there() or len(self.taken.calls) > seen)
 
     def _decodes(self, number: int) -> None:
         streams = self.streams
         calls = streams.probe.of(self.reader.prompt)
-        streams.app.until(lambda: any(call.asks for call in calls))
+        streams.until(lambda: any(call.asks for call in calls))
         asks = [call for call in calls if call.asks]
         assert asks, Failure(
             f"a reader has not taken token 1, and the decoder was asked for {number} of {TOKENS} tokens: the slot is "
             "held for somebody who reads slowly",
             "all are decoded meanwhile: what waits for the reader is bounded by max_tokens",
             OWN_TASK + " The queue has no bound of its own.",
-            streams.app.where_waiting(),
+            streams.where_decoded,
         )
         self.reader.let_out.append(f"token {number}")
         streams.probe.let(asks[0], self.reader.let_out[-1])
@@ -56,7 +56,7 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
     slow = Slow(streams)
     streams.given_back(f"all {TOKENS} tokens of a stream were decoded, and its reader has taken one", RELEASED)
     other = streams.begin()
-    streams.let(other)
+    streams.let_out(other)
     if leaves:
         slow.reader.pending.leave()
         streams.app.settle()
@@ -64,23 +64,34 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
             "a reader left whose tokens had all been decoded, while another stream is decoded", RELEASED, held=1
         )
     for _ in range(2):
-        streams.let(other)
-    streams.end(other)
+        streams.let_out(other)
+    streams.probe.end(streams.asking(other))
+    streams.ended(other)
+    assert other.done, Failure(
+        "while one reader is slow, another stream was decoded to its end, and does not leave the app",
+        "a reader waits for its own stream alone",
+        "No lock around `send`, and no queue that streams share.",
+        streams.where_decoded,
+    )
+    other.pending.answer()
     streams.has_all(other)
     if not leaves:
         _reads_on(streams, slow)
     streams.given_back("both streams have ended", RELEASED)
     assert not streams.probe.refused_releases, Failure(
-        "a slot was released twice", "once, by whoever holds it", RELEASED
+        "a slot was released twice", "once, by whoever holds it", RELEASED, streams.where_acquired
     )
 
 
 def _reads_on(streams: Streams, slow: Slow) -> None:
     reader: Reader = slow.reader
     slow.taken.open()
-    streams.app.until(lambda: reader.done)
+    streams.ended(reader)
     assert reader.done, Failure(
-        "a slow reader reads on, and its stream does not end", "all that waits for it, and the end", OWN_TASK
+        "a slow reader reads on, and its stream does not end",
+        "all that waits for it, and the end",
+        OWN_TASK,
+        streams.where_decoded,
     )
     reader.pending.answer()
     missing = len(reader.let_out) - len(reader.tokens)
@@ -88,5 +99,6 @@ def _reads_on(streams: Streams, slow: Slow) -> None:
         f"a reader who was slow has {len(reader.tokens)} of {TOKENS} tokens",
         "every token, when it reads again",
         "A queue without a bound: `put_nowait` drops nothing then.",
+        streams.where_decoded,
     )
     streams.has_all(reader)

@@ -5,26 +5,46 @@ from __future__ import annotations
 import json
 import random
 import secrets
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from checks.harness.assertions import event_stream
 from checks.harness.assertions.event_stream import Event
 from checks.harness.assertions.routed import routed
-from checks.harness.cell.decoder_probe import DecoderProbe, Decoding
+from checks.harness.cell.decoder_probe import DecoderProbe, Decoding, Lines
+from checks.harness.cell.inprocess import refuse_if_busy, refuse_unless_settled
 from checks.harness.cell.probe import Probe
-from checks.harness.errors import Failure, LearnerError
+from checks.harness.cell.standstill import TIMER_HORIZON, Standstill
+from checks.harness.errors import Failure, Unanswered
 from checks.harness.source_lines import SourceLines
 
 PATH = "/generate"
 MANY = 100
 """`decoder_queue` where nobody is to be refused."""
-LONG = 60.0
+LONG = 3600.0
 """`queue_seconds` where nobody is to be refused."""
 SEAM = "The handler asks for `request.app.state.decoder` at each request: the checkpoint replaces it."
 OWN_TASK = (
     "A task of its own decodes, from `acquire` to the last token, and puts each token into an `asyncio.Queue`; the "
     "response takes them out."
+)
+
+LAST = '`await send({"type": "http.response.body", "body": b""})` is the last, without `more_body`.'
+MORE = 20
+"""Pieces of a body after its last event, after which it will not end."""
+HANGS = 10.0
+"""Seconds after which what is waited for will not come, though timers still go off."""
+A_WHILE = 2.0
+"""Seconds after which it need not be waited for."""
+RELEASE = "`release` in a `finally`, or in a done-callback of the task that decodes: whatever ends it."
+ONCE = "`release` once for each `acquire`: in a `finally` or in a done-callback, and not in both."
+FREE = "`await decoder.acquire()` takes a free slot at once: nothing else decides who waits."
+NO_LOCK = "No lock, and no queue that streams share: a slot is all that a stream waits for."
+LIMIT = (
+    "`if not decoder.free and decoder.waiting >= settings.decoder_queue:` a 503, with nothing awaited between this and "
+    "`acquire`."
 )
 
 Service = Callable[..., Any]
@@ -48,6 +68,12 @@ class Reader:
         return [event_stream.token(event) for event in self.events if not event.name]
 
     @property
+    def goes_on(self) -> bool:
+        """Whether much has come after the event that says how it ended."""
+        before = event_stream.events(b"".join(piece for _, piece in self.pending.pieces[:-MORE]))
+        return any(event.name for event in before)
+
+    @property
     def done(self) -> bool:
         """Whether its answer has ended, or it has left."""
         return bool(self.pending.done)
@@ -65,6 +91,58 @@ class Streams:
         self.app = service(decoder=self.probe, **limits, **more)
         self.lines: SourceLines = self.app.lines
 
+    def until(self, done: Callable[[], object], seconds: float = HANGS, horizon: float = TIMER_HORIZON) -> bool:
+        """Wait until this, or until nothing more happens, or for so many seconds; whether it is so then.
+
+        Where the time was up on a busy machine, no verdict is possible.
+        """
+        if (standstill := self._wait(done, seconds, horizon)) and not done():
+            refuse_if_busy(standstill)
+        return bool(done())
+
+    def _wait(self, done: Callable[[], object], seconds: float, horizon: float = TIMER_HORIZON) -> Standstill | None:
+        """Wait likewise. A loop that is blocked is a failure, whatever is waited for."""
+        standstill: Standstill | None = self.app.until(done, seconds, horizon)
+        if standstill and standstill.kind in ("blocked", "spinning"):
+            refuse_unless_settled(standstill, self.app.where_waiting)
+        return standstill
+
+    def ended(self, reader: Reader) -> bool:
+        """Wait until its answer has ended."""
+        return self.until(lambda: reader.done)
+
+    def closed(self, decoding: Decoding) -> bool:
+        """Wait until a call of `generate` has ended."""
+        return self.until(lambda: decoding.closed)
+
+    def asks_for_a_slot(self, reader: Reader, before: int) -> float:
+        """Wait until one more than `before` was asked for, or the answer has ended. When that was known at the latest.
+
+        One that waits in a queue of the learner's own asks later. After a while, and when the loop has run all that is
+        ready, it is taken for such a one.
+        """
+        probe = self.probe
+        self._wait(lambda: reader.done or len(probe.wanted) > before, A_WHILE)
+        if len(probe.wanted) == before:
+            self.app.settle()
+        return probe.wanted[-1] if len(probe.wanted) > before else time.perf_counter()
+
+    def where(self, caller: Lines) -> str | None:
+        """The learner's line nearest to where the decoder was called; None where none is on the way."""
+        named = (self.lines.where_line(Path(path), number, function) for path, number, function in caller)
+        return next(filter(None, named), None)
+
+    @property
+    def where_acquired(self) -> str | None:
+        """Where a slot was asked for."""
+        return self.where(self.probe.acquired_at)
+
+    @property
+    def where_decoded(self) -> str | None:
+        """Where tokens are taken from the decoder."""
+        calls = self.probe.decodings
+        return self.where(calls[-1].caller) if calls else None
+
     def begin(self, most: int = 8, *, taken: Probe | None = None, leaves_after: int | None = None) -> Reader:
         """Ask for a stream of at most so many tokens, with a prompt of its own."""
         prompt = secrets.token_hex(4)
@@ -76,10 +154,32 @@ class Streams:
     def asking(self, reader: Reader) -> Decoding:
         """Its call of `generate`, once that waits for its next token."""
         probe = self.probe
-        self.app.until(lambda: reader.done or any(one.asks for one in probe.of(reader.prompt)))
+        self.until(lambda: reader.done or any(one.asks for one in probe.of(reader.prompt)))
         calls = probe.of(reader.prompt)
+        for call in calls:
+            assert call.max_tokens == reader.most, Failure(
+                f"a request had max_tokens {reader.most}, and decoder.generate was given {call.max_tokens}",
+                f"{reader.most}: as many as were asked for",
+                "`decoder.generate(body.prompt, body.max_tokens)`.",
+                self.where(call.caller),
+            )
         if waits := [one for one in calls if one.asks]:
             return waits[0]
+        for given, caller in probe.misuses:
+            raise AssertionError(
+                Failure(
+                    f"decoder.generate was given {' and '.join(given)}",
+                    "the prompt, a text, and max_tokens, an integer",
+                    "`decoder.generate(body.prompt, body.max_tokens)`.",
+                    self.where(caller),
+                )
+            )
+        assert not probe.unslotted, Failure(
+            "`generate` was called while no slot was held",
+            "a slot first",
+            "`await decoder.acquire()`, and `release` not before the last token is decoded.",
+            self.where_decoded,
+        )
         if reader.done:
             self._says_why_not(reader)
         count = len(reader.let_out)
@@ -89,19 +189,39 @@ class Streams:
                     f"{count} of {reader.most} tokens were let out, and the decoder is not asked for the next",
                     "each token is asked for as soon as the one before is there",
                     OWN_TASK,
-                    self.app.where_waiting(),
+                    self.where(calls[-1].caller),
                 )
             )
-        what = f"a slot is free, of {probe.slots}," if probe.holders < probe.slots else "no slot is free,"
-        seen = (
-            "was never asked for a slot" if not probe.wanted else f"is not asked for tokens: {what} and a stream waits"
+        if not probe.wanted:
+            raise AssertionError(
+                Failure(
+                    "the decoder was never asked for a slot", "a slot, then `generate`", SEAM, self.app.where_waiting()
+                )
+            )
+        decoded = sum(call.asks for call in probe.decodings)
+        hint = FREE if probe.holders < probe.slots else NO_LOCK if decoded < probe.holders else RELEASE
+        raise AssertionError(
+            Failure(
+                f"a stream waits, {probe.holders} of {probe.slots} slots are held, and {decoded} streams are decoded",
+                "a stream is decoded once a slot is free, and each that holds one is",
+                hint,
+                self.where_acquired or self.app.where_waiting(),
+            )
         )
-        raise AssertionError(Failure(f"the decoder {seen}", "a slot, then `generate`", SEAM, self.app.where_waiting()))
 
     def _says_why_not(self, reader: Reader) -> None:
         """Raise what the app raised, or say what it answered in the place of a stream."""
         answer = reader.pending.answer()
         routed(self.app, answer)
+        if answer.status_code == 503:
+            raise AssertionError(
+                Failure(
+                    f"POST {PATH} gave 503 to a stream, while fewer than {MANY} waited for a slot",
+                    f"it waits for a slot, too: decoder_queue is {MANY}",
+                    LIMIT,
+                    self.where_acquired,
+                )
+            )
         if answer.status_code != 200 or not self.probe.of(reader.prompt):
             raise AssertionError(
                 Failure(
@@ -115,17 +235,21 @@ class Streams:
                 f"the stream ended after {len(reader.let_out)} tokens, and the decoder had more",
                 "every token, until the decoder ends, or `max_tokens`",
                 "`async for token in decoder.generate(body.prompt, body.max_tokens):`.",
+                self.where_decoded,
             )
         )
 
-    def let(self, reader: Reader, token: str | None = None) -> None:
-        """Let its next token out, and wait until its reader has it: no other token is let out meanwhile."""
+    def let_out(self, reader: Reader, token: str | None = None) -> None:
+        """Let its next token out."""
         decoding = self.asking(reader)
-        before = len(reader.events)
         reader.let_out.append(secrets.token_hex(3) if token is None else token)
         self.probe.let(decoding, reader.let_out[-1])
-        self.app.until(lambda: len(reader.events) > before or reader.done)
-        self.has_all(reader)
+
+    def let(self, reader: Reader) -> None:
+        """Let its next token out, and wait until its reader has it, or nothing more happens."""
+        before = len(reader.events)
+        self.let_out(reader)
+        self.until(lambda: len(reader.events) > before or reader.done)
 
     def has_all(self, reader: Reader) -> None:
         """Whether the reader has the tokens that were let out for it, as they were."""
@@ -135,6 +259,14 @@ class Streams:
         if len(got) < len(wanted) and got == wanted[: len(got)]:
             if reader.done:
                 reader.pending.answer()
+                raise AssertionError(
+                    Failure(
+                        f"a stream has ended, and has {len(got)} events of tokens; the decoder gave {len(wanted)}",
+                        "an event for each token",
+                        event_stream.EVENT_HINT,
+                        self.where_decoded,
+                    )
+                )
             raise AssertionError(
                 Failure(
                     f"token {len(got) + 1} was let out, and has not left the app"
@@ -145,16 +277,25 @@ class Streams:
                     ),
                     "each token leaves in the moment in which the decoder gives it",
                     "`send` each token's event at once: collect nothing, and let no middleware hold a body back.",
+                    self.where_decoded,
                 )
             )
-        place = next((n for n, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other), len(wanted))
-        seen = f"{got[place]!r} as token {place + 1}" if place < len(got) else "other tokens"
-        due = f"{wanted[place]!r}" if place < len(wanted) else "no such token"
+        if got[: len(wanted)] == wanted:
+            raise AssertionError(
+                Failure(
+                    f"a reader has {got[len(wanted)]!r} as token {len(wanted) + 1}, which the decoder did not give",
+                    f"{len(wanted)} events without a name: they are tokens, and nothing else",
+                    "How it ended is an event with a name: `event: done`.",
+                    self.where_decoded,
+                )
+            )
+        place = next(n for n, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other)
         raise AssertionError(
             Failure(
-                f"a reader has {seen}",
-                f"{due}: the tokens of its own stream, each as the decoder gave it",
-                "`json.dumps` spells line breaks out. A stream has a queue of its own.",
+                f"a reader has {got[place]!r} as token {place + 1}",
+                f"{wanted[place]!r}: each token as the decoder gave it",
+                "`json.dumps` spells line breaks out, and all else that has a meaning in an event.",
+                self.where_decoded,
             )
         )
 
@@ -162,23 +303,37 @@ class Streams:
         """Let the decoder end, where it has not, and wait for the end of the answer, which this gives."""
         if len(reader.let_out) < reader.most:
             self.probe.end(self.asking(reader))
-        self.app.until(lambda: reader.done)
-        return reader.pending.answer()
+        self.until(lambda: reader.done or reader.goes_on)
+        assert reader.done, Failure(
+            f"the decoder has given all {len(reader.let_out)} tokens of a stream, and its response does not end",
+            "an event that says how it ended, and the end of the response",
+            LAST,
+            self.where_decoded,
+        )
+        try:
+            return reader.pending.answer()
+        except Unanswered as error:
+            raise AssertionError(
+                Failure(
+                    error.failure.seen,
+                    "a last message, whatever was sent before",
+                    LAST,
+                    self.where_decoded,
+                )
+            ) from None
 
-    def given_back(self, what: str, hint: str, held: int = 0) -> None:
-        """Fail unless so many slots are held, after what has happened."""
-        self.app.until(lambda: self.probe.holders == held)
-        if self.probe.holders == held:
+    def given_back(self, what: str, hint: str | Callable[[], str], held: int = 0) -> None:
+        """Fail unless so many slots are held, after what has happened. A `hint` may depend on what is known then."""
+        if self.until(lambda: self.probe.holders == held):
             self.app.settle()
+            self.until(lambda: self.probe.holders == held)  # what has happened may not have been noticed before
         holders = self.probe.holders
+        if holders < held:
+            hint = ONCE
         assert holders == held, Failure(
             f"{what}, and {'no slot' if not holders else f'{holders} of {self.probe.slots} slots'} "
             f"{'is' if holders < 2 else 'are'} held",
             f"{held}: a slot for each stream that is being decoded",
-            hint,
-            self.app.where_waiting(),
+            hint if isinstance(hint, str) else hint(),
+            self.where_acquired or self.app.where_waiting(),
         )
-
-    def broken(self, error: Exception, what: str, wanted: str, hint: str) -> LearnerError:
-        """What a checkpoint says of an exception of the app's."""
-        return LearnerError(f"{what}: {error}", self.lines.where_raised(error.__traceback__), wanted=wanted, hint=hint)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -107,6 +109,31 @@ def _why(one: Any, got: object) -> str:
     return "(last token - first token) / (tokens - 1), in seconds."
 
 
+TIMES = ((first_tokens, "ttft"), (between, "gaps"), (per_token, "tpot"))
+"""What judges each function of a single stream, and its name."""
+
+
+@contextmanager
+def causes_first(
+    tokens: ModuleType, kinds: ModuleType, rng: random.Random, where: Callable[[object], str | None]
+) -> Iterator[None]:
+    """If this block fails, and a function of a single stream is wrong, name that one: it is the cause."""
+    try:
+        yield
+    except AssertionError as error:
+        (failure,) = error.args
+        for check, name in TIMES:
+            function = getattr(tokens, name)
+            try:
+                check(function, kinds, rng)
+            except AssertionError:
+                hint = f"`{name}` of 7.1 is wrong for single streams. Correct it first."
+                raise AssertionError(replace(failure, hint=hint, where=where(function))) from None
+            except Exception:  # what it raises is the business of 7.1
+                continue
+        raise
+
+
 def slots(slots_needed: Callable[..., Any], rng: random.Random) -> None:
     """`slots_needed`, also where the product is a whole number in decimals, and not in floats."""
     cases: list[tuple[float, int, float, float]] = [(rate, 16, 0.2, 0.02) for rate in (2, 4, 8)]
@@ -120,14 +147,21 @@ def slots(slots_needed: Callable[..., Any], rng: random.Random) -> None:
         wanted = math.ceil(exact)
         right = is_number(got) and got == wanted
         assert right, Failure(
-            f"slots_needed{case} is {got!r}", f"{wanted}", _slots_hint(got, exact, per_second * each_token)
+            f"slots_needed{case} is {got!r}",
+            f"{wanted}",
+            _slots_hint(got, exact, per_second * each_token, _noisy(*case)),
         )
 
 
-def _slots_hint(got: object, exact: Fraction, one_token: Fraction) -> str:
+def _noisy(rate: float, tokens: int, prefill_seconds: float, token_seconds: float) -> int:
+    """What floats alone make of it."""
+    return math.ceil(rate * (prefill_seconds + (tokens - 1) * token_seconds))
+
+
+def _slots_hint(got: object, exact: Fraction, one_token: Fraction, noisy: int) -> str:
     if is_number(got) and isinstance(got, float) and not got.is_integer():
         return "Whole slots: `math.ceil`."
-    if is_number(got) and got == math.ceil(exact) + 1 and exact.denominator == 1:
+    if is_number(got) and got == noisy and exact.denominator == 1:
         return "Floats add a little to a product, and `math.ceil` makes one more of it: `round(..., 9)` first."
     if is_number(got) and got == math.floor(exact):
         return "Rounded down, a part of the streams finds no slot, and the queue grows for ever: `math.ceil`."
@@ -168,15 +202,16 @@ def _without_tokens(finished: float | None) -> Made:
     return lambda kinds: kinds.Stream(AT, (), finished)
 
 
+LATE = "Both limits: the first token has to be in time, too. They are in ms, the times of a stream in seconds."
 CASES_OF_USE = (
     ("in time, and steady", _paced(0.25, 0.03125, 0.03125), True, ""),
     ("one token, in time", _paced(0.25), True, "An answer of one token has no TPOT, and so none to miss."),
-    ("one token, late", _paced(0.75), False, "Both limits: the first token has to be in time, too."),
-    ("late, and then fast", _paced(0.75, 0.03125, 0.03125), False, "Both limits, not one of them."),
+    ("one token, late", _paced(0.75), False, LATE),
+    ("late, and then fast", _paced(0.75, 0.03125, 0.03125), False, LATE),
     ("in time, and then slow", _paced(0.25, 0.125, 0.125), False, "Both limits, not one of them."),
     (
         "a stall inside, made good afterwards",
-        _paced(0.25, 0.15625, 0.015625, 0.015625),
+        _paced(0.25, 0.125, 0.015625, 0.015625),
         True,
         "TPOT is a mean over the stream, not its worst gap.",
     ),
@@ -207,17 +242,29 @@ def counts_what_is_of_use(goodput: Callable[..., Any], kinds: ModuleType, rng: r
         table = [made(kinds) for _ in range(times)] + [_paced(0.25, 0.03125)(kinds) for _ in range(others)]
         rng.shuffle(table)
         wanted = (others + times * counts) / seconds
-        _goodput_is(goodput, table, slo, seconds, wanted, f"{times} of {len(table)} streams: {name}", hint)
-    _goodput_is(goodput, [], slo, 4.0, 0.0, "no streams at all", "`sum(...) / seconds` is 0.0 for no streams.")
+        flipped = (others + times * (not counts)) / seconds
+        what = f"{times} of {len(table)} streams: {name}"
+        _goodput_is(goodput, table, slo, seconds, (wanted, flipped), what, hint)
+    _goodput_is(goodput, [], slo, 4.0, (0.0, 0.0), "no streams at all", "`sum(...) / seconds` is 0.0 for no streams.")
 
 
 def _goodput_is(
-    goodput: Callable[..., Any], table: list[Any], slo: Any, seconds: float, wanted: float, what: str, hint: str
+    goodput: Callable[..., Any],
+    table: list[Any],
+    slo: Any,
+    seconds: float,
+    values: tuple[float, float],
+    what: str,
+    hint: str,
 ) -> None:
+    """`values`: what it is, and what it would be if that kind of stream were counted the other way."""
+    wanted, flipped = values
     (got,) = each(goodput, [(table, slo, seconds)])
     if same(got, wanted):
         return
-    if table and same(got, wanted * seconds / len(table)):
+    if hint and same(got, flipped):
+        pass
+    elif table and same(got, wanted * seconds / len(table)):
         hint = "That is a share. Goodput is a rate: streams of use / `seconds`."
     elif same(got, sum(len(one.tokens) for one in table) / seconds):
         hint = "That is tokens per second. Goodput counts streams of use."
@@ -265,25 +312,27 @@ def _tail_is(got: Any, kinds: ModuleType, table: list[Any], q: int) -> None:
 
 
 def _tail_hint(name: str, value: Any, table: list[Any], q: int) -> str:
-    finite = {
-        "ttft": [_ttft(one) for one in table if one.tokens],
-        "tpot": [v for v in map(_tpot, table) if v not in (None, math.inf)],
-    }
+    def is_of(values: Sequence[float]) -> bool:
+        rank = _nearest_rank(values, q)
+        return value is None if rank is None else same(value, rank)
+
+    samples = _samples(name, table)
+    finite = [sample for sample in samples if sample != math.inf]
     survivors = [one for one in table if one.finished is not None]
     means = [sum(_gaps(one)) / len(_gaps(one)) for one in table if _gaps(one)]
-    if is_number(value) and name == "itl" and same(value, _nearest_rank(means, q) or 0.0):
-        return "ITL is no percentile of means: all gaps of all streams in one pool."
-    if name == "itl" and same(value, _nearest_rank([g for one in survivors for g in _gaps(one)], q) or 0.0):
-        return "The gaps of streams that were broken off were seen as well: all streams."
-    if name in finite and is_number(value) and same(value, _nearest_rank(finite[name], q) or 0.0):
-        return "A stream that failed counts as `math.inf`: left out, a service that refuses everybody looks fast."
-    if name == "ttft" and is_number(value) and same(value, _nearest_rank([*map(_ttft, survivors)], q) or 0.0):
-        return "The TTFT of every stream, whether it has finished or not."
-    if is_number(value) and same(value / 1000, _nearest_rank(_samples(name, table), q) or 0.0):
+    if not samples:
+        return "No samples give `None`: zero would be a splendid percentile."
+    if is_number(value) and same(value / 1000, _nearest_rank(samples, q) or 0.0):
         return "In seconds, as the streams are: only the limits are in ms."
-    if name == "tpot" and value is None:
-        return "`None` only where no stream has a TPOT; `math.inf` is one."
-    return "Nearest rank, as in exercise 2: `lab.timing.percentile`. No samples give `None`."
+    if name == "itl" and is_of(means):
+        return "ITL is no percentile of means: all gaps of all streams in one pool."
+    if name == "itl" and is_of([gap for one in survivors for gap in _gaps(one)]):
+        return "The gaps of streams that were broken off were seen as well: all streams."
+    if name != "itl" and is_of(finite):
+        return "A stream that failed counts as `math.inf`: left out, a service that refuses everybody looks fast."
+    if name == "ttft" and is_of([*map(_ttft, survivors)]):
+        return "The TTFT of every stream, whether it has finished or not."
+    return "Nearest rank, as in exercise 2: `lab.timing.percentile`."
 
 
 def _samples(name: str, table: list[Any]) -> list[float]:

@@ -55,7 +55,7 @@ class Wire:
     def _plays(self, tokens: list[str], most: int) -> Reader:
         reader = self.streams.begin(most)
         for token in tokens:
-            self.streams.let(reader, token)
+            self.streams.let_out(reader, token)
         return reader
 
     def whole_answers(self) -> int:
@@ -75,29 +75,39 @@ class Wire:
             with calling(f"POST {PATH}, when {what},", self.streams.lines, AN_ERROR, of_its_own=True):
                 reader = self._plays(tokens, 8)
                 self.streams.probe.fail(self.streams.asking(reader), FAILS)
-                self.streams.app.until(lambda reader=reader: reader.done)
+                self.streams.ended(reader)
+                assert reader.done, Failure(
+                    f"{what}, and the stream does not end",
+                    "`event: error`, and the end of the response",
+                    AN_ERROR,
+                    self.streams.where_decoded,
+                )
                 reader.pending.answer()
             self._ends(reader, "error", None, what)
-        self.streams.given_back("the decoder of two streams had failed", "Release it in a `finally`.")
 
-    def nothing_wrong_gets_in(self) -> None:
+    def nothing_wrong_gets_in(self, where: str | None) -> None:
         """Bodies of another form are a 422, and the decoder is not asked; those at the edge are right."""
-        probe = self.streams.probe
         for body in REFUSED:
-            pending = self.streams.app.drive("POST", PATH, JSON, json.dumps(body).encode())
-            before = len(probe.wanted)
-            self.streams.app.until(lambda pending=pending, before=before: pending.done or len(probe.wanted) > before)
-            asked = len(probe.wanted) > before
-            status = None if asked else pending.answer().status_code
+            status = self._status(body)
+            asked = status is None
             assert status == 422, Failure(
                 f"POST {PATH} with {json.dumps(body)} " + ("was decoded" if asked else f"gave {status}"),
                 "422, and the decoder is not asked",
                 f"`prompt: Annotated[str, Field(min_length=1)]`, and `Field(strict=True, ge=1, le={MOST_TOKENS})` for "
                 "the integer `max_tokens`.",
+                where,
             )
         reader = self.streams.begin(MOST_TOKENS)
-        self.streams.let(reader)
+        self.streams.let_out(reader)
         self.streams.end(reader)
+
+    def _status(self, body: Any) -> int | None:
+        """Of the answer to a body; None where the decoder was asked for a slot."""
+        wanted = self.streams.probe.wanted
+        before = len(wanted)
+        pending = self.streams.app.drive("POST", PATH, JSON, json.dumps(body).encode())
+        self.streams.until(lambda: pending.done or len(wanted) > before)
+        return None if len(wanted) > before else int(pending.answer().status_code)
 
     @staticmethod
     def _headers(answer: Any) -> None:
@@ -125,18 +135,22 @@ class Wire:
         named = [place for place, one in enumerate(found) if one.name]
         wanted = f'`event: done` with `{{"tokens": {number}}}`' if how == "done" else "`event: error`"
         hint = AN_ERROR if how == "error" else f'`event({{"tokens": {number}}}, "done")` once the decoder has ended.'
-        assert named, Failure(f"{what}, and the stream ends without an event that says so", wanted, hint)
+        where = self.streams.where_decoded
+        assert named, Failure(f"{what}, and the stream ends without an event that says so", wanted, hint, where)
         said = event_stream.ending(found[named[0]])
         assert len(named) == 1, Failure(
             f"{what}, and the stream has {len(named)} events with a name: {', '.join(str(found[n]) for n in named)}",
             f"one, and it is the last: {wanted}",
             hint,
+            where,
         )
         assert named == [len(found) - 1], Failure(
-            f"{what}, and something follows the event {found[named[0]]}", "it is the last event", hint
+            f"{what}, and something follows the event {found[named[0]]}", "it is the last event", hint, where
         )
-        assert found[-1].name == how, Failure(f"{what}, and the last event is {found[-1]}", wanted, hint)
-        assert number is None or said == number, Failure(f"{what}, and `done` says {said} tokens", f"{number}", hint)
+        assert found[-1].name == how, Failure(f"{what}, and the last event is {found[-1]}", wanted, hint, where)
+        assert number is None or said == number, Failure(
+            f"{what}, and `done` says {said} tokens", f"{number}", hint, where
+        )
 
 
 JSON = [("content-type", "application/json")]
