@@ -189,7 +189,7 @@ def test_in_the_service(service, workspace, lab, rng, show):
     The model blocks, so it has a thread, and one that no `def` endpoint can take from it. The batcher itself refuses
     nothing: the admission control in front of it decides how many wait, and so how large batches can become at all.
     """
-    from checks.support.ex6 import endpoint
+    from checks.support.ex6 import endpoint, own_model
 
     show.at(workspace.where_named(lab.service, "predict_batched", "create_app"))
     batched = endpoint.Batched(service, rng, workspace)
@@ -202,6 +202,7 @@ def test_in_the_service(service, workspace, lab, rng, show):
     endpoint.behind_the_admission(guarded)
     show.at(workspace.where_named(lab.service, "lifespan", "create_app"))
     endpoint.nothing_is_left(batched)
+    own_model.full_batches(service, rng, workspace.where_named(lab.service, "create_app"))
     show.number(f"{batched.most} share a call, one waits", batched.most)
 
 

@@ -82,6 +82,7 @@ def test_the_wire(service, workspace, lab, rng, show):
     A token may hold a line break, a quote or the word `data:`. JSON brings it over unchanged. And a stream says how it
     ended: without that a reader cannot tell a whole answer from one that was broken off.
     """
+    from checks.support.ex7 import own_decoder
     from checks.support.ex7.wire import Wire
 
     show.at(workspace.where_named(lab.service, "generate", "create_app"))
@@ -89,6 +90,7 @@ def test_the_wire(service, workspace, lab, rng, show):
     traps = wire.whole_answers()
     wire.nothing_wrong_gets_in(workspace.where_named(lab.service, "GenerateRequest", "generate"))
     wire.decoders_that_fail()
+    own_decoder.streams(service, workspace.where_named(lab.service, "create_app"))
     show.number(f"{traps} tokens with traps came through", traps)
 
 
@@ -187,11 +189,12 @@ def test_a_slot_first(service, workspace, lab, rng, show):
     A 200 that was sent cannot become a 503. So the slot comes first. Nothing of a stream that waits has been sent: it
     can still be refused, and its reader can ask another server.
     """
-    from checks.support.ex7 import slots
+    from checks.support.ex7 import own_decoder, slots
 
     show.at(workspace.where_named(lab.service, "generate", "create_app"))
     held, places = slots.the_queue(service, rng)
     waited = slots.too_long(service, rng)
+    own_decoder.has_its_slots(service, rng, workspace.where_named(lab.service, "create_app"))
     show.number(f"{held} slots, {places} wait; refused after {waited:.2f} s", waited)
 
 
