@@ -1,49 +1,16 @@
-"""Reads server-sent events, by the rules of the HTML standard (section 9.2.6), and the tokens in them."""
+"""What the events of a streamed answer have to hold: tokens, and how it ended."""
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
 from typing import Any
 
 from checks.harness.errors import Failure
+from checks.harness.load.event_stream import Event
 
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 EVENT_HINT = 'A token is `data: {"token": "Hel"}` and an empty line: `json.dumps`, and two "\\n" behind it.'
 
 END_HINT = "How a stream ended is an event with a name: a line `event: done`, or `event: error`, before its data."
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event: its name, empty where it has none, and its data."""
-
-    name: str
-    data: str
-
-    def __str__(self) -> str:
-        """As a reader of a failure sees it."""
-        return f"event {self.name}: {self.data[:60]!r}" if self.name else repr(self.data[:60])
-
-
-def events(body: bytes) -> list[Event]:
-    """The events in what has come of a body so far; one that has not ended yet is not among them."""
-    found: list[Event] = []
-    name, data = "", list[str]()
-    for raw in _LINE_END.split(body.removeprefix(b"\xef\xbb\xbf"))[:-1]:
-        line = raw.decode(errors="replace")
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if not line:
-            if data:
-                found.append(Event("" if name == "message" else name, "\n".join(data)))
-            name, data = "", []
-        elif field == "data":
-            data.append(value)
-        elif field == "event":
-            name = value
-    return found
 
 
 def token(event: Event) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
-from checks.harness.load.loops import ClosedLoop, Live, OpenLoop, run
+from checks.harness.load.loops import ClosedLoop, Keep, Live, OpenLoop, run
 from checks.harness.load.trace import Trace
 
 Body = bytes | Sequence[bytes] | Callable[[int], bytes] | None
@@ -26,6 +26,7 @@ def closed_loop(
     headers: Headers = (),
     timeout: float = 10.0,
     keep_bodies: bool = False,
+    keep_pieces: bool = False,
     live: Live | None = None,
 ) -> Trace:
     """Send over `connections` keep-alive connections, on each the next request as soon as the last one was answered.
@@ -34,7 +35,8 @@ def closed_loop(
     total, whichever comes first; those in flight are waited for. `body` is the same bytes for every request, or bytes
     taken in turn from a list, or made by a function of the request's number (from 0, its place in the trace).
     A request that got no whole answer within `timeout` seconds is given up and its connection replaced. `keep_bodies`
-    keeps the answers' bodies in the trace. `live` is called again and again while it runs.
+    keeps the answers' bodies in the trace, `keep_pieces` in their place each body as it came, piece by piece with its
+    moment: so what is streamed is measured. `live` is called again and again while it runs.
 
     Raises:
         ValueError: a plan that cannot be run, such as one without an end.
@@ -44,10 +46,10 @@ def closed_loop(
         raise ValueError("a closed loop needs an end: seconds or requests")
     if connections < 1:
         raise ValueError("a load needs at least one connection")
-    wire = _wire(url, method, body, headers, requests)
+    wire, keep = _wire(url, method, body, headers, requests), Keep(keep_bodies, keep_pieces)
 
     def load() -> ClosedLoop:
-        return ClosedLoop(url, wire, timeout, keep_bodies, connections, seconds=seconds, requests=requests)
+        return ClosedLoop(url, wire, timeout, keep, connections, seconds=seconds, requests=requests)
 
     return run(load, live)
 
@@ -64,6 +66,7 @@ def open_loop(
     headers: Headers = (),
     timeout: float = 10.0,
     keep_bodies: bool = False,
+    keep_pieces: bool = False,
     connections: int = 1000,
     live: Live | None = None,
 ) -> Trace:
@@ -80,8 +83,8 @@ def open_loop(
     if connections < 1:
         raise ValueError("a load needs at least one connection")
     times = schedule(rate, seconds, seed, arrivals)
-    wire = _wire(url, method, body, headers, len(times))
-    return run(lambda: OpenLoop(url, wire, timeout, keep_bodies, connections, times=times), live)
+    wire, keep = _wire(url, method, body, headers, len(times)), Keep(keep_bodies, keep_pieces)
+    return run(lambda: OpenLoop(url, wire, timeout, keep, connections, times=times), live)
 
 
 def schedule(rate: float, seconds: float, seed: int, arrivals: Arrivals = "poisson") -> list[float]:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from checks.harness.load.sending import IDLE, Connection, ends_at_eof
@@ -27,6 +27,13 @@ Live = Callable[[float, list[Request]], None]
 
 It runs on the generator's own loop: what takes long in it delays requests. What it raises ends the load.
 """
+
+
+class Keep(NamedTuple):
+    """What is kept of answers: their bodies, or in the place of those the pieces as they came."""
+
+    bodies: bool
+    pieces: bool
 
 
 def run(make: Callable[[], Load], live: Live | None = None) -> Trace:
@@ -62,10 +69,11 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 class Load(ABC):
     """What both loops share: opening, recording, giving up. Every issued request is recorded exactly once."""
 
-    def __init__(self, url: str, wire: Callable[[int], bytes], timeout: float, keep_bodies: bool, limit: int) -> None:
+    def __init__(self, url: str, wire: Callable[[int], bytes], timeout: float, keep: Keep, limit: int) -> None:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "", parts.port or 80
-        self.wire, self.timeout, self.keep_bodies, self.limit = wire, timeout, keep_bodies, limit
+        self.wire, self.timeout, self.limit = wire, timeout, limit
+        self.keep_bodies, self.keep_pieces = keep
         self.loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self.loop.create_future()
         self.records: list[tuple[Any, ...]] = []  # numbers and Requests' fields: building those can wait for the end
@@ -176,10 +184,11 @@ class Load(ABC):
     def answered(self, connection: Connection, now: float) -> None:
         """Record an answer, and go on."""
         c = connection
-        self.records.append((c.number, c.scheduled, c.sent, now, c.status, None, c.name, c.body))
-        if c.raw or c.chunks:
+        self.records.append((c.number, c.scheduled, c.sent, now, c.status, None, c.name, c.body, None, tuple(c.pieces)))
+        if c.raw or c.chunks or c.pieces:
             c.raw.clear()
             c.chunks.clear()
+            c.pieces.clear()
         c.done = False
         if c.keep_alive:
             c.number = IDLE
@@ -194,7 +203,7 @@ class Load(ABC):
         c = connection
         status = (c.begun and c.parser.get_status_code()) or None
         now = perf_counter()
-        self.records.append((c.number, c.scheduled, c.sent, None, status, words, c.name, None, now))
+        self.records.append((c.number, c.scheduled, c.sent, None, status, words, c.name, None, now, tuple(c.pieces)))
         self.retire(c)
         self.loop.call_later(BACK_OFF, self.replace)
         self.settle()

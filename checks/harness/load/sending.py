@@ -10,6 +10,8 @@ from typing import Protocol
 
 import httptools
 
+from checks.harness.load.trace import Piece
+
 IDLE = -1
 """In place of a request's number: the connection carries none."""
 
@@ -19,6 +21,7 @@ class Load(Protocol):
 
     wire: Callable[[int], bytes]
     keep_bodies: bool
+    keep_pieces: bool
     alive: int
 
     def answered(self, connection: Connection, now: float, /) -> None:
@@ -35,21 +38,25 @@ class Connection(asyncio.Protocol):
     """One TCP connection, which carries one request at a time: the hot path, kept to one parser callback."""
 
     # fmt: off
-    __slots__ = ("begun", "body", "chunks", "done", "keep_alive", "load", "name", "number", "on_body", "parser", "raw",
-                  "scheduled", "sent", "status", "transport", "wire")
+    __slots__ = ("begun", "body", "came", "chunks", "done", "keep_alive", "load", "name", "number", "on_body", "parser",
+                  "pieces", "raw", "scheduled", "sent", "status", "transport", "wire")
     # fmt: on
 
     transport: asyncio.Transport
+    on_body: Callable[[bytes], None]
 
     def __init__(self, load: Load) -> None:
         self.load, self.wire = load, load.wire
         self.number, self.name, self.status = IDLE, IDLE, 0
-        self.scheduled = self.sent = 0.0
+        self.scheduled = self.sent = self.came = 0.0
         self.body: bytes | None = None
         self.begun = self.done = self.keep_alive = False
         self.raw: list[bytes] = []
         self.chunks: list[bytes] = []
-        if load.keep_bodies:
+        self.pieces: list[Piece] = []
+        if load.keep_pieces:
+            self.on_body = self.note_piece
+        elif load.keep_bodies:
             # The parser calls only what it finds: without this every piece of a body costs no call.
             self.on_body = self.chunks.append
         self.parser = httptools.HttpResponseParser(self)
@@ -67,7 +74,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse a piece of an answer."""
-        now = perf_counter()
+        self.came = now = perf_counter()
         if self.number == IDLE:
             self.transport.close()  # an unrequested answer would be taken for the next one
             return
@@ -83,6 +90,10 @@ class Connection(asyncio.Protocol):
             self.load.answered(self, now)
         else:
             self.raw.append(data)
+
+    def note_piece(self, data: bytes) -> None:
+        """Keep a piece of a body with the moment in which it came; the parser calls this."""
+        self.pieces.append((self.came, data))
 
     def on_message_complete(self) -> None:
         """Note an answer that is whole; the parser calls this."""

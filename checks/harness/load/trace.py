@@ -10,13 +10,18 @@ REFUSED = (429, 503)
 """Statuses of a refusal: whether it is the right one is not judged here."""
 
 
+Piece = tuple[float, bytes]
+"""When a piece of a body came, and the piece."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What happened to one request; every time is `time.perf_counter()` of the client, in seconds.
 
     `connection` numbers the TCP connection that carried it (-1: none did). `status` is None before an answer,
     `error` says in plain words why there is no whole answer. `finished` is when the answer's last byte came, None
-    without a whole answer; `gave_up` is then when the client dropped the request.
+    without a whole answer; `gave_up` is then when the client dropped the request. `pieces` are the body as it came,
+    also where it was broken off.
     """
 
     scheduled: float
@@ -27,6 +32,7 @@ class Request:
     connection: int
     body: bytes | None = None
     gave_up: float | None = None
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def latency(self) -> float | None:

@@ -6,8 +6,8 @@ import json
 import random
 from typing import Any
 
-from checks.harness.assertions import event_stream
 from checks.harness.errors import Failure, Inconclusive
+from checks.harness.load.event_stream import events
 from checks.harness.machine import load_in_words
 from checks.support.ex7.streams import PATH, Reader, Service
 
@@ -38,7 +38,7 @@ def streams(service: Service, where: str | None) -> None:
     assert reader.tokens == wanted, Failure(
         f"{what} gave the tokens {reader.tokens}", f"{wanted}: those of `SimulatedDecoder`", MADE, where
     )
-    first = next(at for at, piece in reader.pending.pieces if any(not e.name for e in event_stream.events(piece)))
+    first = next(at for at, piece in reader.pending.pieces if any(not e.name for e in events(piece)))
     for took, least, name in (
         (first - reader.pending.sent, PREFILL, f"the first token came after {{}} s: prefill_seconds is {PREFILL}"),
         (

@@ -14,6 +14,7 @@ from checks.harness.assertions import event_stream
 from checks.harness.cell.held_app import ROUTE, Known
 from checks.harness.errors import Failure, Inconclusive
 from checks.harness.fixtures import HELD_DECODER
+from checks.harness.load.event_stream import events
 from checks.harness.machine import FairClock, load_in_words
 from checks.harness.processes.servers import Server
 from checks.harness.processes.single_requests import ask
@@ -44,7 +45,7 @@ class OnASocket:
         """Its token of this number, counted from 0; None where none came in time."""
         with contextlib.suppress(OSError, HTTPException):
             self._response = self._response or self._connection.getresponse()
-            while len(found := [one for one in event_stream.events(self._body) if not one.name]) <= number:
+            while len(found := [one for one in events(self._body) if not one.name]) <= number:
                 if not (piece := self._response.read1()):
                     return None
                 self._body += piece

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from checks.harness.assertions import event_stream
-from checks.harness.assertions.event_stream import Event
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.decoder_probe import DecoderProbe, Decoding, Lines
 from checks.harness.cell.inprocess import refuse_if_busy, refuse_unless_settled
 from checks.harness.cell.probe import Probe
 from checks.harness.cell.standstill import TIMER_HORIZON, Standstill
 from checks.harness.errors import Failure, Unanswered
+from checks.harness.load.event_stream import Event, events
 from checks.harness.source_lines import SourceLines
 
 PATH = "/generate"
@@ -60,7 +60,7 @@ class Reader:
     @property
     def events(self) -> list[Event]:
         """What has come so far."""
-        return event_stream.events(b"".join(piece for _, piece in self.pending.pieces))
+        return events(b"".join(piece for _, piece in self.pending.pieces))
 
     @property
     def tokens(self) -> list[str]:
@@ -70,7 +70,7 @@ class Reader:
     @property
     def goes_on(self) -> bool:
         """Whether much has come after the event that says how it ended."""
-        before = event_stream.events(b"".join(piece for _, piece in self.pending.pieces[:-MORE]))
+        before = events(b"".join(piece for _, piece in self.pending.pieces[:-MORE]))
         return any(event.name for event in before)
 
     @property

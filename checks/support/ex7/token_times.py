@@ -14,6 +14,7 @@ from typing import Any
 from checks.harness.assertions.answers import close, is_number
 from checks.harness.errors import Failure
 from checks.harness.judge.handles import each
+from checks.harness.load import streams
 
 CASES = 60
 GRID = 64
@@ -41,27 +42,11 @@ def _streams(kinds: ModuleType, rng: random.Random) -> list[Any]:
     return few + [drawn(kinds, rng, rng.randint(2, 20), finished=rng.random() < 0.7) for _ in range(CASES)]
 
 
-def _ttft(one: Any) -> float:
-    return one.tokens[0] - one.scheduled if one.tokens else math.inf
-
-
-def _tpot(one: Any) -> float | None:
-    if one.finished is None:
-        return math.inf
-    if len(one.tokens) < 2:
-        return None
-    return float(one.tokens[-1] - one.tokens[0]) / (len(one.tokens) - 1)
-
-
-def _gaps(one: Any) -> list[float]:
-    return [later - earlier for earlier, later in zip(one.tokens, one.tokens[1:], strict=False)]
-
-
 def first_tokens(ttft: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> None:
     """`ttft` of streams with none, one and many tokens."""
     cases = _streams(kinds, rng)
     for one, got in zip(cases, each(ttft, [(one,) for one in cases]), strict=True):
-        wanted = _ttft(one)
+        wanted = streams.ttft(one)
         if not one.tokens:
             hint = "`math.inf` where `stream.tokens` is empty: it never came."
         elif one.finished and same(got, one.finished - one.scheduled):
@@ -75,7 +60,7 @@ def between(gaps: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> 
     """`gaps`, in their order."""
     cases = _streams(kinds, rng)
     for one, got in zip(cases, each(gaps, [(one,) for one in cases]), strict=True):
-        wanted = _gaps(one)
+        wanted = streams.gaps(one)
         right = isinstance(got, list | tuple) and len(got) == len(wanted) and all(map(same, got, wanted))
         hint = "No prefill in it: from the first token to the second, and so on. `[]` for fewer than two tokens."
         assert right, Failure(f"gaps({shown(one)}) is {_short(got)}", _short(wanted), hint)
@@ -85,7 +70,7 @@ def per_token(tpot: Callable[..., Any], kinds: ModuleType, rng: random.Random) -
     """`tpot`, with the two special values."""
     cases = _streams(kinds, rng)
     for one, got in zip(cases, each(tpot, [(one,) for one in cases]), strict=True):
-        wanted = _tpot(one)
+        wanted = streams.tpot(one)
         right = got is None if wanted is None else same(got, wanted)
         assert right, Failure(
             f"tpot({shown(one)}) is {got!r}", "None" if wanted is None else f"{wanted!r} s", _why(one, got)
@@ -295,9 +280,9 @@ def tails(tail: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> No
 
 
 def _tail_is(got: Any, kinds: ModuleType, table: list[Any], q: int) -> None:
-    per_stream = [value for value in map(_tpot, table) if value is not None]
-    pooled = [gap for one in table for gap in _gaps(one)]
-    samples = {"ttft": [*map(_ttft, table)], "tpot": per_stream, "itl": pooled}
+    per_stream = [value for value in map(streams.tpot, table) if value is not None]
+    pooled = [gap for one in table for gap in streams.gaps(one)]
+    samples = {"ttft": [*map(streams.ttft, table)], "tpot": per_stream, "itl": pooled}
     what = f"tail of {len(table)} streams, q = {q}"
     if type(got) is not kinds.Tail:
         raise AssertionError(Failure(f"{what}, is {_short(got)}", "a `Tail`", "`from lab.records import Tail`."))
@@ -319,28 +304,28 @@ def _tail_hint(name: str, value: Any, table: list[Any], q: int) -> str:
     samples = _samples(name, table)
     finite = [sample for sample in samples if sample != math.inf]
     survivors = [one for one in table if one.finished is not None]
-    means = [sum(_gaps(one)) / len(_gaps(one)) for one in table if _gaps(one)]
+    means = [sum(streams.gaps(one)) / len(streams.gaps(one)) for one in table if streams.gaps(one)]
     if not samples:
         return "No samples give `None`: zero would be a splendid percentile."
     if is_number(value) and same(value / 1000, _nearest_rank(samples, q) or 0.0):
         return "In seconds, as the streams are: only the limits are in ms."
     if name == "itl" and is_of(means):
         return "ITL is no percentile of means: all gaps of all streams in one pool."
-    if name == "itl" and is_of([gap for one in survivors for gap in _gaps(one)]):
+    if name == "itl" and is_of([gap for one in survivors for gap in streams.gaps(one)]):
         return "The gaps of streams that were broken off were seen as well: all streams."
     if name != "itl" and is_of(finite):
         return "A stream that failed counts as `math.inf`: left out, a service that refuses everybody looks fast."
-    if name == "ttft" and is_of([*map(_ttft, survivors)]):
+    if name == "ttft" and is_of([*map(streams.ttft, survivors)]):
         return "The TTFT of every stream, whether it has finished or not."
     return "Nearest rank, as in exercise 2: `lab.timing.percentile`."
 
 
 def _samples(name: str, table: list[Any]) -> list[float]:
     if name == "ttft":
-        return [*map(_ttft, table)]
+        return [*map(streams.ttft, table)]
     if name == "tpot":
-        return [value for value in map(_tpot, table) if value is not None]
-    return [gap for one in table for gap in _gaps(one)]
+        return [value for value in map(streams.tpot, table) if value is not None]
+    return [gap for one in table for gap in streams.gaps(one)]
 
 
 def _nearest_rank(samples: Sequence[float], q: int) -> float | None:
