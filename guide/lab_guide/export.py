@@ -10,17 +10,17 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from pydantic import TypeAdapter
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from checks.harness.report.card import Card
-from checks.harness.report.evidence import Evidence, Histogram, timeline
+from checks.harness.report.evidence import Evidence
 from checks.harness.report.pictures import draw
 from checks.harness.report.results import Run, parse
 from lab_guide import history
 from lab_guide.bench.kept import Bench, Record
-from lab_guide.bench.plan import ASKED, QUANTITIES, digits, error_percent
+from lab_guide.bench.quantities import ASKED, QUANTITIES, digits, error_percent
+from lab_guide.bench.shown import pictures
 from lab_guide.journal import Journal
 
 WIDTH = 100
@@ -41,7 +41,6 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters["digits"] = digits
-_HISTOGRAM = TypeAdapter(Histogram)
 
 
 def html(run: Run, bench: Iterable[Record] = (), journal: Journal | None = None) -> str:
@@ -128,25 +127,15 @@ def _measured(record: Record) -> dict[str, Any]:
     """A run of the bench: each prediction beside its measurement, and its pictures."""
     measured = record.measured or {}
     guesses = []
-    for name in ASKED[record.plan.load]:
+    for name in ASKED[record.plan.kind][record.plan.load]:
         predicted, seen = getattr(record.predicted, name), measured.get(name)
         if predicted is not None:
             off = None if seen is None else error_percent(predicted, seen)
             guesses.append((QUANTITIES[name], predicted, seen, off))
-    model = record.plan.inference_seconds
-    rows = [
-        ("", due / 1000, max(due / 1000, end / 1000 - model), end / 1000)
-        for due, end, status in record.rows
-        if status == 200
-    ]
-    pictures: list[Evidence] = []
-    if rows:
-        pictures.append(timeline(rows, "Answered requests", note="the model's time is drawn at the end of each"))
-    if measured.get("histogram", {}).get("count"):
-        pictures.append(_HISTOGRAM.validate_python(measured["histogram"]))
+    drawn = pictures(record.plan, record.rows, measured)
     return {
         "record": record,
         "plan": str(record.plan),
         "guesses": guesses,
-        "pictures": _pictures(pictures) if pictures else "",
+        "pictures": _pictures(drawn) if drawn else "",
     }

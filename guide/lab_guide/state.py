@@ -12,7 +12,8 @@ from typing import Any
 from lab_guide import history, watching
 from lab_guide.bench.kept import Bench
 from lab_guide.bench.measuring import Measurement
-from lab_guide.bench.plan import ASKED, QUANTITIES, Plan, Predicted, digits
+from lab_guide.bench.plan import Plan
+from lab_guide.bench.quantities import ASKED, QUANTITIES, Predicted, digits
 from lab_guide.catalogue import catalogue, touched
 from lab_guide.fields import Field, fields
 from lab_guide.journal import Journal

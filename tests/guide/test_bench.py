@@ -4,58 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from checks.harness import ROOT
 from checks.harness.load.percentiles import percentile
-from lab_guide.app import create_app
-from lab_guide.bench.kept import Bench, Record
-from lab_guide.bench.plan import Plan, Predicted, error_percent
-from lab_guide.place import find_place
+from lab_guide.bench.kept import Bench
+from lab_guide.bench.plan import Plan
+from lab_guide.bench.quantities import Predicted, error_percent
 from lab_guide.state import Guide, Selection
-from tests.waiting import SECONDS
+from tests.guide.conftest import to_the_end
 
-PORT, TOKEN = 8460, "t" * 43
-HOME = f"http://127.0.0.1:{PORT}"
 BURST: dict[str, Any] = {"path": "/predict/blocking", "load": "burst", "connections": 8, "inference_seconds": 0.05}
 GUESS: dict[str, Any] = {"last_s": 0.4}
-
-
-@pytest.fixture
-def guide(work: Path) -> Guide:
-    """The guide of the stubs; nothing is watched."""
-    return Guide(find_place(work))
-
-
-@pytest.fixture
-def solved(work: Path) -> Path:
-    """A workspace in which everything is solved."""
-    shutil.copytree(ROOT / "solutions", work, dirs_exist_ok=True)
-    return work
-
-
-@pytest.fixture
-async def page(guide: Guide) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that has opened the address."""
-    transport = httpx.ASGITransport(create_app(guide, PORT, TOKEN))
-    async with httpx.AsyncClient(transport=transport, base_url=HOME, headers={"Origin": HOME}) as client:
-        await client.get("/", params={"token": TOKEN})
-        yield client
-
-
-async def to_the_end(guide: Guide) -> Record:
-    """Wait for what is measured; give its record."""
-    assert guide._measuring is not None
-    await asyncio.wait_for(asyncio.shield(guide._measuring), SECONDS * 2)
-    record = guide.bench.read(guide.bench.briefs()[-1]["name"])
-    assert record is not None
-    return record
 
 
 @pytest.mark.parametrize(

@@ -57,13 +57,6 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def solved(work: Path) -> Path:
-    """A workspace in which everything is solved."""
-    shutil.copytree(ROOT / "solutions", work, dirs_exist_ok=True)
-    return work
-
-
-@pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
     """A tab that must not complain, nor ask any other machine for anything."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
@@ -365,6 +358,45 @@ def test_the_bench_wants_a_prediction_first(tab: Page, solved: Path) -> None:
         tab.wait_for_selector("#card-title")
         saved = tab.context.request.get(f"{address.partition('/?')[0]}/bench").json()
         assert ["One at a time: they wait in <b>line</b>.", ""] == [run["explained"] for run in saved]
+
+
+def test_streams_on_the_bench(tab: Page, solved: Path) -> None:
+    """The form has what streams need; each is a row of ticks that can be asked, and goodput over load is a curve."""
+    with lab(solved) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        tab.keyboard.press("b")
+        tab.check("input[name=path][value='/generate']")
+
+        assert "8" == tab.input_value("#connections"), "as many as suit the path"
+        assert tab.locator("#workers").is_hidden()
+        measure(tab, load="open", seconds="3", rate="6", max_tokens="8", goodput="6", slots_held="2", ttft_p95_ms="400")
+        assert 3 == tab.locator(".guess .error").count()
+        assert "Streams, token by token" in tab.inner_text(".results .fig h3 >> nth=0")
+        tab.focus(".results svg.picture >> nth=0")
+        tab.keyboard.press("ArrowDown")
+        said = tab.inner_text(".results .read >> nth=0")
+        assert said.startswith("stream 1, due at"), said
+        assert "7 more at TPOT" in said
+        assert "Your service counts:" in tab.inner_text(".results")
+        tab.evaluate("scrollTo(0, 0)")
+        shot(tab, "page-streams")
+        assert [] == faults(tab)
+        measure(tab, load="sweep", seconds="1", goodput_2x="4")
+        tab.wait_for_function("document.querySelectorAll('.results .fig canvas').length === 2")
+        tab.focus(".results .two")
+        tab.keyboard.press("End")
+        assert "the capacity, " in tab.inner_text(".results .read >> nth=0")
+        tab.click(".kept [data-k^=with-]")
+        tab.wait_for_selector("#compared-title")
+        for theme in ("light", "dark"):
+            tab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+            assert [] == faults(tab), theme
+        for width in (360, 800, 2560):
+            tab.set_viewport_size({"width": width, "height": 900})
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width, width
+        tab.check("input[name=path][value='/predict']")
+        assert tab.is_checked("input[name=load][value=open]"), "which has no such load"
 
 
 def test_a_stub_on_the_bench(tab: Page, work: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,14 @@ import pytest
 from checks.harness.report.evidence import histogram, timeline
 from checks.harness.report.results import Checkpoint, Exercise, Run, write
 from lab_guide import ROOT, history
-from lab_guide.app import create_app
 from lab_guide.bench.kept import Bench
-from lab_guide.bench.plan import Plan, Predicted
+from lab_guide.bench.plan import Plan
+from lab_guide.bench.quantities import Predicted
 from lab_guide.export import everything
 from lab_guide.fields import fields
 from lab_guide.journal import Journal, TooEarly
 from lab_guide.lessons import lesson
-from lab_guide.place import find_place
 from lab_guide.state import Guide
-
-PORT, TOKEN = 8460, "t" * 43
-HOME = f"http://127.0.0.1:{PORT}"
-
-
-@pytest.fixture
-def guide(work: Path) -> Guide:
-    """The guide of the stubs; nothing is watched."""
-    return Guide(find_place(work))
-
-
-@pytest.fixture
-async def page(guide: Guide) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that has opened the address."""
-    transport = httpx.ASGITransport(create_app(guide, PORT, TOKEN))
-    async with httpx.AsyncClient(transport=transport, base_url=HOME, headers={"Origin": HOME}) as client:
-        await client.get("/", params={"token": TOKEN})
-        yield client
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
+from dataclasses import asdict
 
 import pytest
+from pydantic import TypeAdapter
 
 from checks.harness.load.percentiles import percentile
-from checks.harness.report.evidence import Bucket, Span, Timeline, histogram, timeline
+from checks.harness.load.streams import Stream
+from checks.harness.report.evidence import Bucket, Evidence, Span, Timeline, histogram, timeline
 from checks.harness.report.pictures import draw
+from checks.harness.report.token_timeline import OfferedStreams, TokenGoodput, token_timeline
 
 
 def test_timeline_rows_are_ms_after_the_earliest() -> None:
@@ -82,3 +87,28 @@ def test_histogram_of_equal_samples_and_of_none() -> None:
     assert [50.0] * 3 == [equal.p50, equal.p95, equal.p99]
     assert ([], 0, None) == (empty.buckets, empty.count, empty.p99)
     assert 3 == sum(bucket.count for bucket in histogram([0.0, 0.0, 0.1], "zeros").buckets), "0 has no logarithm"
+
+
+def test_a_row_for_each_stream() -> None:
+    """A bar until the first token, a mark for each, a stall between two; a refusal has none of them."""
+    whole = Stream(1.0, (1.25, 1.3, 1.35, 1.75, 1.8), 2.0, 2.0, 200)
+    refused = Stream(1.5, (), None, 1.625, 503, "refused")
+    broken = Stream(1.5, (1.75,), None, 2.0, 200, "no event `done` at the end")
+    picture = token_timeline([whole, refused, broken], "three streams")
+
+    assert [2] == picture.rows[0].stalls
+    assert (250.0, 137.5) == (picture.rows[0].ttft, picture.rows[0].tpot)
+    assert picture == TypeAdapter(Evidence).validate_json(json.dumps(asdict(picture)))
+    drawn = [line.plain for line in draw(picture, width=80, ascii_only=True)]
+    assert drawn[1].startswith(" |............#")
+    assert "~~~~#" in drawn[1]
+    assert drawn[1].endswith("| 250 ms + 4 x 137.5")
+    assert [" refused", " failed, tokens: 1"] == [line.rpartition("|")[2] for line in drawn[2:4]]
+
+
+def test_goodput_is_a_table_in_the_terminal() -> None:
+    """A row for each load; what is infinite says so."""
+    points = [OfferedStreams(2, 16.0, 8.1, 0.4, None, 20.25)]
+    drawn = [line.plain for line in draw(TokenGoodput("goodput", points, 8.0, 700, 40), width=80, ascii_only=True)]
+
+    assert ["2", "x", "16.0", "8.1", "0.4", "inf", "20"] == drawn[2].split()

@@ -6,18 +6,16 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from checks.harness.errors import printable
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import MS
+from checks.harness.report.spread import TIMELINE_ROWS, spread
+from checks.harness.report.token_timeline import TokenGoodput, TokenTimeline
 
-T = TypeVar("T")
-
-TIMELINE_ROWS = 64
-"""Rows that the results keep of a timeline; the card shows fewer."""
 HISTOGRAM_BUCKETS = 12
 LOG_SPACED_ABOVE = 20
 
@@ -146,7 +144,10 @@ class Overload:
     kind: Literal["overload"] = "overload"
 
 
-Evidence = Annotated[Number | Timeline | Histogram | Table | HockeyStick | Overload, Field(discriminator="kind")]
+Evidence = Annotated[
+    Number | Timeline | Histogram | Table | HockeyStick | Overload | TokenTimeline | TokenGoodput,
+    Field(discriminator="kind"),
+]
 
 
 class Show:
@@ -161,7 +162,7 @@ class Show:
         self.evidence.append(Number(printable(text), value))
 
     def picture(self, evidence: Evidence) -> None:
-        """A `timeline`, a `histogram`, a `HockeyStick` or an `Overload`."""
+        """A `timeline`, a `histogram`, or any other evidence that is drawn."""
         self.evidence.append(evidence)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -188,11 +189,6 @@ def timeline(rows: Sequence[tuple[str, float, float | None, float]], title: str,
 
     spans = [Span(label, ms(sent), ms(sent if work is None else work), ms(end)) for label, sent, work, end in kept]
     return Timeline(title, spans, left_out=len(rows) - len(kept), note=note)
-
-
-def spread(rows: Sequence[T], most: int) -> Sequence[T]:
-    """At most so many rows, evenly spread, the first and the last among them."""
-    return rows if len(rows) <= most else [rows[i * (len(rows) - 1) // (most - 1)] for i in range(most)]
 
 
 def histogram(latencies: Iterable[float], title: str) -> Histogram:

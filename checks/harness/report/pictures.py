@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from checks.harness.report.evidence import Evidence, Histogram, HockeyStick, Number, Overload, Table, Timeline, spread
+from checks.harness.report.evidence import Evidence, Histogram, HockeyStick, Number, Overload, Table, Timeline
+from checks.harness.report.spread import spread
+from checks.harness.report.token_timeline import TokenGoodput, TokenRow, TokenTimeline
 
 LABEL = 8
 ROWS = 12
@@ -26,6 +28,10 @@ def draw(evidence: Evidence, *, width: int, ascii_only: bool) -> list[Text]:
             return _hockey_stick(evidence, (width - CURVE_MARGIN) // 2, ascii_only)
         case Overload():
             return _table(overload_table(evidence))
+        case TokenTimeline():
+            return _token_timeline(evidence, width - BAR_MARGIN, ascii_only)
+        case TokenGoodput():
+            return _table(goodput_table(evidence))
         case Number():
             return []
 
@@ -51,6 +57,41 @@ def _timeline(evidence: Timeline, columns: int, ascii_only: bool) -> list[Text]:
     note = f" ({evidence.note})" if evidence.note else ""
     lines.append(Text(f"{'':>{label}} {waiting} waiting  {working} in the model{note}", style="dim"))
     return lines
+
+
+def _token_timeline(evidence: TokenTimeline, columns: int, ascii_only: bool) -> list[Text]:
+    """Of each stream the wait for its first token, each token that came, and where it stalled."""
+    waiting, token, stalled, edge = (".", "#", "~", "|") if ascii_only else ("░", "▮", "╌", "│")
+    rows = spread(evidence.rows, ROWS)
+    end = max((row.end for row in rows), default=0.0) or 1.0
+    lines = [Text(evidence.title, style="bold")]
+    for row in rows:
+        marks = [" "] * columns
+        places = [min(_column(ms, end, columns), columns - 1) for ms in row.tokens]
+        first = _column(row.tokens[0] if row.tokens else row.end, end, columns)
+        for begin, until, mark in [
+            (_column(row.due, end, columns), first, waiting),
+            *((places[n], places[n + 1], stalled) for n in row.stalls),
+            *((place, place + 1, token) for place in places),
+        ]:
+            marks[begin:until] = mark * (min(until, columns) - begin)
+        bar = Text("".join(marks))
+        for mark, style in ((waiting, "yellow"), (token, "cyan"), (stalled, "red")):
+            bar.highlight_words([mark], style)
+        lines.append(Text(f" {edge}").append_text(bar).append(f"{edge} {_token_numbers(row)}"))
+    if left_out := evidence.left_out + len(evidence.rows) - len(rows):
+        lines.append(Text(f" and {left_out} more between them", style="dim"))
+    note = f" ({evidence.note})" if evidence.note else ""
+    words = f" {waiting} until the first token  {token} tokens  {stalled} a stall; at the right: TTFT + tokens x TPOT"
+    lines.append(Text(words + note, style="dim"))
+    return lines
+
+
+def _token_numbers(row: TokenRow) -> str:
+    if row.ttft is None or row.how != "finished":
+        came = f", tokens: {len(row.tokens)}" if row.tokens else ""
+        return f"{row.how}{came}"
+    return f"{row.ttft:.0f} ms" + (f" + {len(row.tokens) - 1} x {row.tpot:.1f}" if row.tpot is not None else "")
 
 
 def _column(ms: float, end: float, columns: int) -> int:
@@ -95,6 +136,20 @@ def overload_table(evidence: Overload) -> Table:
             row += [f"{served.goodput:.0f}", late if served.p95_ms is None else f"{served.p95_ms:.0f}"]
         rows.append(row)
     columns = ["load", "for s", "sent/s", "goodput/s", "p95 ms", "without: goodput/s", "p95 ms"]
+    return Table(evidence.title, columns, rows)
+
+
+def goodput_table(evidence: TokenGoodput) -> Table:
+    """The numbers of a goodput over load, as the card shows them."""
+    rows = [
+        [
+            f"{point.times:g} x",
+            *(f"{value:.1f}" for value in (point.sent, point.finished, point.goodput)),
+            *("inf" if ms is None else f"{ms:.0f}" for ms in (point.ttft_p95_ms, point.tpot_p95_ms)),
+        ]
+        for point in evidence.points
+    ]
+    columns = ["load", "sent/s", "finished/s", "goodput/s", "TTFT p95 ms", "TPOT p95 ms"]
     return Table(evidence.title, columns, rows)
 
 

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from lab_guide.bench.plan import Plan, Predicted
+from lab_guide.bench.plan import Plan
+from lab_guide.bench.quantities import Predicted
+from lab_guide.bench.shown import as_json, pictures
 
 SCHEMA = "lab-bench/v1"
 
@@ -26,7 +28,8 @@ class Record(BaseModel):
     """A run of the bench.
 
     `written` is its state from before the service starts, and stays where nothing came after. `said` and `where` say
-    what went wrong, with the learner's line. A row is `[due, ended, status]`, in ms after the start. `explained` is the
+    what went wrong, with the learner's line. A row is `[due, ended, status]`, in ms after the start, and
+    behind them a stream's tokens. `explained` is the
     learner's own sentence, `cell` the field of a lesson's table that it was measured for.
     """
 
@@ -48,12 +51,13 @@ class Record(BaseModel):
     @property
     def brief(self) -> dict[str, Any]:
         """All of it but its rows."""
-        return self.model_dump(exclude={"rows"}) | {"words": str(self.plan)}
+        return self.model_dump(exclude={"rows"}) | {"words": str(self.plan), "kind": self.plan.kind}
 
     @property
     def whole(self) -> dict[str, Any]:
-        """All of it."""
-        return self.brief | {"rows": self.rows}
+        """All of it, and the pictures that the page does not make of the rows itself."""
+        drawn = [] if self.plan.kind == "answer" else pictures(self.plan, self.rows, self.measured or {})
+        return self.brief | {"rows": self.rows, "pictures": [*map(as_json, drawn)]}
 
 
 class Bench:

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-Load = Literal["burst", "closed", "open"]
+from lab_guide.bench.quantities import ASKED, QUANTITIES, Kind, Load, Predicted
 
-Number = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Path = Literal["/predict", "/predict/threaded", "/predict/blocking", "/generate"]
 
-QUANTITIES = {
-    "last_s": "last answer after, s",
-    "per_second": "answers per second",
-    "mean_ms": "mean latency, ms",
-    "p95_ms": "p95, ms",
-    "refused_per_second": "refusals per second",
-}
-"""What can be predicted, and how it is called. Latency counts from when a request was due."""
-
-ASKED: dict[Load, tuple[str, ...]] = {
-    "burst": ("last_s", "per_second"),
-    "closed": ("per_second", "mean_ms", "p95_ms"),
-    "open": ("per_second", "p95_ms", "refused_per_second"),
-}
-"""Of which of these a prediction is asked, for each kind of load."""
+SWEEP: dict[Kind, tuple[float, ...]] = {"stream": (0.5, 1, 2)}
+"""What a sweep offers, in times of the capacity."""
 
 
 class Plan(BaseModel, extra="forbid", frozen=True):
-    """What is measured. A field that a kind of load has no use for is left as it is.
+    """What is measured. A field that a kind of load or path has no use for is left as it is.
 
     `burst` sends one request on each of `connections`, all together. `closed` sends on each the next request as soon as
     the last one was answered, for `seconds`. `open` sends `rate` requests/s at random times for `seconds`, however
-    slowly they are answered. `inference_seconds` is how long the model takes. Without `max_in_flight` and `max_queue`
-    admission control is lifted, as in the checkpoints.
+    slowly they are answered. `sweep` is some open loads of `seconds`, one after the other. `inference_seconds` is how
+    long the model takes. Without `max_in_flight` and `max_queue` admission control is lifted, as in the checkpoints.
+
+    Of `/generate` only: each request wants `max_tokens` tokens; an answer is of use within `ttft_ms` and `tpot_ms`; the
+    others are the decoder's settings.
     """
 
-    path: Literal["/predict", "/predict/threaded", "/predict/blocking"]
+    path: Path
     load: Load
     connections: Annotated[int, Field(ge=1, le=500)] = 60
     rate: Annotated[float, Field(gt=0, le=2000, allow_inf_nan=False)] = 50.0
@@ -45,10 +35,59 @@ class Plan(BaseModel, extra="forbid", frozen=True):
     inference_seconds: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.1
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] | None = None
     max_queue: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=512)] = 16
+    ttft_ms: Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)] = 700.0
+    tpot_ms: Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)] = 40.0
+    decoder_slots: Annotated[int, Field(ge=1, le=500)] = 4
+    decoder_queue: Annotated[int, Field(ge=0, le=10_000)] = 8
+    queue_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 1.0
+    prefill_seconds: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.2
+    token_seconds: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.02
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        if self.load not in ASKED[self.kind]:
+            raise ValueError(f"{self.path} has no such load")
+        if self.kind != "answer" and self.workers > 1:
+            raise ValueError(f"{self.path} is measured with one worker: each has slots of its own")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """What the path gives."""
+        return "stream" if self.path == "/generate" else "answer"
+
+    @property
+    def stream_seconds(self) -> float:
+        """How long one stream holds a slot."""
+        return self.prefill_seconds + (self.max_tokens - 1) * self.token_seconds
+
+    @property
+    def alone_seconds(self) -> float:
+        """How long a request takes that has the service for itself."""
+        return self.stream_seconds if self.kind == "stream" else self.inference_seconds
+
+    @property
+    def capacity(self) -> float:
+        """Streams/s that the decoder can finish."""
+        return self.decoder_slots / max(self.stream_seconds, 0.001)
+
+    @property
+    def parts(self) -> list[tuple[float, Plan]]:
+        """The loads one after the other, each with how many times the capacity it offers; 0 where that is not asked."""
+        if self.load != "sweep":
+            return [(0, self)]
+        return [
+            (times, self.model_copy(update={"load": "open", "rate": times * self.capacity}))
+            for times in SWEEP[self.kind]
+        ]
 
     @property
     def settings(self) -> dict[str, float]:
         """The service's settings that the plan sets."""
+        if self.kind == "stream":
+            names = ("decoder_slots", "decoder_queue", "queue_seconds", "prefill_seconds", "token_seconds")
+            return {name: getattr(self, name) for name in names}
         limits = {"max_in_flight": self.max_in_flight, "max_queue": self.max_queue}
         set_here = {name: value for name, value in limits.items() if value is not None}
         # Whoever sets a limit measures admission control: its own limit on waiting is the service's again.
@@ -56,12 +95,17 @@ class Plan(BaseModel, extra="forbid", frozen=True):
 
     def __str__(self) -> str:
         """The plan in words, in one line."""
+        times = " x, ".join(f"{times:g}" for times in SWEEP.get(self.kind, ()))
+        requests, users = ("stream", "reader") if self.kind == "stream" else ("request", "user")
         kind = {
-            "burst": f"{self.connections} request{'s' if self.connections > 1 else ''} at once",
-            "closed": f"closed loop, {self.connections} user{'s' if self.connections > 1 else ''}, {self.seconds:g} s",
-            "open": f"open loop, {self.rate:g} requests/s, {self.seconds:g} s",
+            "burst": f"{_some(self.connections, requests)} at once",
+            "closed": f"closed loop, {_some(self.connections, users)}, {self.seconds:g} s",
+            "open": f"open loop, {self.rate:g} {requests}s/s, {self.seconds:g} s",
+            "sweep": f"{times} x of {self.capacity:.3g} {requests}s/s, {self.seconds:g} s each",
         }[self.load]
-        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        if self.kind == "stream":
+            return ", ".join([f"{self.path}: {kind}", *self._words_of_streams()])
+        workers = _some(self.workers, "worker")
         limits = [
             f"{name} {value}"
             for name, value in (("max_in_flight", self.max_in_flight), ("max_queue", self.max_queue))
@@ -69,15 +113,23 @@ class Plan(BaseModel, extra="forbid", frozen=True):
         ]
         return ", ".join([f"{self.path}: {kind}", workers, f"model {self.inference_seconds:g} s", *limits])
 
+    def _words_of_streams(self) -> list[str]:
+        unusual: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("queue_seconds", "prefill_seconds", "token_seconds")
+            if getattr(self, name) != Plan.model_fields[name].default
+        }
+        return [
+            _some(self.max_tokens, "token"),
+            _some(self.decoder_slots, "slot"),
+            f"queue {self.decoder_queue}",
+            *(f"{name} {value:g}" for name, value in unusual.items()),
+            f"within {self.ttft_ms:g} and {self.tpot_ms:g} ms",
+        ]
 
-class Predicted(BaseModel, extra="forbid", frozen=True):
-    """What a learner expects; see `QUANTITIES`."""
 
-    last_s: Number | None = None
-    per_second: Number | None = None
-    mean_ms: Number | None = None
-    p95_ms: Number | None = None
-    refused_per_second: Number | None = None
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
 
 
 class Wish(BaseModel, extra="forbid", frozen=True):
@@ -89,17 +141,8 @@ class Wish(BaseModel, extra="forbid", frozen=True):
 
     @model_validator(mode="after")
     def _is_predicted(self) -> Self:
-        if all(getattr(self.predicted, name) is None for name in ASKED[self.plan.load]):
-            wanted = " or ".join(QUANTITIES[name] for name in ASKED[self.plan.load])
+        asked = ASKED[self.plan.kind][self.plan.load]
+        if all(getattr(self.predicted, name) is None for name in asked):
+            wanted = " or ".join(QUANTITIES[name] for name in asked)
             raise ValueError(f"write down what you expect first: {wanted}")
         return self
-
-
-def digits(value: float) -> str:
-    """A number with four digits that count, never in the notation of powers."""
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def error_percent(predicted: float, measured: float) -> float | None:
-    """How far a prediction is from what was measured, in percent of that: below 0 it was too low."""
-    return (predicted - measured) / measured * 100 if measured else None

@@ -1,6 +1,7 @@
 // The bench: a prediction first, then a measurement of one's own service, live; runs are kept, and two can be compared.
 import { benchForm } from "./bench_form.js";
 import { where } from "./card.js";
+import { cameTo, numbers, shortly } from "./bench_numbers.js";
 import { $, el, patch, ticks } from "./dom.js";
 import { picture, table } from "./pictures.js";
 import { ms } from "./units.js";
@@ -10,14 +11,14 @@ const STATES = {
   crashed: "ended in the middle", stopped: "stopped", lab_error: "lab error",
 };
 const LIVE_ROWS = 1000; // that are drawn while it runs
-const shortly = (value) => (value == null ? "–" : Number(value.toPrecision(3)).toLocaleString("en-GB"));
 const time = (at) => new Date(at).toLocaleTimeString("en-GB");
 
-/** What a kept row `[due, ended, status]` is for the picture: the model's time is taken to be the end of an answer. */
+/** What a row `[due, ended, status, first token]` is for the picture: the model's time is taken to be the end of an answer. */
 export function rowsOf(run) {
   const model = run.plan.inference_seconds * 1000;
+  const began = (due, end, first) => (run.kind === "stream" ? first ?? end : Math.max(due, end - model));
   const how = (status) => (status === 200 ? "answered" : status === 429 || status === 503 ? "refused" : "failed");
-  return run.rows.map(([due, end, status]) => ({ label: "", wait: due, work: Math.max(due, end - model), end, how: how(status), status }));
+  return run.rows.map(([due, end, status, first]) => ({ label: "", wait: due, work: began(due, end, first), end, how: how(status), status }));
 }
 
 let form = null;
@@ -55,7 +56,7 @@ function running(live, actions) {
   return el("article", { class: "card", "aria-labelledby": "bench-title" },
     el("header", {}, el("div", { class: "row" }, el("h2", { id: "bench-title" }, live.words), el("span", { class: "chip verdict running" }, live.phase),
       el("button", { class: "btn", "data-k": "bench-stop", onclick: actions.stopBench }, "Stop")), el("p", { class: "big" }, words)),
-    count ? picture({ kind: "timeline", title: "", rows, unit: "ms", left_out: count - rows.length }) : null);
+    count ? picture({ kind: "timeline", title: "", rows, unit: "ms", left_out: count - rows.length, inside: live.kind === "stream" ? "tokens came" : undefined }) : null);
 }
 
 function record(store, run, actions) {
@@ -63,25 +64,28 @@ function record(store, run, actions) {
   const { plan } = run, m = run.measured;
   return el("article", { class: "card", "aria-labelledby": "bench-title", "data-run": run.name },
     el("header", {}, el("div", { class: "row" }, el("h2", { id: "bench-title" }, run.words), el("span", { class: `chip verdict ${good ? "passed" : run.state === "stub" ? "not_started" : "failed"}` }, STATES[run.state]), el("span", { class: "over" }, time(run.written_at)))),
-    el("div", { class: "guesses" }, store.bench_form.asked[plan.load].filter((name) => run.predicted[name] != null).map((name) => guess(store, name, run.predicted[name], m?.[name]))),
+    el("div", { class: "guesses" }, store.bench_form.asked[run.kind][plan.load].filter((name) => run.predicted[name] != null).map((name) => guess(store, name, run.predicted[name], m))),
     run.said || run.where ? el("dl", { class: "fields" },
       run.said ? [el("dt", {}, good ? "One failed" : "Why"), el("dd", {}, ticks(run.said))] : null,
       run.where ? [el("dt", {}, "Your line"), el("dd", {}, where(store, { where: run.where, verdict: "failed" }))] : null) : null,
-    m ? el("div", { class: "fig" }, table(["requests", "answered", "refused", "failed", "p50", "p95", "p99", "answers/s"], [[m.requests, m.answered, m.refused, Object.entries(m.failed).map(([words, n]) => `${n} × ${words}`).join(", ") || 0, ...["p50_ms", "p95_ms", "p99_ms"].map((q) => (m[q] == null ? "–" : ms(m[q]))), shortly(m.per_second)]])) : null,
-    run.rows.length ? picture(requests(run)) : null,
-    m?.histogram.count ? picture(m.histogram) : null,
+    m ? numbers(run) : null,
+    drawn(run).map((one) => picture(one)),
     lag(m), explanation(run, actions));
 }
 
 const requests = (run) => ({ kind: "timeline", title: "Requests", rows: rowsOf(run), unit: "ms", left_out: run.left_out, note: `The ${run.plan.inference_seconds} s of the model are drawn at the end of each answer: all before them was waiting.` });
 
+/** The pictures of a run: of streams the server has made them, of single answers they are made of the rows. */
+const drawn = (run) => (run.kind === "answer" ? [run.rows.length && requests(run), run.measured?.histogram.count && run.measured.histogram].filter(Boolean) : run.pictures);
+
 const lag = (m) => (m?.lag_p99_ms > 20 ? el("p", { class: "note bad" }, `The generator itself was late: by ${ms(m.lag_p99_ms)} for one request of a hundred. This machine is too busy for this load, and the numbers are too high.`) : null);
 
 /** A prediction beside its measurement, and how far it was off, in percent of the measurement. */
-function guess(store, name, predicted, measured) {
+function guess(store, name, predicted, m) {
+  const measured = m?.[name], never = m?.never?.includes(name);
   const most = Math.max(predicted, measured ?? 0) || 1;
   const row = (label, value, kind) => [el("span", {}, label), el("progress", { class: kind, max: most, value: value ?? 0, "aria-label": `${label}: ${shortly(value)}` }), el("b", {}, shortly(value))];
-  return el("section", { class: "guess" }, el("h3", {}, store.bench_form.quantities[name]), el("div", { class: "bars" }, row("predicted", predicted, "guessed"), row("measured", measured, "seen")), el("p", { class: "error" }, off(predicted, measured)));
+  return el("section", { class: "guess" }, el("h3", {}, store.bench_form.quantities[name]), el("div", { class: "bars" }, row("predicted", predicted, "guessed"), row("measured", measured, "seen")), el("p", { class: "error" }, never ? "It is infinite: too many streams failed." : off(predicted, measured)));
 }
 
 export function off(predicted, measured) {
@@ -105,7 +109,7 @@ function compared(store, one, two) {
   const until = Math.max(...[a, b].flatMap((run) => run.rows.map((row) => row[1])));
   return el("article", { class: "card", "aria-labelledby": "compared-title" }, el("header", {}, el("h2", { id: "compared-title" }, "Two runs, on one scale")),
     el("div", { class: "fig" }, table(["", time(a.written_at), time(b.written_at), "change"], [["plan", a.words, b.words, ""], ...names.map((name) => [store.bench_form.quantities[name], shortly(a.measured[name]), shortly(b.measured[name]), change(a.measured[name], b.measured[name])])])),
-    [a, b].map((run) => picture({ ...requests(run), title: `${time(run.written_at)}: ${run.words}` }, { until })));
+    [a, b].map((run) => ({ run, one: drawn(run)[0] })).filter(({ one }) => one).map(({ run, one }) => picture({ ...one, title: `${time(run.written_at)}: ${run.words}` }, { until })));
 }
 
 function list(store, actions) {
@@ -113,7 +117,7 @@ function list(store, actions) {
   if (!runs.length) return null;
   const open = (run) => el("button", { class: "btn quiet", "data-k": `run-${run.name}`, "aria-current": run.name === store.shown?.name ? "true" : null, onclick: () => actions.showRun(run.name) }, time(run.written_at));
   const both = (run) => (store.shown?.measured && run.measured && run.name !== store.shown.name ? el("button", { class: "btn quiet", "data-k": `with-${run.name}`, "aria-pressed": String(run.name === store.other?.name), onclick: () => actions.compare(run.name) }, "Compare") : "");
-  return el("section", { class: "kept" }, el("h2", {}, "Kept runs"), table(["", "plan", "came to", ""], runs.map((run) => [open(run), run.words, run.measured ? `${shortly(run.measured.per_second)} answers/s, p95 ${run.measured.p95_ms == null ? "–" : ms(run.measured.p95_ms)}` : STATES[run.state], both(run)])));
+  return el("section", { class: "kept" }, el("h2", {}, "Kept runs"), table(["", "plan", "came to", ""], runs.map((run) => [open(run), run.words, run.measured ? cameTo(run) : STATES[run.state], both(run)])));
 }
 
 export const benchLink = (store, actions) => el("button", { class: "btn quiet bench-link", "data-k": "bench", "aria-current": store.view === "bench" ? "true" : null, onclick: () => actions.view(store.view === "bench" ? "checkpoint" : "bench") },

@@ -1,4 +1,4 @@
-// Curves over load: throughput and p95 over users, goodput with and without admission control. uPlot draws them.
+// Curves over load: throughput and p95 over users, goodput with and without admission control, and of streams. uPlot draws them.
 import { el } from "./dom.js";
 import { key, readable } from "./readable.js";
 import { ms, number } from "./units.js";
@@ -37,13 +37,28 @@ export function overload(e) {
   ];
 }
 
+/** Goodput of streams under both limits, beside all that finished; and TTFT and TPOT in parts of their limits. */
+export function goodput(e) {
+  const sent = e.points.map((p) => p.sent), last = e.points.at(-1);
+  const part = (name, limit) => e.points.map((p) => (p[name] == null ? null : p[name] / limit));
+  const told = (value) => (value == null ? "infinite: streams failed" : ms(value));
+  return [
+    key(["with", "goodput; TTFT"], ["without", "all that finished; TPOT (dashed)"]),
+    side(sent, [
+      { title: "streams over streams sent, per second; dotted: all that was sent, and the capacity", lines: [{ values: e.points.map((p) => p.goodput) }, { values: e.points.map((p) => p.finished), colour: "bad", dash: [8, 4] }, { values: sent.map((s) => Math.min(s, e.capacity)), colour: "ink", dash: [2, 4], plain: true }] },
+      { title: "p95 of TTFT and TPOT in times of their limits; dotted: the limit", lines: [{ values: part("ttft_p95_ms", e.ttft_ms) }, { values: part("tpot_p95_ms", e.tpot_ms), colour: "bad", dash: [8, 4] }, { values: sent.map(() => 1), colour: "ink", dash: [2, 4], plain: true }] },
+    ], `At ${last.times} × the capacity of ${number(e.capacity)}/s, ${number(last.finished)}/s finish and ${number(last.goodput)}/s are of use.`,
+    (n) => { const p = e.points[n]; return `${p.times} × the capacity, ${number(p.sent)} sent/s: ${number(p.finished)}/s finished, ${number(p.goodput)}/s of use; p95 of TTFT ${told(p.ttft_p95_ms)}, of TPOT ${told(p.tpot_p95_ms)}`; }),
+  ];
+}
+
 /** Charts side by side over the same x, which are asked together. */
 function side(x, panels, sentence, say) {
   const pair = el("div", { class: "two" });
   const charts = [];
   const shown = readable(pair, {
     sentence, count: x.length, say,
-    mark: (n) => charts.forEach((chart) => chart.setCursor({ left: chart.valToPos(x[n], "x"), top: chart.valToPos(chart.data[1][n], "y") }, false)),
+    mark: (n) => charts.forEach((chart) => chart.setCursor({ left: chart.valToPos(x[n], "x"), top: chart.valToPos(chart.data[1][n] ?? 0, "y") }, false)),
   });
   const draw = () => panels.forEach((panel) => charts.push(chart(pair, x, panel, shown.choose)));
   requestAnimationFrame(draw); // its width is known once it is on the page

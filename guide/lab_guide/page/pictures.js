@@ -1,17 +1,20 @@
 // Pictures of the evidence: each has a sentence, keys that ask it, and the same as a table.
-import { hockeyStick, overload } from "./curves.js";
+import { goodput, hockeyStick, overload } from "./curves.js";
 import { el } from "./dom.js";
 import { histogram } from "./histogram.js";
 import { timeline } from "./timeline.js";
+import { tokenTable, tokens } from "./tokens.js";
 import { ms, number } from "./units.js";
 
-const DRAWN = { timeline, histogram, curve: hockeyStick, overload };
+const DRAWN = { timeline, histogram, curve: hockeyStick, overload, tokens, goodput };
 
 const TABLES = {
   table: (e) => [e.columns, e.rows],
   timeline: (e) => [["request", `due, ${e.unit}`, "in the model from", "ended", "how"], e.rows.map((r, n) => [r.label || n + 1, number(r.wait), number(r.work), number(r.end), r.how ?? "answered"])],
   histogram: (e) => [[`from, ${e.unit}`, `to, ${e.unit}`, "requests"], e.buckets.map((b) => [number(b.from), number(b.to), b.count])],
   curve: (e) => [["users", "requests/s", "p95, ms"], e.points.map((p) => [p.users, number(p.requests_per_second), number(p.p95_ms)])],
+  tokens: tokenTable,
+  goodput: (e) => [["load", "sent/s", "finished/s", "goodput/s", "TTFT p95", "TPOT p95"], e.points.map((p) => [`${p.times} ×`, number(p.sent), number(p.finished), number(p.goodput), ...[p.ttft_p95_ms, p.tpot_p95_ms].map((v) => (v == null ? "never" : ms(v)))])],
   overload: (e) => [["load", "for, s", "sent/s", "goodput/s", "p95", "without: goodput/s", "without: p95"], e.points.map((p) => [
     `${p.times} ×`, p.lasted, number(p.sent), ...[p.limited, p.unlimited].flatMap((s) => [number(s.goodput), s.p95_ms == null ? `> ${ms(e.gave_up_ms)}` : ms(s.p95_ms)])])],
 };

@@ -8,7 +8,7 @@ const RIGHT = 60; // room for the time of the last answer
 const FITTING = 150; // rows that are drawn whole
 const ROW = 4, VIEW = 300; // height of one of many rows, and of the window that they are seen through
 
-const KINDS = [["waiting", "waiting"], ["working", "in the model, until answered"], ["refused", "refused"], ["failed", "no good answer"]];
+const KINDS = [["waiting", "waiting"], ["working", "until answered"], ["refused", "refused"], ["failed", "no good answer"]];
 
 /** The paths of rows from `first` on: ten thousand rows are a few elements, whichever are in view. */
 function paths(rows, first, count, height, scale) {
@@ -28,7 +28,7 @@ function paths(rows, first, count, height, scale) {
 }
 
 export function timeline(e, until) {
-  const rows = e.rows;
+  const rows = e.rows, inside = e.inside ?? "in the model";
   const last = rows.reduce((most, r) => Math.max(most, r.end), 0) || 1;
   const end = until || last, scale = (WIDTH - RIGHT) / end;
   const of = (how) => rows.filter((r) => (r.how ?? "answered") === how).length;
@@ -38,10 +38,10 @@ export function timeline(e, until) {
   const say = (n) => {
     const r = rows[n], name = r.label || `request ${n + 1}`, how = r.how ?? "answered";
     const due = r.wait >= 1 ? `, due at ${ms(r.wait)}` : "";
-    if (how === "answered") return `${name}${due}: waited ${ms(r.work - r.wait)}, in the model ${ms(r.end - r.work)}, answered at ${ms(r.end)}`;
+    if (how === "answered") return `${name}${due}: waited ${ms(r.work - r.wait)}, ${inside} ${ms(r.end - r.work)}, answered at ${ms(r.end)}`;
     return `${name}${due}: ${how === "refused" ? "refused" : "no good answer"}${r.status ? ` (${r.status})` : ""} after ${ms(r.end - r.wait)}`;
   };
-  const kinds = KINDS.filter(([name]) => ({ refused, failed })[name] ?? rows.length);
+  const kinds = KINDS.filter(([name]) => ({ refused, failed })[name] ?? rows.length).map(([name, words]) => [name, name === "working" ? `${inside}, ${words}` : words]);
   const drawn = (rows.length > FITTING ? many : few)(rows, { sentence, say, scale, end, last, unit: e.unit });
   return [key(...kinds), drawn, e.note && el("p", { class: "over" }, e.note)];
 }
