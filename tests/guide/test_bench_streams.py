@@ -160,6 +160,7 @@ async def test_goodput_over_load(page: httpx.AsyncClient, guide: Guide, solved: 
     assert all(point["goodput"] <= point["sent"] for point in points)
 
 
+@pytest.mark.exhaustive
 async def test_a_stream_that_is_still_a_stub(page: httpx.AsyncClient, guide: Guide, solved: Path) -> None:
     """The service of exercise 4 starts and has no stream yet: the stub's words, and no numbers."""
     text = (solved / "lab/service.py").read_text()

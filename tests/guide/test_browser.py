@@ -399,6 +399,34 @@ def test_streams_on_the_bench(tab: Page, solved: Path) -> None:
         assert tab.is_checked("input[name=load][value=open]"), "which has no such load"
 
 
+def test_batches_on_the_bench(tab: Page, solved: Path) -> None:
+    """Each batch can be asked who was in it; the law stands beside the numbers, and over the rate as a line."""
+    with lab(solved) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        tab.keyboard.press("b")
+        measure(tab, path="/predict/batched", load="open", seconds="1", batch_mean="3", mean_ms="100")
+
+        assert 2 == tab.locator(".guess .bars span:has-text('the law')").count()
+        assert "Your service counts batches by size" in tab.inner_text(".results")
+        tab.focus(".results svg.picture >> nth=0")
+        tab.keyboard.press("ArrowDown")
+        assert tab.inner_text(".results .read >> nth=0").startswith("batch 1: ")
+        tab.evaluate("scrollTo(0, 0)")
+        shot(tab, "page-batches")
+        assert [] == faults(tab)
+        measure(tab, load="sweep", seconds="1", batch_mean_80="6")
+        tab.wait_for_function("document.querySelectorAll('.results .fig canvas').length === 2")
+        tab.focus(".results .two")
+        tab.keyboard.press("End")
+        assert "by the law" in tab.inner_text(".results .read >> nth=0")
+        shot(tab, "page-law")
+        tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+        assert [] == faults(tab)
+        tab.set_viewport_size({"width": 360, "height": 900})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_a_stub_on_the_bench(tab: Page, work: Path) -> None:
     """What is still a stub is not measured: the page has its words and its line, and the prediction is kept."""
     with lab(work) as (_, address):

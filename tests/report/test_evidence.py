@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.streams import Stream
+from checks.harness.report.batches import AtRate, Batch, BatchLaw, batch_timeline, together
 from checks.harness.report.evidence import Bucket, Evidence, Span, Timeline, histogram, timeline
 from checks.harness.report.pictures import draw
 from checks.harness.report.token_timeline import OfferedStreams, TokenGoodput, token_timeline
@@ -112,3 +113,29 @@ def test_goodput_is_a_table_in_the_terminal() -> None:
     drawn = [line.plain for line in draw(TokenGoodput("goodput", points, 8.0, 700, 40), width=80, ascii_only=True)]
 
     assert ["2", "x", "16.0", "8.1", "0.4", "inf", "20"] == drawn[2].split()
+
+
+def test_batches_are_rows_of_one_call_each() -> None:
+    """Requests that end together are one; the row has their number, and the wait of the first."""
+    found = together([(1.0, 1.5), (1.1, 1.505), (1.2, 2.0)], 0.1, 8)
+    picture = batch_timeline(found, lambda size: 0.1 * size, "two batches")
+    drawn = [line.plain for line in draw(picture, width=72, ascii_only=True)]
+
+    assert [[(1.0, 1.5), (1.1, 1.505)], [(1.2, 2.0)]] == found
+    assert [Batch(300.0, 500.0, [0.0, 100.0]), Batch(900.0, 1000.0, [200.0])] == picture.batches
+    assert picture == TypeAdapter(Evidence).validate_json(json.dumps(asdict(picture)))
+    assert ["2", "1"] == [line.split()[0] for line in drawn[1:3]]
+    assert ("." * 12 + "#" * 8) in drawn[1]
+
+
+def test_no_batch_is_larger_than_the_most() -> None:
+    """Two full ones that end nearly together are two."""
+    assert [3, 2] == [len(batch) for batch in together([(0.0, 1.0)] * 5, 0.1, 3)]
+
+
+def test_the_law_is_a_table_in_the_terminal() -> None:
+    """What was measured, and beside it the law at that rate."""
+    at, law = AtRate(8.0, 1.25, None), [AtRate(4.0, 1.0, 90.0), AtRate(8.0, 1.125, 95.0)]
+    drawn = [line.plain for line in draw(BatchLaw("law", [at], law, 80.0), width=80, ascii_only=True)]
+
+    assert ["8.0", "1.25", "1.12", "-", "95"] == drawn[2].split()

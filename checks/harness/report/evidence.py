@@ -13,6 +13,7 @@ from pydantic import Field
 from checks.harness.errors import printable
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import MS
+from checks.harness.report.batches import BatchLaw, BatchTimeline
 from checks.harness.report.spread import TIMELINE_ROWS, spread
 from checks.harness.report.token_timeline import TokenGoodput, TokenTimeline
 
@@ -145,7 +146,16 @@ class Overload:
 
 
 Evidence = Annotated[
-    Number | Timeline | Histogram | Table | HockeyStick | Overload | TokenTimeline | TokenGoodput,
+    Number
+    | Timeline
+    | Histogram
+    | Table
+    | HockeyStick
+    | Overload
+    | TokenTimeline
+    | TokenGoodput
+    | BatchTimeline
+    | BatchLaw,
     Field(discriminator="kind"),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from checks.harness.report.batches import BatchLaw, BatchTimeline
 from checks.harness.report.evidence import Evidence, Histogram, HockeyStick, Number, Overload, Table, Timeline
 from checks.harness.report.spread import spread
 from checks.harness.report.token_timeline import TokenGoodput, TokenRow, TokenTimeline
@@ -32,6 +33,10 @@ def draw(evidence: Evidence, *, width: int, ascii_only: bool) -> list[Text]:
             return _token_timeline(evidence, width - BAR_MARGIN, ascii_only)
         case TokenGoodput():
             return _table(goodput_table(evidence))
+        case BatchTimeline():
+            return _batches(evidence, width - BAR_MARGIN, ascii_only)
+        case BatchLaw():
+            return _table(law_table(evidence))
         case Number():
             return []
 
@@ -94,6 +99,26 @@ def _token_numbers(row: TokenRow) -> str:
     return f"{row.ttft:.0f} ms" + (f" + {len(row.tokens) - 1} x {row.tpot:.1f}" if row.tpot is not None else "")
 
 
+def _batches(evidence: BatchTimeline, columns: int, ascii_only: bool) -> list[Text]:
+    """Of each batch how many were in it, the wait of its longest waiting, and its time in the model."""
+    waiting, working, edge = (".", "#", "|") if ascii_only else ("░", "█", "│")
+    batches = evidence.batches[:ROWS]
+    end = max((batch.ended for batch in batches), default=0.0) or 1.0
+    lines = [Text(evidence.title, style="bold")]
+    for batch in batches:
+        due, began, ended = (_column(ms, end, columns) for ms in (batch.due[0], batch.began, batch.ended))
+        bar = Text(" " * due)
+        bar.append(waiting * (began - due), style="yellow")
+        bar.append(working * (ended - max(began, due)), style="cyan")
+        bar.pad_right(columns - len(bar))
+        lines.append(Text(f"{len(batch.due):>{LABEL}} {edge}").append_text(bar).append(f"{edge} {batch.ended:.0f} ms"))
+    if left_out := evidence.left_out + len(evidence.batches) - len(batches):
+        lines.append(Text(f"{'':>{LABEL}} and {left_out} more behind them", style="dim"))
+    words = f"at the left: how many in a batch  {waiting} its first waited  {working} in the model"
+    lines.append(Text(f"{'':>{LABEL}} {words} ({evidence.note})", style="dim"))
+    return lines
+
+
 def _column(ms: float, end: float, columns: int) -> int:
     return round(max(ms, 0.0) / end * columns)
 
@@ -151,6 +176,24 @@ def goodput_table(evidence: TokenGoodput) -> Table:
     ]
     columns = ["load", "sent/s", "finished/s", "goodput/s", "TTFT p95 ms", "TPOT p95 ms"]
     return Table(evidence.title, columns, rows)
+
+
+def law_table(evidence: BatchLaw) -> Table:
+    """What was measured beside what the law says, as the card shows it."""
+    law = {at.rate: at for at in evidence.law}
+
+    def number(value: float | None, digits: int) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    rows = [
+        [
+            f"{at.rate:.1f}",
+            *(number(one.size, 2) for one in (at, law[at.rate])),
+            *(number(one.mean_ms, 0) for one in (at, law[at.rate])),
+        ]
+        for at in evidence.points
+    ]
+    return Table(evidence.title, ["sent/s", "batch", "by the law", "mean ms", "by the law"], rows)
 
 
 def _hockey_stick(evidence: HockeyStick, columns: int, ascii_only: bool) -> list[Text]:

@@ -31,7 +31,7 @@ from checks.harness.processes.theirs import OURS, THEIRS, environment
 from checks.harness.report.spread import spread
 from checks.harness.source_lines import last_raised
 from checks.harness.workspace import Workspace, open_workspace
-from lab_guide.bench import answers, streams
+from lab_guide.bench import answers, batches, streams
 from lab_guide.bench.answers import Row, Told
 from lab_guide.bench.loads import Part, alone, metrics, offer
 from lab_guide.bench.plan import Plan
@@ -77,7 +77,7 @@ class Watcher:
 
     def _read(self, new: list[Request]) -> list[Row]:
         """Count them, and give some as rows; of a stream the first token is enough to draw."""
-        if self._plan.kind == "answer":
+        if self._plan.kind != "stream":
             self._counts.update(map(answers.how, new))
             return answers.rows(spread(new, LIVE_ROWS), self.started)
         read = [*map(stream_of, new)]
@@ -164,13 +164,19 @@ def _parts(service: Server, plan: Plan, watcher: Watcher) -> list[Part]:
 
 
 def _counted(parts: list[Part]) -> Told:
-    return streams.counted(parts) if parts[0].plan.kind == "stream" else answers.counted(parts[0].trace)
+    match parts[0].plan.kind:
+        case "stream":
+            return streams.counted(parts)
+        case "batch":
+            return batches.counted(parts)
+        case _:
+            return answers.counted(parts[0].trace)
 
 
 def _one_answer(service: Server, workspace: Workspace, plan: Plan) -> None:
     """A first request, alone: what it does not get, no load gets. It also warms the service up."""
     answer = alone(service.port, plan)
-    if answer.status == 200 and (plan.kind == "answer" or events(answer.text.encode())):
+    if answer.status == 200 and (plan.kind != "stream" or events(answer.text.encode())):
         return
     _wait_for(lambda: last_raised(service.output()) if (answer.status or 0) >= 500 else True)  # it is logged afterwards
     output = service.output()

@@ -8,10 +8,13 @@ from pydantic import BaseModel, Field, model_validator
 
 from lab_guide.bench.quantities import ASKED, QUANTITIES, Kind, Load, Predicted
 
-Path = Literal["/predict", "/predict/threaded", "/predict/blocking", "/generate"]
+Path = Literal["/predict", "/predict/threaded", "/predict/blocking", "/predict/batched", "/generate"]
 
-SWEEP: dict[Kind, tuple[float, ...]] = {"stream": (0.5, 1, 2)}
-"""What a sweep offers, in times of the capacity."""
+SWEEP: dict[Kind, tuple[float, ...]] = {"stream": (0.5, 1, 2), "batch": (0.1, 0.4, 0.8)}
+"""What a sweep offers, in times of the capacity. The law of batching is said to hold up to 0.8."""
+
+LEAST = 0.001
+"""Seconds: what a service takes whose model takes none."""
 
 
 class Plan(BaseModel, extra="forbid", frozen=True):
@@ -23,7 +26,7 @@ class Plan(BaseModel, extra="forbid", frozen=True):
     long the model takes. Without `max_in_flight` and `max_queue` admission control is lifted, as in the checkpoints.
 
     Of `/generate` only: each request wants `max_tokens` tokens; an answer is of use within `ttft_ms` and `tpot_ms`; the
-    others are the decoder's settings.
+    others are the decoder's settings. The last four are the batcher's and its model's, for `/predict/batched`.
     """
 
     path: Path
@@ -43,34 +46,46 @@ class Plan(BaseModel, extra="forbid", frozen=True):
     queue_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 1.0
     prefill_seconds: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.2
     token_seconds: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.02
+    max_batch: Annotated[int, Field(ge=1, le=500)] = 8
+    batch_window: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.005
+    batch_base_seconds: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.08
+    batch_item_seconds: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0025
 
     @model_validator(mode="after")
     def _can_be_measured(self) -> Self:
         if self.load not in ASKED[self.kind]:
             raise ValueError(f"{self.path} has no such load")
         if self.kind != "answer" and self.workers > 1:
-            raise ValueError(f"{self.path} is measured with one worker: each has slots of its own")
+            raise ValueError(f"{self.path} is measured with one worker: each has its own slots or batches")
         return self
 
     @property
     def kind(self) -> Kind:
         """What the path gives."""
-        return "stream" if self.path == "/generate" else "answer"
+        kinds: dict[str, Kind] = {"/generate": "stream", "/predict/batched": "batch"}
+        return kinds.get(self.path, "answer")
 
     @property
     def stream_seconds(self) -> float:
         """How long one stream holds a slot."""
         return self.prefill_seconds + (self.max_tokens - 1) * self.token_seconds
 
+    def call_seconds(self, size: int) -> float:
+        """How long a batch of this size is in the model."""
+        return self.batch_base_seconds + size * self.batch_item_seconds
+
     @property
     def alone_seconds(self) -> float:
         """How long a request takes that has the service for itself."""
-        return self.stream_seconds if self.kind == "stream" else self.inference_seconds
+        alone = {"stream": self.stream_seconds, "batch": self.batch_window + self.call_seconds(1)}
+        return alone.get(self.kind, self.inference_seconds)
 
     @property
     def capacity(self) -> float:
-        """Streams/s that the decoder can finish."""
-        return self.decoder_slots / max(self.stream_seconds, 0.001)
+        """Streams/s that the decoder can finish, or answers/s that full batches give."""
+        if self.kind == "stream":
+            return self.decoder_slots / max(self.stream_seconds, LEAST)
+        return self.max_batch / max(self.call_seconds(self.max_batch), LEAST)
 
     @property
     def parts(self) -> list[tuple[float, Plan]]:
@@ -86,12 +101,17 @@ class Plan(BaseModel, extra="forbid", frozen=True):
     def settings(self) -> dict[str, float]:
         """The service's settings that the plan sets."""
         if self.kind == "stream":
-            names = ("decoder_slots", "decoder_queue", "queue_seconds", "prefill_seconds", "token_seconds")
-            return {name: getattr(self, name) for name in names}
+            return self._only("decoder_slots", "decoder_queue", "queue_seconds", "prefill_seconds", "token_seconds")
+        model: dict[str, float] = {"inference_seconds": self.inference_seconds}
+        if self.kind == "batch":
+            model = self._only("max_batch", "batch_window", "batch_base_seconds", "batch_item_seconds")
         limits = {"max_in_flight": self.max_in_flight, "max_queue": self.max_queue}
         set_here = {name: value for name, value in limits.items() if value is not None}
         # Whoever sets a limit measures admission control: its own limit on waiting is the service's again.
-        return {"inference_seconds": self.inference_seconds, **set_here, **({"queue_seconds": 1.0} if set_here else {})}
+        return {**model, **set_here, **({"queue_seconds": 1.0} if set_here else {})}
+
+    def _only(self, *names: str) -> dict[str, float]:
+        return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
         """The plan in words, in one line."""
@@ -105,13 +125,16 @@ class Plan(BaseModel, extra="forbid", frozen=True):
         }[self.load]
         if self.kind == "stream":
             return ", ".join([f"{self.path}: {kind}", *self._words_of_streams()])
-        workers = _some(self.workers, "worker")
+        workers, model = _some(self.workers, "worker"), f"model {self.inference_seconds:g} s"
+        if self.kind == "batch":
+            workers = f"batches of {self.max_batch}, window {self.batch_window:g} s"
+            model = f"model {self.batch_base_seconds:g} + n x {self.batch_item_seconds:g} s"
         limits = [
             f"{name} {value}"
             for name, value in (("max_in_flight", self.max_in_flight), ("max_queue", self.max_queue))
             if value is not None
         ]
-        return ", ".join([f"{self.path}: {kind}", workers, f"model {self.inference_seconds:g} s", *limits])
+        return ", ".join([f"{self.path}: {kind}", workers, model, *limits])
 
     def _words_of_streams(self) -> list[str]:
         unusual: dict[str, Any] = {

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-Kind = Literal["answer", "stream"]
-"""What a path gives: one answer, or a stream of tokens."""
+Kind = Literal["answer", "stream", "batch"]
+"""What a path gives: one answer, a stream of tokens, or an answer out of a batch."""
 
 Load = Literal["burst", "closed", "open", "sweep"]
 
@@ -25,6 +25,9 @@ QUANTITIES = {
     "slots_held": "slots held, on average",
     "goodput_1x": "goodput at the capacity, streams per second",
     "goodput_2x": "goodput at twice the capacity",
+    "batch_mean": "mean batch",
+    "batch_mean_80": "mean batch at 80 % of the capacity",
+    "mean_ms_80": "mean latency at 80 % of the capacity, ms",
 }
 """What can be predicted, and how it is called. Latency counts from when a request was due."""
 
@@ -39,6 +42,12 @@ ASKED: dict[Kind, dict[Load, tuple[str, ...]]] = {
         "closed": ("per_second", "ttft_p95_ms", "tpot_p95_ms"),
         "open": ("ttft_p95_ms", "tpot_p95_ms", "goodput", "slots_held"),
         "sweep": ("goodput_1x", "goodput_2x"),
+    },
+    "batch": {
+        "burst": ("last_s", "batch_mean"),
+        "closed": ("per_second", "batch_mean", "mean_ms"),
+        "open": ("batch_mean", "mean_ms", "p95_ms"),
+        "sweep": ("batch_mean_80", "mean_ms_80"),
     },
 }
 """Of which of these a prediction is asked, for each load that a kind of path can get."""
@@ -58,6 +67,9 @@ class Predicted(BaseModel, extra="forbid", frozen=True):
     slots_held: Number | None = None
     goodput_1x: Number | None = None
     goodput_2x: Number | None = None
+    batch_mean: Number | None = None
+    batch_mean_80: Number | None = None
+    mean_ms_80: Number | None = None
 
 
 def digits(value: float) -> str:

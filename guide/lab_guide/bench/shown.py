@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,12 @@ from pydantic import TypeAdapter
 
 from checks.harness.load.streams import Stream
 from checks.harness.load.trace import MS, REFUSED
+from checks.harness.report.batches import AtRate, BatchTimeline, batch_timeline, together
 from checks.harness.report.evidence import Evidence, Histogram, timeline
 from checks.harness.report.token_timeline import OfferedStreams, TokenGoodput, TokenTimeline, token_timeline
 from lab_guide.bench.answers import Row
-from lab_guide.bench.plan import Plan
+from lab_guide.bench.batches import law_picture
+from lab_guide.bench.plan import LEAST, Plan
 
 _EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(Evidence)
 _HISTOGRAM = TypeAdapter(Histogram)
@@ -26,8 +29,10 @@ def pictures(plan: Plan, rows: Sequence[Row], measured: dict[str, Any]) -> list[
             found.append(_goodput(plan, points))
         if rows:
             found.append(_tokens(rows))
+    elif plan.kind == "batch" and (points := measured.get("points")):
+        found.append(law_picture(plan, [AtRate(**point) for point in points]))
     elif answered := [row for row in rows if row[2] == 200]:
-        found.append(_answered(plan, answered))
+        found.append(_batches(plan, answered, measured) if plan.kind == "batch" else _answered(plan, answered))
     if measured.get("histogram", {}).get("count"):
         found.append(_HISTOGRAM.validate_python(measured["histogram"]))
     return found
@@ -46,6 +51,17 @@ def _answered(plan: Plan, rows: Sequence[Row]) -> Evidence:
         ("", due / MS, max(due / MS, end / MS - model), end / MS) for due, end, _ in rows
     ]
     return timeline(spans, "Answered requests", note="the model's time is drawn at the end of each")
+
+
+def _batches(plan: Plan, rows: Sequence[Row], measured: dict[str, Any]) -> BatchTimeline:
+    """Who travelled together is known by the ends: calls are at least half of the model's base apart."""
+    requests = [(due / MS, end / MS) for due, end, *_ in rows]
+    found = together(requests, max(plan.batch_base_seconds / 2, LEAST), plan.max_batch)
+    sizes = Counter(str(len(batch)) for batch in found)
+    note = "Those whose answers came together were in one batch"
+    if (told := measured.get("sizes")) is not None:
+        note += ", as /metrics counts them" if sizes == told else f"; /metrics counts {sum(told.values())}"
+    return batch_timeline(found, plan.call_seconds, "Batches: who travelled in which", f"{note}.")
 
 
 def _tokens(rows: Sequence[Row]) -> TokenTimeline:

@@ -15,7 +15,7 @@ const time = (at) => new Date(at).toLocaleTimeString("en-GB");
 
 /** What a row `[due, ended, status, first token]` is for the picture: the model's time is taken to be the end of an answer. */
 export function rowsOf(run) {
-  const model = run.plan.inference_seconds * 1000;
+  const model = (run.kind === "batch" ? run.plan.batch_base_seconds : run.plan.inference_seconds) * 1000;
   const began = (due, end, first) => (run.kind === "stream" ? first ?? end : Math.max(due, end - model));
   const how = (status) => (status === 200 ? "answered" : status === 429 || status === 503 ? "refused" : "failed");
   return run.rows.map(([due, end, status, first]) => ({ label: "", wait: due, work: began(due, end, first), end, how: how(status), status }));
@@ -83,9 +83,9 @@ const lag = (m) => (m?.lag_p99_ms > 20 ? el("p", { class: "note bad" }, `The gen
 /** A prediction beside its measurement, and how far it was off, in percent of the measurement. */
 function guess(store, name, predicted, m) {
   const measured = m?.[name], never = m?.never?.includes(name);
-  const most = Math.max(predicted, measured ?? 0) || 1;
+  const most = Math.max(predicted, measured ?? 0, m?.law?.[name] ?? 0) || 1;
   const row = (label, value, kind) => [el("span", {}, label), el("progress", { class: kind, max: most, value: value ?? 0, "aria-label": `${label}: ${shortly(value)}` }), el("b", {}, shortly(value))];
-  return el("section", { class: "guess" }, el("h3", {}, store.bench_form.quantities[name]), el("div", { class: "bars" }, row("predicted", predicted, "guessed"), row("measured", measured, "seen")), el("p", { class: "error" }, never ? "It is infinite: too many streams failed." : off(predicted, measured)));
+  return el("section", { class: "guess" }, el("h3", {}, store.bench_form.quantities[name]), el("div", { class: "bars" }, row("predicted", predicted, "guessed"), row("measured", measured, "seen"), m?.law?.[name] != null ? row("the law", m.law[name], "by-law") : []), el("p", { class: "error" }, never ? "It is infinite: too many streams failed." : off(predicted, measured)));
 }
 
 export function off(predicted, measured) {

@@ -5,6 +5,7 @@ const PATHS = {
   "/predict": ["answer", "awaited: the loop serves others meanwhile"],
   "/predict/threaded": ["answer", "a thread of the pool for each call"],
   "/predict/blocking": ["answer", "holds the event loop"],
+  "/predict/batched": ["batch", "shares a call of the model with others"],
   "/generate": ["stream", "streams tokens, from one of a few slots"],
 };
 const LOADS = { burst: "all at once", closed: "closed loop", open: "open loop", sweep: "over load" };
@@ -12,13 +13,13 @@ const ABOUT = {
   burst: "Each connection sends one request, all in the same moment.",
   closed: "Each user sends the next request when the last one was answered.",
   open: "Requests come at random times, however slowly they are answered. Latency counts from when a request was due.",
-  sweep: "Open loops one after the other, each for so many seconds: half of what the slots can decode, all of it, and twice as much.",
+  sweep: { stream: "Open loops one after the other, each for so many seconds: half of what the slots can decode, all of it, and twice as much.", batch: "Open loops one after the other, each for so many seconds: a tenth of what full batches can serve, 40 and 80 % of it. The law is drawn beside." },
 };
 const whole = (min, max) => ({ min, max, step: 1 }), any = (min, max) => ({ min, max, step: "any" });
 /** Label, value (or one for each kind of path), limits, and for which loads and kinds; without those, for all. */
 const FIELDS = {
-  connections: ["users", { answer: 60, stream: 8 }, whole(1, 500), { loads: ["burst", "closed"] }],
-  rate: ["requests per second", { answer: 50, stream: 4 }, any(0, 2000), { loads: ["open"] }],
+  connections: ["users", { answer: 60, stream: 8, batch: 16 }, whole(1, 500), { loads: ["burst", "closed"] }],
+  rate: ["requests per second", { answer: 50, stream: 4, batch: 32 }, any(0, 2000), { loads: ["open"] }],
   seconds: ["seconds", 5, any(0.5, 60), { loads: ["closed", "open", "sweep"] }],
   workers: ["workers", 1, whole(1, 8), { kinds: ["answer"] }],
   inference_seconds: ["model, seconds", 0.1, any(0, 5), { kinds: ["answer"] }],
@@ -27,8 +28,10 @@ const FIELDS = {
   tpot_ms: ["TPOT limit, ms", 40, any(0, 60000), { kinds: ["stream"] }],
 };
 const SETTINGS = [
-  ["answer", "Admission control: lifted, as in the checkpoints", "With a number here the service refuses what is above it.",
+  ["answer batch", "Admission control: lifted, as in the checkpoints", "With a number here the service refuses what is above it.",
     { max_in_flight: ["max_in_flight", "", whole(1, 10000)], max_queue: ["max_queue", "", whole(0, 10000)] }],
+  ["batch", "The batcher and its model", "A call takes base + n × item seconds. A batch leaves when the model is free and it is full, or its first has waited for the window.",
+    { max_batch: ["max_batch", 8, whole(1, 500)], batch_window: ["batch_window, seconds", 0.005, any(0, 5)], batch_base_seconds: ["base, seconds", 0.08, any(0, 5)], batch_item_seconds: ["item, seconds", 0.0025, any(0, 1)] }],
   ["stream", "The decoder: slots, queue, seconds", "Who finds no free slot waits in the queue, and is refused after queue_seconds, or where the queue is full.",
     { decoder_slots: ["decoder_slots", 4, whole(1, 500)], decoder_queue: ["decoder_queue", 8, whole(0, 10000)], queue_seconds: ["queue_seconds", 1, any(0, 60)], prefill_seconds: ["prefill_seconds", 0.2, any(0, 5)], token_seconds: ["token_seconds", 0.02, any(0, 1)] }],
 ];
@@ -68,8 +71,8 @@ export function benchForm({ quantities, asked }, actions) {
       one.closest(".field").hidden = Boolean((loads && !loads.includes(load())) || (kinds && !kinds.includes(now)));
       if (one.value === String(of(value, before))) one.value = of(value, now); // what was typed stays
     }
-    for (const one of settings) one.hidden = one.dataset.kind !== now;
-    about.textContent = ABOUT[load()];
+    for (const one of settings) one.hidden = !one.dataset.kind.split(" ").includes(now);
+    about.textContent = of(ABOUT[load()], now);
     const typed = Object.fromEntries([...predicted.querySelectorAll("input")].map((one) => [one.name, one.value]));
     predicted.replaceChildren(...asked[now][load()].map((name) => field(name, quantities[name], el("input", { id: name, name, type: "number", min: 0, step: "any", value: typed[name] ?? "" }))));
   }

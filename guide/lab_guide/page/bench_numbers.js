@@ -10,13 +10,19 @@ const QUANTILES = ["p50", "p95", "p99"];
 
 /** What a run came to, in a few words. */
 export const cameTo = ({ kind, measured: m }) => {
-  if (kind === "answer") return `${shortly(m.per_second)} answers/s, p95 ${time(m.p95_ms)}`;
+  if (kind === "batch" && m.points) return `batches of ${m.points.map((p) => shortly(p.size)).join(", ")}`;
+  if (kind !== "stream") return `${shortly(m.per_second)} answers/s, p95 ${time(m.p95_ms)}`;
   if (m.points) return `goodput ${m.points.map((p) => shortly(p.goodput)).join(", ")}/s`;
   return `goodput ${shortly(m.goodput)}/s, TTFT p95 ${m.never.includes("ttft_p95_ms") ? "infinite" : time(m.ttft_p95_ms)}`;
 };
 
 export function numbers({ kind, measured: m }) {
-  if (kind === "answer") return el("div", { class: "fig" }, table(["requests", "answered", "refused", "failed", ...QUANTILES, "answers/s"], [[m.requests, m.answered, m.refused, failures(m), ...QUANTILES.map((q) => time(m[`${q}_ms`])), shortly(m.per_second)]]));
+  if (kind !== "stream") {
+    const more = m.points ? [[], []] : [[...QUANTILES, "answers/s"], [...QUANTILES.map((q) => time(m[`${q}_ms`])), shortly(m.per_second)]];
+    return el("div", { class: "fig" }, table(["requests", "answered", "refused", "failed", ...more[0]], [[m.requests, m.answered, m.refused, failures(m), ...more[1]]]),
+      m.sizes && el("p", { class: "over" }, `Your service counts batches by size: ${Object.entries(m.sizes).map(([size, n]) => `${n} × ${size}`).join(", ")}.`),
+      kind === "batch" && m.batch_mean === null && el("p", { class: "over" }, "GET /metrics does not say how large the batches were."));
+  }
   const rates = m.tails ? [["finished/s", "goodput/s", "slots held"], [m.per_second, m.goodput, m.slots_held].map(shortly)] : [[], []];
   const value = (name, q) => (m.never.includes(`${name}_${q}_ms`) ? "infinite" : time(m.tails[name][q]));
   return el("div", { class: "fig" }, table(["streams", "finished", "refused", "failed", ...rates[0]], [[m.requests, m.answered, m.refused, failures(m), ...rates[1]]]),

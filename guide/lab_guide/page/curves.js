@@ -52,15 +52,30 @@ export function goodput(e) {
   ];
 }
 
-/** Charts side by side over the same x, which are asked together. */
-function side(x, panels, sentence, say) {
+/** Batch and mean latency over the rate: points are measured, lines are the law. Only the points can be asked. */
+export function law(e) {
+  const x = e.law.map((at) => at.rate), of = (name) => x.map((rate) => e.points.find((p) => p.rate === rate)?.[name] ?? null);
+  const panel = (title, name) => ({ title, lines: [{ values: of(name), alone: true }, { values: e.law.map((at) => at[name]), colour: "ink", dash: [5, 4], plain: true }] });
+  const last = e.points.at(-1), by = e.law.find((at) => at.rate === last.rate), told = (value) => (value == null ? "–" : Number(value.toFixed(1)));
+  return [
+    side(x, [panel("mean batch over requests/s; dashed: the law", "size"), panel("mean latency in ms over requests/s; dashed: the law", "mean_ms")],
+      `At ${number(last.rate)} requests/s a batch holds ${told(last.size)}, by the law ${told(by.size)}. Full batches serve ${number(e.capacity)} requests/s.`,
+      (n) => { const p = e.points[n], at = e.law.find((one) => one.rate === p.rate); return `${number(p.rate)} requests/s: batch ${told(p.size)}, by the law ${told(at.size)}; mean latency ${told(p.mean_ms)} ms, by the law ${told(at.mean_ms)} ms`; },
+      e.points.map((p) => x.indexOf(p.rate))),
+    el("p", { class: "over" }, "The law takes arrivals for a steady flow. Random ones make a queue that it does not know: near the capacity the latency is higher."),
+  ];
+}
+
+/** Charts side by side over the same x, which are asked together: at each x, or only at those of these places. */
+function side(x, panels, sentence, say, places = x.map((_, n) => n)) {
   const pair = el("div", { class: "two" });
   const charts = [];
   const shown = readable(pair, {
-    sentence, count: x.length, say,
-    mark: (n) => charts.forEach((chart) => chart.setCursor({ left: chart.valToPos(x[n], "x"), top: chart.valToPos(chart.data[1][n] ?? 0, "y") }, false)),
+    sentence, count: places.length, say,
+    mark: (n) => charts.forEach((chart) => chart.setCursor({ left: chart.valToPos(x[places[n]], "x"), top: chart.valToPos(chart.data[1][places[n]] ?? 0, "y") }, false)),
   });
-  const draw = () => panels.forEach((panel) => charts.push(chart(pair, x, panel, shown.choose)));
+  const nearest = (n) => places.reduce((best, place, one) => (Math.abs(place - n) < Math.abs(places[best] - n) ? one : best), 0);
+  const draw = () => panels.forEach((panel) => charts.push(chart(pair, x, panel, (n) => shown.choose(nearest(n)))));
   requestAnimationFrame(draw); // its width is known once it is on the page
   new ResizeObserver(() => charts.forEach((one) => one.setSize({ width: one.root.parentNode.clientWidth, height: HEIGHT }))).observe(pair);
   const recolour = () => (pair.isConnected ? charts.forEach((one) => one.redraw()) : removeEventListener("theme", recolour));
@@ -77,7 +92,7 @@ function chart(pair, x, { title, lines, log }, choose) {
   const made = new window.uPlot({
     width: holder.clientWidth || 300, height: HEIGHT, legend: { show: false }, scales: { x: { time: false }, y },
     cursor: { drag: { x: false, y: false } }, axes: [axis(), axis()],
-    series: [{}, ...lines.map((line) => ({ stroke: css(line.colour ?? "model"), width: line.plain ? 1 : 2, dash: line.dash, points: { show: !line.plain && !(line.dash?.[0] === 5) } }))],
+    series: [{}, ...lines.map((line) => ({ stroke: css(line.colour ?? "model"), width: line.plain ? 1 : 2, dash: line.dash, points: { show: !line.plain && !(line.dash?.[0] === 5), size: line.alone ? 10 : undefined } }))],
   }, [x, ...lines.map((line) => line.values)], holder);
   made.over.addEventListener("pointermove", (event) => choose(made.posToIdx(event.offsetX)));
   return made;

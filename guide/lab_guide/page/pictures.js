@@ -1,12 +1,13 @@
 // Pictures of the evidence: each has a sentence, keys that ask it, and the same as a table.
-import { goodput, hockeyStick, overload } from "./curves.js";
+import { batchTable, batches } from "./batches.js";
+import { goodput, hockeyStick, law, overload } from "./curves.js";
 import { el } from "./dom.js";
 import { histogram } from "./histogram.js";
 import { timeline } from "./timeline.js";
 import { tokenTable, tokens } from "./tokens.js";
 import { ms, number } from "./units.js";
 
-const DRAWN = { timeline, histogram, curve: hockeyStick, overload, tokens, goodput };
+const DRAWN = { timeline, histogram, curve: hockeyStick, overload, tokens, goodput, batches, law };
 
 const TABLES = {
   table: (e) => [e.columns, e.rows],
@@ -14,6 +15,8 @@ const TABLES = {
   histogram: (e) => [[`from, ${e.unit}`, `to, ${e.unit}`, "requests"], e.buckets.map((b) => [number(b.from), number(b.to), b.count])],
   curve: (e) => [["users", "requests/s", "p95, ms"], e.points.map((p) => [p.users, number(p.requests_per_second), number(p.p95_ms)])],
   tokens: tokenTable,
+  batches: batchTable,
+  law: (e) => [["requests/s", "batch", "by the law", "mean latency", "by the law"], e.points.map((p) => { const by = e.law.find((at) => at.rate === p.rate); return [number(p.rate), ...[p.size, by.size].map((v) => v && Number(v.toFixed(2))), ...[p.mean_ms, by.mean_ms].map((v) => (v == null ? null : ms(v)))]; })],
   goodput: (e) => [["load", "sent/s", "finished/s", "goodput/s", "TTFT p95", "TPOT p95"], e.points.map((p) => [`${p.times} ×`, number(p.sent), number(p.finished), number(p.goodput), ...[p.ttft_p95_ms, p.tpot_p95_ms].map((v) => (v == null ? "never" : ms(v)))])],
   overload: (e) => [["load", "for, s", "sent/s", "goodput/s", "p95", "without: goodput/s", "without: p95"], e.points.map((p) => [
     `${p.times} ×`, p.lasted, number(p.sent), ...[p.limited, p.unlimited].flatMap((s) => [number(s.goodput), s.p95_ms == null ? `> ${ms(e.gave_up_ms)}` : ms(s.p95_ms)])])],
