@@ -64,6 +64,7 @@ def test_a_full_batch_leaves_at_once(play, workspace, lab, rng, show):
     show.at(workspace.where_defined(lab.batching.Batcher))
     leaving_together.full_at_once(play, rng, show)
     leaving_together.full_one_by_one(play, rng, show)
+    leaving_together.full_with_one(play, rng, show)
     rest = leaving_together.burst(play, rng, show)
     show.number(f"two full batches, then {rest}", rest)
 
@@ -89,6 +90,7 @@ def test_the_window(play, workspace, lab, rng, show):
     show.at(workspace.where_defined(lab.batching.Batcher))
     leaving_together.a_lone_one(play, rng, show)
     leaving_together.a_trickle(play, rng, show)
+    leaving_together.after_a_full_batch(play, rng, show)
     leaving_together.young_when_the_model_is_free(play, rng, show)
     leaving_together.no_window(play, rng, show)
     leaving_together.behind_a_busy_model(play, rng, show)
@@ -116,6 +118,7 @@ def test_each_caller_gets_its_own_outcome(play, workspace, lab, rng, show):
 
     show.at(workspace.where_defined(lab.batching.Batcher))
     outcomes.its_own(play, rng, show)
+    outcomes.a_tuple(play, rng, show)
     for ends in outcomes.BREAKS:
         outcomes.a_batch_that_fails(play, rng, show, ends)
     show.number(f"{outcomes.CALLERS} callers, {outcomes.CALLERS} outcomes", outcomes.CALLERS)
@@ -141,7 +144,9 @@ def test_who_is_cancelled(play, workspace, lab, rng, show):
 
     show.at(workspace.where_defined(lab.batching.Batcher))
     ending.cancelled_while_waiting(play, rng, show)
+    ending.cancelled_behind_a_busy_model(play, rng, show)
     ending.all_cancelled(play, rng, show)
+    ending.cancelled_is_not_waiting(play, rng, show)
     places = ending.cancelled_in_the_model(play, rng, show)
     show.number(f"each of {places} places has left once", places)
 
@@ -183,26 +188,31 @@ def test_closing(play, workspace, lab, rng, show):
         "The handler is short: `await request.app.state.batcher.submit(body.features)`.",
     ),
 )
-def test_in_the_service(service, workspace, lab, rng, show):
+def test_in_the_service(service, play, workspace, lab, rng, show):
     """The service answers in batches.
 
     The model blocks, so it has a thread, and one that no `def` endpoint can take from it. The batcher itself refuses
     nothing: the admission control in front of it decides how many wait, and so how large batches can become at all.
     """
-    from checks.support.ex6 import endpoint, own_model
+    from checks.support.ex6 import endpoint, own_model, told
 
+    batcher, made_at = lab.batching.Batcher, workspace.where_named(lab.service, "lifespan", "create_app")
+    show.at(workspace.where_defined(getattr(batcher, "report", batcher)))
+    told.sizes_are_as_run_was_given_them(play, rng, show)
     show.at(workspace.where_named(lab.service, "predict_batched", "create_app"))
-    batched = endpoint.Batched(service, rng, workspace)
+    batched = endpoint.Batched(service, rng, made_at)
     endpoint.beside_the_event_loop(batched)
     endpoint.the_next_batch_collects(batched)
     endpoint.without_the_pool(batched)
     endpoint.nothing_wrong_gets_in(batched)
-    endpoint.sizes_are_told(batched)
-    guarded = endpoint.Batched(service, rng, workspace, max_in_flight=lambda most: most + 2, max_queue=lambda _: 2)
-    endpoint.behind_the_admission(guarded)
-    show.at(workspace.where_named(lab.service, "lifespan", "create_app"))
+    told.sizes_are_told(batched)
+    endpoint.a_failed_item_travels(service)
+    guarded = endpoint.Batched(service, rng, made_at, max_in_flight=lambda most: most + 2, max_queue=lambda _: 2)
+    endpoint.behind_the_admission(guarded, batched)
+    show.at(made_at)
     endpoint.nothing_is_left(batched)
     own_model.full_batches(service, rng, workspace.where_named(lab.service, "create_app"))
+    endpoint.waits_for_the_window_and_the_end(service, rng, made_at)
     show.number(f"{batched.most} share a call, one waits", batched.most)
 
 

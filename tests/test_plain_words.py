@@ -48,6 +48,7 @@ RAISED = {
     "with empty(): pass": ("needs one `yield`", "exactly one `yield`"),
     "with empty: pass": ("it is not called", "call it"),
     "await 1.0": ("'await' expression", "leave out the `await`"),
+    "len(value())": ("an `await` is missing", "`await` in front of the call"),
     "value() + 1": ("an `await` is missing", "`await` in front of the call"),
     "value().real": ("an `await` is missing", "`await` in front of the call"),
     "asyncio.run(value())": ("asyncio.run() cannot be called", "use `await`"),

@@ -134,13 +134,15 @@ def lab(workspace: Workspace, cell: Cell | None) -> LearnerModules:
 
 
 @pytest.fixture
-def play(lab: LearnerModules, cell: Cell | None) -> Callable[[dict[str, Any]], Any]:
+def play(lab: LearnerModules, workspace: Workspace, cell: Cell | None) -> Callable[[dict[str, Any]], Any]:
     """`play(scene)` uses the learner's `Batcher` as a scene says, on a virtual clock: see `cell/batches.py`."""
 
     def begin(scene: dict[str, Any]) -> Any:
         batcher = lab.batching.Batcher
-        return cell.play(batcher, scene) if cell else batches.play(batcher, scene)
+        return cell.play(batcher, scene) if cell else batches.play(batcher, scene, workspace)
 
+    if cell:
+        cell.ask("spy")
     return begin
 
 

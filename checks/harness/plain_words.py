@@ -78,9 +78,14 @@ KNOWN = (
     ),
     Known(r"generator didn't stop", "a function under `@contextmanager` may `yield` only once", _CONTEXTMANAGER),
     Known(
-        r"'coroutine' object|: 'coroutine' and|and 'coroutine'|not 'coroutine'|not coroutine",
+        r"'coroutine' object|of type 'coroutine'|: 'coroutine' and|and 'coroutine'|not 'coroutine'|not coroutine",
         "a coroutine, not its value: an `await` is missing",
         _AWAIT,
+    ),
+    Known(
+        r"async_generator can't be used in 'await' expression",
+        "an `async def` with a `yield` in it is a generator, which `await` does not take",
+        "`return` gives the answer of an `async def`, where there is no `yield` in it.",
     ),
     Known(
         r"can't be used in 'await' expression",

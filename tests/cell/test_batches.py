@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from checks.harness.cell import batches
-from checks.harness.cell.batches import play
+from checks.harness import ROOT, source_lines
+from checks.harness.cell import batches, scene_watch
+from checks.harness.errors import LearnerError
+from checks.harness.source_lines import SourceLines
 
 Run = Callable[[list[Any]], Awaitable[Sequence[Any]]]
 
@@ -25,6 +28,17 @@ SCENE: dict[str, Any] = {
     "steps": [{"at": 0, "do": "submit", "item": 0}, {"at": 2, "do": "submit", "item": 1}, {"at": 3, "do": "close"}],
     "horizon": 10,
 }
+
+
+def play(batcher: Callable[..., Any], scene: dict[str, Any]) -> dict[str, Any]:
+    """The scene, with a batcher whose lines are in this file."""
+    return batches.play(batcher, scene, SourceLines(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def _learners_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batchers of this file are the learner's."""
+    monkeypatch.setattr(source_lines, "LEARNERS", ("tests",))
 
 
 class Alone:
@@ -52,7 +66,7 @@ def test_calls_and_callers_are_told_with_their_times() -> None:
     assert ["answered", "raised"] == [told["callers"][number]["how"] for number in ("0", "1")]
     assert [7.0, ["Bad", "no mean"]] == [told["callers"][number]["what"] for number in ("0", "1")]
     assert pytest.approx(0.6) == told["callers"]["0"]["ended"]
-    assert (0, True, 1) == (told["tasks"], told["over"], len(told["closed"]))
+    assert (0, None, 1) == (told["tasks"], told["clock"], len(told["closed"]))
 
 
 def test_a_caller_who_is_never_answered_is_waited_for_until_the_horizon() -> None:
@@ -65,7 +79,6 @@ def test_a_caller_who_is_never_answered_is_waited_for_until_the_horizon() -> Non
     told = play(Never, SCENE)
 
     assert [None, None] == [told["callers"][number]["how"] for number in ("0", "1")]
-    assert not told["over"]
 
 
 def test_a_task_that_stays_is_counted() -> None:
@@ -79,13 +92,70 @@ def test_a_task_that_stays_is_counted() -> None:
     assert 1 == play(Stays, SCENE)["tasks"]
 
 
-def test_what_spins_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gives_way", [True, False])
+def test_what_spins_is_ended(monkeypatch: pytest.MonkeyPatch, gives_way: bool) -> None:
     """A batcher that waits for a clock which does not move takes its CPU time, and no more."""
-    monkeypatch.setattr(batches, "CPU_SECONDS", 0.1)
+    monkeypatch.setattr(scene_watch, "CPU_SECONDS", 0.1)
 
     class Spins(Alone):
         async def submit(self, item: Any) -> Any:
             for _ in itertools.count():
-                await asyncio.sleep(0)
+                if gives_way:
+                    await asyncio.sleep(0)
 
-    assert not play(Spins, SCENE)["over"]
+    with pytest.raises(LearnerError, match="came to no end"):
+        play(Spins, SCENE)
+
+
+def test_a_sleep_on_the_loop_is_named_and_not_waited_for() -> None:
+    """It would stop the real clock, and the virtual one would say nothing of it."""
+
+    class Sleeps(Alone):
+        async def submit(self, item: Any) -> Any:
+            time.sleep(1000)  # noqa: ASYNC251 - the mistake
+
+    with pytest.raises(LearnerError, match="event loop's own thread") as raised:
+        play(Sleeps, SCENE)
+
+    assert "time.sleep(1000)" in (raised.value.failure.where or "")
+
+
+def test_a_mistake_in_a_task_of_the_batcher_is_what_is_told() -> None:
+    """Its callers wait for ever, and that exception is why."""
+
+    class Dies(Alone):
+        async def submit(self, item: Any) -> Any:
+            self.task = asyncio.create_task(self._serve())
+            await asyncio.Event().wait()
+
+        async def _serve(self) -> None:
+            len(None)  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError, match="has no len"):
+        play(Dies, SCENE)
+
+
+def test_a_method_that_is_missing_is_named() -> None:
+    """With the one that is like it."""
+
+    class Renamed(Alone):
+        shut_down = Alone.close
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "close":
+                raise AttributeError(name=name, obj=self)
+            return super().__getattribute__(name)
+
+    with pytest.raises(LearnerError, match="has no `close`"):
+        play(Renamed, SCENE)
+
+
+def test_another_clock_is_noted() -> None:
+    """With the line that reads it."""
+
+    class Reads(Alone):
+        async def submit(self, item: Any) -> Any:
+            time.monotonic()
+            return await super().submit(item)
+
+    assert "time.monotonic()" in play(Reads, SCENE)["clock"]

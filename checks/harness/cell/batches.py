@@ -7,23 +7,23 @@ the outcome of each item. The report is data as well: the calls of the model, an
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from checks.harness.cell.scene_watch import Watch
 from checks.harness.cell.virtual_time import virtual_time
+from checks.harness.errors import LearnerError
+from checks.harness.plain_words import hint_for
+from checks.harness.source_lines import SourceLines
 
 Data = dict[str, Any]
 
-CPU_SECONDS = 3.0
-"""CPU time of this process after which a scene, which takes milliseconds, will not come to its end."""
-LOOK = 0.2
 TURNS = 5
 """Turns of the loop in which a task that has nothing more to do ends."""
 
 
-def play(batcher: Callable[..., Any], scene: Data) -> Data:
+def play(batcher: Callable[..., Any], scene: Data, lines: SourceLines) -> Data:
     """What happens when a `Batcher` of the learner's is used as the scene says.
 
     The scene: `max_batch`, `window`, the model's `base` and `item` seconds, `outcomes` (one for each item, by number),
@@ -32,11 +32,19 @@ def play(batcher: Callable[..., Any], scene: Data) -> Data:
     seconds after which no caller is waited for any more.
 
     The report: `calls`, `callers` (by item), `closed` (a caller each), `reports`, `tasks` (how many are left at the
-    end), `over` (whether the scene came to its end), `unhandled` (what the loop says that no code has caught).
+    end), `clock` (the learner's line that reads another clock than the loop's, if one does).
 
-    Raises what the learner's code raises where it is no caller's: in `Batcher(...)` and in `report()`.
+    Raises what the learner's code raises where it is no caller's: in `Batcher(...)` and in `report()`. Raises
+    as well what explains the rest: a `time.sleep` on the loop's thread, a mistake that ended a task or a caller,
+    code that computes for ever.
     """
-    return virtual_time(_Scene(scene).play(batcher))
+    watch = Watch(lines)
+    with watch.over():
+        told = virtual_time(_Scene(scene, watch).play(batcher))
+    fails = any("ends" in other for other in scene["calls"].values())
+    if not fails or watch.slept:  # where the model fails, callers may get any exception
+        watch.explain(served=all(one["how"] for one in [*told["callers"].values(), *told["closed"]]))
+    return told | {"clock": watch.clock}
 
 
 class _Bad(Exception):
@@ -50,7 +58,8 @@ class _Broken(Exception):
 class _Model:
     """The model of a scene. A call may do something else: `takes` other seconds, or end in another way (`ends`).
 
-    `ends` is "raises", "short" (an outcome is missing), "long" (one too many) or "none" (no list at all).
+    `ends` is "raises", "short" (an outcome is missing), "long" (one too many), "none" (no list at all) or "tuple"
+    (all outcomes, in a tuple).
     """
 
     def __init__(self, scene: Data, items: Sequence[object]) -> None:
@@ -89,6 +98,8 @@ class _Model:
                 return [*outcomes, None]
             case "none":
                 return None
+            case "tuple":
+                return tuple(outcomes)
             case _:
                 return outcomes
 
@@ -98,8 +109,8 @@ class _Model:
 
 
 class _Scene:
-    def __init__(self, scene: Data) -> None:
-        self.scene = scene
+    def __init__(self, scene: Data, watch: Watch) -> None:
+        self.scene, self.watch = scene, watch
         self.items = [[value] for value in scene["values"]]  # lists: two may be equal, and none is hashable
         self.model = _Model(scene, self.items)
         self.callers: dict[int, Data] = {}
@@ -107,30 +118,17 @@ class _Scene:
         self.reports: list[Any] = []
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.closing: list[asyncio.Task[None]] = []
-        self.unhandled: list[str] = []
 
     async def play(self, batcher_class: Callable[..., Any]) -> Data:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: self.unhandled.append(str(context.get("message"))[:300]))
-        batcher = batcher_class(self.model.run, self.scene["max_batch"], self.scene["window"])
         own = asyncio.current_task()
-        enough = threading.Event()
-        threading.Thread(target=_end_what_spins, args=(loop, own, enough), daemon=True).start()
-        over = True
-        try:
-            for step in self.scene["steps"]:
-                if step["at"] > loop.time():
-                    await asyncio.sleep(step["at"] - loop.time())
-                await self._do(step, batcher)
-            if everything := [*self.tasks.values(), *self.closing]:
-                _, late = await asyncio.wait(everything, timeout=self.scene["horizon"])
-                over = not late
-        except asyncio.CancelledError:
-            over = False
-        finally:
-            enough.set()
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        with self.watch.tasks_of(asyncio.get_running_loop()):
+            try:
+                await self._steps(batcher_class(self.model.run, self.scene["max_batch"], self.scene["window"]))
+            except asyncio.CancelledError:
+                if not self.watch.spun:
+                    raise
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
         left = [task for task in asyncio.all_tasks() if task is not own and task not in self.tasks.values()]
         # Copies: what is cancelled with the loop, after this, is no part of the scene.
         return {
@@ -139,39 +137,68 @@ class _Scene:
             "closed": [dict(one) for one in self.closed],
             "reports": self.reports,
             "tasks": len(left),
-            "over": over,
-            "unhandled": self.unhandled,
         }
+
+    async def _steps(self, batcher: Any) -> None:
+        loop = asyncio.get_running_loop()
+        for step in self.scene["steps"]:
+            if step["at"] > loop.time():
+                await asyncio.sleep(step["at"] - loop.time())
+            await self._do(step, batcher)
+        if everything := [*self.tasks.values(), *self.closing]:
+            await asyncio.wait(everything, timeout=self.scene["horizon"])
 
     async def _do(self, step: Data, batcher: Any) -> None:
         loop, number = asyncio.get_running_loop(), step.get("item", -1)
         match step["do"]:
             case "submit":
                 told = self.callers[number] = {"came": loop.time(), "ended": None, "how": None, "what": None}
-                self.tasks[number] = loop.create_task(_told(batcher.submit, [self.items[number]], told))
+                self.tasks[number] = loop.create_task(
+                    self._told(_method(batcher, "submit"), [self.items[number]], told)
+                )
             case "cancel":
                 self.tasks[number].cancel()
             case "close":
                 told = {"came": loop.time(), "ended": None, "how": None, "what": None}
                 self.closed.append(told)
-                self.closing.append(loop.create_task(_told(batcher.close, [], told)))
+                self.closing.append(loop.create_task(self._told(_method(batcher, "close"), [], told)))
             case "turn":
                 for _ in range(TURNS):
                     await asyncio.sleep(0)
             case _:
-                self.reports.append(batcher.report())
+                self.reports.append(_method(batcher, "report")())
+
+    async def _told(self, call: Callable[..., Any], args: list[Any], told: Data) -> None:
+        """Await a call, and note how and when it ended: "answered", "raised" or "cancelled"."""
+        try:
+            got = await _awaitable(call(*args), call)
+            how, what = ("returned", _words(got)) if isinstance(got, BaseException) else ("answered", got)
+        except asyncio.CancelledError:
+            how, what = "cancelled", None
+        except Exception as error:
+            self.watch.errors.append(error)
+            how, what = "raised", _words(error)
+        told |= {"ended": asyncio.get_running_loop().time(), "how": how, "what": what}
 
 
-async def _told(call: Callable[..., Any], args: list[Any], told: Data) -> None:
-    """Await a call, and note how and when it ended: "answered", "raised" or "cancelled"."""
+def _method(batcher: Any, name: str) -> Callable[..., Any]:
+    """A method of the learner's batcher, or an error that says what there is in its place."""
     try:
-        got = await call(*args)
-        how, what = ("returned", _words(got)) if isinstance(got, BaseException) else ("answered", got)
-    except asyncio.CancelledError:
-        how, what = "cancelled", None
-    except Exception as error:
-        how, what = "raised", _words(error)
-    told |= {"ended": asyncio.get_running_loop().time(), "how": how, "what": what}
+        method: Callable[..., Any] = getattr(batcher, name)
+    except AttributeError as error:
+        wanted = f"the method `{name}`, as the stub has it"
+        raise LearnerError(f"a `Batcher` has no `{name}`", wanted=wanted, hint=hint_for(error)) from None
+    return method
+
+
+def _awaitable(given: Any, call: Callable[..., Any]) -> Any:
+    if inspect.isawaitable(given):
+        return given
+    name = getattr(call, "__name__", "it")
+    hint = f"`async def {name}(...)`" + (
+        ", and no `yield` in it: that makes it a generator." if inspect.isasyncgen(given) else "."
+    )
+    raise LearnerError(f"{name} returned {given!r:.60}", wanted="something to await", hint=hint)
 
 
 def _words(error: BaseException) -> list[str]:
@@ -182,12 +209,3 @@ def _outcome(outcome: Any) -> Any:
     """`["bad", words]` stands for an exception in the place of an answer, `["answer", value]` for an answer."""
     kind, what = outcome
     return _Bad(what) if kind == "bad" else what
-
-
-def _end_what_spins(loop: Any, scene: Any, enough: threading.Event) -> None:
-    """Cancel the scene when this process has computed for long: code that waits for another clock spins here."""
-    begun = time.process_time()
-    while not enough.wait(LOOK):
-        if time.process_time() - begun > CPU_SECONDS:
-            loop.call_soon_threadsafe(scene.cancel)
-            return

@@ -144,7 +144,7 @@ class Inside:
             case "say":
                 return {"value": repr(self._things[message["of"]])[:MOST_TEXT]}
             case "play":
-                return {"value": self._encoded(play(self._things[message["of"]], message["scene"]))}
+                return {"value": self._encoded(play(self._things[message["of"]], message["scene"], self._apps.lines))}
             case "explain":
                 method, calls = self._things[message["of"]], decode(message["calls"], self._found)
                 return {"value": self._encoded([*awaited(method, calls, self._apps.lines)])}

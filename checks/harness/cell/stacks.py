@@ -30,8 +30,9 @@ def stacks(first: int | None = None) -> Iterator[Stack]:
 
 
 def stack_of(frame: FrameType) -> Stack:
-    """The stack that ends with this frame."""
-    return list(traceback.walk_stack(frame))[::-1]
+    """The stack that ends with this frame. An instruction may belong to no line: then the function's first one."""
+    frames = [(one, line or one.f_code.co_firstlineno) for one, line in traceback.walk_stack(frame)]
+    return frames[::-1]
 
 
 def _suspended(awaited: Any) -> Stack:

@@ -53,6 +53,49 @@ def cancelled_while_waiting(play: Play, rng: random.Random, show: Show) -> None:
         _others_are_answered(seen, stay, "one caller was cancelled while its item waited")
 
 
+def cancelled_behind_a_busy_model(play: Play, rng: random.Random, show: Show) -> None:
+    """While the model works one of five leaves: the next batch holds the other four."""
+    window = rng.randint(60, 150) / 1000
+    scene = Scene(rng, 6, 4, window, "cancelled behind a busy model")
+    scene.other_calls["0"] = {"takes": 5 * window}
+    scene.submit(0, 0)
+    for number in range(1, 6):
+        scene.submit(round((1 + number / 4) * window, 4), number)
+    leaves = rng.randint(1, 4)
+    scene.cancel(round(3 * window, 4), leaves)
+    seen = scene.play(play, show)
+    _never_served(seen, [leaves])
+    stay = [number for number in range(1, 6) if number != leaves]
+    call = seen.call_of(stay[0])
+    got = len(call.items) if call else 0
+    assert call is None or len(stay) == got, Failure(
+        f"with max_batch=4 five items waited for a busy model, and the caller of place {leaves} was cancelled; the "
+        f"next call then had {got} item{'s' * (got != 1)}",
+        "the four that still waited: who has left takes no place in a batch",
+        "`finally:` in `submit` takes the item out of what waits, so that a batch is filled with those that stay.",
+    )
+    _others_are_answered(seen, [0, *stay], "one caller was cancelled while its item waited")
+
+
+def cancelled_is_not_waiting(play: Play, rng: random.Random, show: Show) -> None:
+    """`report()` does not count who has left. What else it says, and whether it is there at all, 6.7 judges."""
+    window = rng.randint(20, 40) / 100
+    scene = Scene(rng, 3, 4, window, "cancelled while it waits")
+    scene.submit(0, 0, 1, 2)
+    scene.cancel(round(0.3 * window, 3), rng.randrange(3))
+    scene.does("report", round(0.6 * window, 3))
+    try:
+        seen = scene.play(play, show)
+    except Exception:
+        return
+    told = seen.reports[0].get("waiting") if isinstance(seen.reports[0], dict) else None
+    assert told != 3, Failure(
+        "three items waited, and one of their callers was cancelled; `report()` still says waiting 3",
+        "2: who has left does not wait",
+        "`finally:` in `submit` takes the item out of what waits.",
+    )
+
+
 def all_cancelled(play: Play, rng: random.Random, show: Show) -> None:
     """No call for a batch that has no callers left; what comes later is served."""
     window = rng.randint(20, 40) / 100

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from checks.harness.assertions.answers import content
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.batch_probe import BatchCall, BatchProbe
-from checks.harness.errors import Failure
-from checks.harness.source_lines import SourceLines
+from checks.harness.errors import Failure, NoAnswer
+from checks.support.ex6.told import OF_ITS_OWN, sizes_are_told, waiting_is_told
 
 PATH = "/predict/batched"
 WINDOW = 0.02
 """Seconds of the window: no bound of a check, a call only has to come some time."""
+LONG = 300.0
+"""Seconds of a window that no item waits for in the time of a check."""
 ON_A_THREAD = (
     "`asyncio.to_thread(model.predict_batch, batch)`, or `anyio.to_thread.run_sync(..., limiter=CapacityLimiter(1))`."
 )
 ONE = "One `Batcher` for the whole app, made in the lifespan: `app.state.batcher`."
+SETTINGS = (
+    "`Batcher(run, settings.max_batch, settings.batch_window)`: the two settings as they are, in this order, the "
+    "window in seconds."
+)
 REFUSED = (b"{}", b'{"features": []}', b'{"features": ["1"]}', b'{"features": [true]}', b'{"features": [NaN]}')
 
 Service = Callable[..., Any]
 
 
 class Batched:
-    """The learner's app around the batch probe, and the requests that were sent."""
+    """The learner's app around the batch probe, and the requests that were sent. `made_at` is where its batcher is."""
 
-    def __init__(self, service: Service, rng: random.Random, lines: SourceLines, **settings: Any) -> None:
-        self.rng, self.lines = rng, lines
+    def __init__(
+        self, service: Service, rng: random.Random, made_at: str | None, window: float = WINDOW, **settings: Any
+    ) -> None:
+        self.rng, self.made_at = rng, made_at
         self.most = rng.randint(3, 5)
         self.probe = BatchProbe()
         limits = {name: value(self.most) for name, value in settings.items()}
-        self.app = service(batch_model=self.probe, max_batch=self.most, batch_window=WINDOW, **limits)
+        self.app = service(batch_model=self.probe, max_batch=self.most, batch_window=window, **limits)
         self.sent: dict[tuple[float, ...], Any] = {}
 
     def send(self, number: int) -> list[Any]:
@@ -51,6 +58,14 @@ class Batched:
         """Send one request, and wait until it is in the model."""
         (one,) = self.send(1)
         self.app.until(lambda: self.probe.calls or one.done)
+        if not self.probe.calls and not one.done:
+            waiting = self.app.where_waiting() or ""
+            assert not waiting.startswith("lab/batching.py"), Failure(
+                f"a request to POST {PATH} waits in the batcher, and the batch model was never called",
+                f"a call when the window of {WINDOW} s is over",
+                SETTINGS,
+                self.made_at,
+            )
         if not self.probe.calls:
             answer = one.answer()
             routed(self.app, answer)
@@ -124,9 +139,11 @@ def the_next_batch_collects(batched: Batched) -> None:
         got = probe.calls[number].items if len(probe.calls) > number else []
         assert got == wanted, Failure(
             f"with max_batch={most} a call was in the model and {most + 1} requests waited; call {number + 1} then had "
-            f"{len(got)} items" + (", other ones or in another order" if len(got) == len(wanted) else ""),
+            f"{len(got)} item{'s' * (len(got) != 1)}"
+            + (", other ones or in another order" if len(got) == len(wanted) else ""),
             f"the first {most} that came" if number == 1 else "the one that was left",
-            f"`settings.max_batch`, no number of your own. {ONE}",
+            f"{SETTINGS} {ONE}",
+            batched.made_at,
         )
     batched.let_all_go()
 
@@ -159,37 +176,52 @@ def nothing_wrong_gets_in(batched: Batched) -> None:
     assert len(batched.probe.calls) == before, Failure("a body that was refused had reached the model", "never")
 
 
-def sizes_are_told(batched: Batched) -> None:
-    """GET /metrics has what the gate saw."""
-    seen = {str(size): number for size, number in Counter(len(call.items) for call in batched.probe.calls).items()}
-    told = content(batched.app.get("/metrics").answer()).get("batches")
-    hint = '`collected.report() | {"batches": request.app.state.batcher.report()}`.'
-    assert isinstance(told, dict), Failure(f"GET /metrics has `batches` {told!r}", f"the sizes: {seen}", hint)
-    assert told.get("sizes") == seen, Failure(
-        f"GET /metrics says of the batches {told.get('sizes')!r}", f"{seen}: what the model was given", hint
-    )
-    assert told.get("waiting") == 0, Failure(
-        f"GET /metrics says waiting {told.get('waiting')!r}", "0: all were answered"
-    )
-
-
-def waiting_is_told(batched: Batched, waiting: int) -> None:
-    """GET /metrics says how many wait while the model works."""
-    told = content(batched.app.get("/metrics").answer()).get("batches")
-    got = told.get("waiting") if isinstance(told, dict) else None
-    assert got == waiting, Failure(
-        f"while a call was running and {waiting} items waited, GET /metrics says waiting {got!r}",
-        f"{waiting}",
-        "`len(self._waiting)`: what is in the model does not wait for it.",
+def a_failed_item_travels(service: Service) -> None:
+    """An item that has no answer is no 200, and no other error than the server's own. Its exception may come out."""
+    app = service(batch_base_seconds=0, batch_item_seconds=0)
+    request = app.post(PATH, {"features": [1e308, 1e308]})
+    try:
+        answer = request.answer()
+    except (NoAnswer, NotImplementedError):
+        raise
+    except Exception:
+        return
+    assert answer.status_code >= 500, Failure(
+        f"the mean of [1e308, 1e308] overflows in the batch model, and POST {PATH} gave {answer.status_code}: "
+        f"{answer.text[:60]}",
+        "the exception of an item that has no answer travels on: a 500",
+        "No `try` around `await batcher.submit(...)`: an exception of the model is no answer.",
     )
 
 
-def behind_the_admission(batched: Batched) -> None:
-    """With `max_in_flight` inside and `max_queue` waiting the next is refused, while the others are held."""
+def shares_nothing(batched: Batched, other: Batched) -> None:
+    """While items wait in one app, another app in the process serves its own, and no other ones."""
+    (one,) = other.send(1)
+    other.app.until(lambda: one.done)
+    what = "two apps ran in one process, and a request to one of them"
+    for probe, sent in ((other.probe, other.sent), (batched.probe, batched.sent)):
+        strays = [item for call in probe.calls for item in call.items if item not in sent]
+        assert not strays, Failure(
+            f"{what} reached the batch model of the other",
+            "each app has a batcher of its own",
+            OF_ITS_OWN,
+        )
+    assert one.done, Failure(
+        f"{what} got no answer while items waited in the other", "each app has a batcher of its own", OF_ITS_OWN
+    )
+    other.let_all_go()
+
+
+def behind_the_admission(batched: Batched, other: Batched) -> None:
+    """With `max_in_flight` inside and `max_queue` waiting the next is refused, while the others are held.
+
+    Meanwhile the `other` app goes on.
+    """
     batched.first_call()
     batched.send(batched.most + 1)
     batched.quiet()
     waiting_is_told(batched, batched.most + 1)
+    shares_nothing(batched, other)
     queued = batched.send(2)
     batched.quiet()
     (last,) = batched.send(1)
@@ -206,6 +238,7 @@ def behind_the_admission(batched: Batched) -> None:
     assert status == 503, Failure(f"{what} gave {status}", "503 at once")
     assert not done, Failure(f"{what} was refused, and so was one that should wait", "two wait")
     batched.let_all_go()
+    sizes_are_told(batched, second=True)
 
 
 def nothing_is_left(batched: Batched) -> None:
@@ -215,5 +248,27 @@ def nothing_is_left(batched: Batched) -> None:
     assert not left, Failure(
         f"the lifespan had ended, and {left} tasks of the app were left",
         "none",
+        "`await app.state.batcher.close()` behind the lifespan's `yield`.",
+    )
+
+
+def waits_for_the_window_and_the_end(service: Service, rng: random.Random, made_at: str | None) -> None:
+    """With a long window too few items wait, until the lifespan ends: then they are served."""
+    batched = Batched(service, rng, made_at, window=LONG)
+    batched.probe.open()
+    batched.send(batched.most - 1)
+    batched.quiet()
+    early = sum(len(call.items) for call in batched.probe.calls)
+    assert not early, Failure(
+        f"with batch_window={LONG:g} and max_batch={batched.most} {batched.most - 1} requests came, and {early} of "
+        "them were in the model at once",
+        "they wait for the window, or for a full batch",
+        SETTINGS,
+    )
+    batched.app.stop()
+    served = sum(len(call.items) for call in batched.probe.calls)
+    assert served == batched.most - 1, Failure(
+        f"{batched.most - 1} requests waited when the lifespan ended, and {served} of them were served",
+        "all of them: the lifespan closes the batcher",
         "`await app.state.batcher.close()` behind the lifespan's `yield`.",
     )

@@ -121,6 +121,8 @@ def latencies(function: Callable[..., Any], rng: random.Random) -> None:
     cases = _loads(rng)
     for load, got in zip(cases, each(function, [tuple(load) for load in cases]), strict=True):
         _is_close(f"batched_latency{load}", got, load.latency, "s", _of_latency(got, load))
+    edge = _as_much_as_it_serves(rng)
+    _is_close(f"batched_latency{edge}", function(*edge), math.inf, "s", _of_latency(0.0, edge))
 
 
 def _of_latency(got: Any, load: Load) -> str:
@@ -137,6 +139,12 @@ def _of_latency(got: Any, load: Load) -> str:
     if math.isclose(got, load.window + service, rel_tol=CLOSE):
         return "Only the first item waits for the whole window, those that come in it half of it on average."
     return "w x (1 + rate x w / 2) / (1 + rate x w) + a call, with w = min(window, (max_batch - 1) / rate)."
+
+
+def _as_much_as_it_serves(rng: random.Random) -> Load:
+    """A load that is exactly what the model can serve. All numbers are binary fractions, so no formula rounds."""
+    base, most = 1 / rng.choice((2, 4, 8)), rng.choice((2, 4, 8, 16))
+    return Load(most / (2 * base), base, base / most, 1 / rng.choice((8, 16, 32)), most)
 
 
 def _loads(rng: random.Random) -> list[Load]:

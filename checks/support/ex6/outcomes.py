@@ -45,6 +45,21 @@ def its_own(play: Play, rng: random.Random, show: Show) -> None:
         _own(scene, seen, number, end)
 
 
+def a_tuple(play: Play, rng: random.Random, show: Show) -> None:
+    """`run` may return any sequence."""
+    scene = Scene(rng, 3, 3, 0.05, "a tuple of outcomes")
+    scene.other_calls["0"] = {"ends": "tuple"}
+    scene.submit(0, *range(3))
+    seen = scene.play(play, show)
+    for number, end in seen.callers.items():
+        assert end.how == "answered", Failure(
+            f"`run` returned a tuple of outcomes, and a caller {end}",
+            "its outcome: `run` returns a sequence, and a list is only one kind of it",
+            "`len(outcomes) != len(batch)` says all that is to be known: no `isinstance(outcomes, list)`.",
+        )
+        _own(scene, seen, number, end)
+
+
 def _each_item_once(seen: Seen) -> None:
     times = Counter(item for call in seen.calls for item in call.items)
     strange, missing = times.pop(-1, 0), [number for number in seen.callers if not times[number]]

@@ -66,8 +66,7 @@ class Seen:
     closed: list[End]
     reports: list[Any]
     tasks: int
-    over: bool
-    unhandled: list[str]
+    clock: str | None
 
     def call_of(self, item: int) -> Call | None:
         """The first call that an item was in."""
@@ -123,8 +122,25 @@ class Scene:
         except ValidationError as error:
             raise LearnerError("your code wrote something else in the place of what happened") from error
         show.evidence[:] = [] if not seen.callers else [self._picture(seen)]
+        self._the_loops_time(seen)
         self._one_call_at_a_time(seen)
         return seen
+
+    def _the_loops_time(self, seen: Seen) -> None:
+        """Where another clock is read, no item waits for longer than any batcher can be right with."""
+        if seen.clock is None:
+            return
+        busy = sum((call.left or call.entered) - call.entered for call in seen.calls)
+        for number, end in seen.callers.items():
+            call = seen.call_of(number)
+            left = call.entered if call else math.inf if end.how is None else end.came
+            assert left - end.came <= self.window + busy + SAME, Failure(
+                f"an item waited for {'ever' if call is None else seconds(left - end.came)}, with batch_window="
+                f"{self.window:g}: the time is read from another clock than the event loop's",
+                "the loop's own time: the checkpoints run it on a virtual clock",
+                "`loop.time()`, `loop.call_at`, `asyncio.timeout`: no `time.monotonic()`.",
+                seen.clock,
+            )
 
     def _picture(self, seen: Seen) -> Any:
         """A row for each caller: it waits, then its item is in the model."""

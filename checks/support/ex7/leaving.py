@@ -10,8 +10,7 @@ from checks.harness.errors import Failure
 from checks.support.ex7.streams import NO_LOCK, RELEASE, Reader, Streams
 
 LISTEN = (
-    "Somebody has to await `receive()` until it is `http.disconnect`, beside what decodes; then the task that decodes "
-    "is cancelled."
+    "A task of its own awaits `receive()` until that gives `http.disconnect`; then the task that decodes is cancelled."
 )
 AT_ANY_TURN = (
     LISTEN + " `asyncio.timeout` in the place of `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that "
@@ -42,7 +41,7 @@ def in_the_middle(streams: Streams) -> None:
             streams.closed(decoding)
             assert decoding.closed, Failure(
                 f"{what}: the slot is free, and the decoder's `generate` is not closed",
-                "it is closed: a decoder that nobody reads from works for nobody",
+                "it is closed: its tokens have no reader any more",
                 "Cancel the task that iterates it; `async with aclosing(decoder.generate(...)) as tokens:`.",
                 streams.where_decoded,
             )

@@ -97,7 +97,7 @@ def _is_next(streams: Streams, waiting: list[Reader]) -> None:
     served = [number for number, one in enumerate(waiting) if streams.probe.of(one.prompt)]
     assert served == [0], Failure(
         f"a slot was released while {len(waiting)} waited, and "
-        + ("nobody got it" if not served else f"number {served[0] + 1} of them got it"),
+        + ("none of them got it" if not served else f"number {served[0] + 1} of them got it"),
         "the longest waiting is next",
         FIRST_COME,
         streams.where_acquired,

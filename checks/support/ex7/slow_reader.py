@@ -42,7 +42,7 @@ class Slow:
         asks = [call for call in calls if call.asks]
         assert asks, Failure(
             f"a reader has not taken token 1, and the decoder was asked for {number} of {TOKENS} tokens: the slot is "
-            "held for somebody who reads slowly",
+            "held for a reader who is slow",
             "all are decoded meanwhile: what waits for the reader is bounded by max_tokens",
             OWN_TASK + " The queue has no bound of its own.",
             streams.where_decoded,

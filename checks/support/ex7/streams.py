@@ -22,9 +22,9 @@ from checks.harness.source_lines import SourceLines
 
 PATH = "/generate"
 MANY = 100
-"""`decoder_queue` where nobody is to be refused."""
+"""`decoder_queue` where no stream is to be refused."""
 LONG = 3600.0
-"""`queue_seconds` where nobody is to be refused."""
+"""`queue_seconds` where no stream is to be refused."""
 SEAM = "The handler asks for `request.app.state.decoder` at each request: the checkpoint replaces it."
 OWN_TASK = (
     "A task of its own decodes, from `acquire` to the last token, and puts each token into an `asyncio.Queue`; the "

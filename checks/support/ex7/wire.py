@@ -124,7 +124,7 @@ class Wire:
         )
         assert "content-length" not in fields, Failure(
             f"POST {PATH} says Content-Length: {fields['content-length']}",
-            "no such header: nobody knows the length before the last token",
+            "no such header: the length is not known before the last token",
             "A response of your own sends its own headers: `Response.__init__` counts an empty body.",
         )
 

@@ -1,0 +1,82 @@
+"""6.7: what the batcher reports, and what GET /metrics says of it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from checks.harness.assertions.answers import content
+from checks.harness.errors import Failure
+from checks.harness.report.evidence import Show
+from checks.support.ex6.scenes import Play, Scene
+
+if TYPE_CHECKING:
+    from checks.support.ex6.endpoint import Batched
+
+OF_ITS_OWN = (
+    "What belongs to one app stays on it: `app.state.batcher`, and the batcher's fields on `self`, made in `__init__`. "
+    "A variable of the module or of the class is one for all."
+)
+
+
+def sizes_are_as_run_was_given_them(play: Play, rng: random.Random, show: Show) -> None:
+    """`report()` has the size of each batch, also of one that failed. What else becomes of it, 6.4 judges."""
+    earlier = Scene(rng, 1, 4, 0.05, "one item")
+    earlier.submit(0, 0)
+    earlier.play(play, show)
+    scene = Scene(rng, 5, 4, 0.05, "a batch that fails, and one that does not")
+    scene.other_calls["0"] = {"ends": "raises", "words": "no memory left"}
+    scene.submit(0, 0, 1)
+    scene.submit(5, 2, 3, 4)
+    scene.does("report", 10)
+    seen = scene.play(play, show)
+    show.evidence[:] = []
+    told, sizes = seen.reports[0], {str(len(call.items)) for call in seen.calls}
+    wanted = {str(size): number for size, number in Counter(len(call.items) for call in seen.calls).items()}
+    got = told.get("sizes") if isinstance(told, dict) else None
+    assert isinstance(got, dict), Failure(
+        f"`report()` of the batcher returned {told!r:.80}",
+        '`{"waiting": 0, "sizes": {...}}`',
+        "`Batcher.report` returns a dict with these two keys.",
+    )
+    foreign = {str(size) for size in got} - sizes
+    assert not foreign, Failure(
+        f"a new batcher gave batches of {', '.join(sorted(sizes))} to the model, and its `report()` says sizes {got}",
+        f"{wanted}: its own batches, and none of another batcher's",
+        OF_ITS_OWN,
+    )
+    missing = sizes - {str(size) for size in got}
+    assert not missing, Failure(
+        f"after a batch of two for which `run` raised and a batch of three, `report()` says sizes {got}",
+        f"{wanted}: what `run` was given, whatever came of it",
+        "Count a batch when it is given to `run`, not when it has been answered.",
+    )
+
+
+def sizes_are_told(batched: Batched, *, second: bool = False) -> None:
+    """GET /metrics has what the gate saw; of a `second` app nothing that the first has counted."""
+    seen = {str(size): number for size, number in Counter(len(call.items) for call in batched.probe.calls).items()}
+    told = content(batched.app.get("/metrics").answer()).get("batches")
+    hint = '`collected.report() | {"batches": request.app.state.batcher.report()}`.'
+    assert isinstance(told, dict), Failure(f"GET /metrics has `batches` {told!r}", f"the sizes: {seen}", hint)
+    assert told.get("sizes") == seen, Failure(
+        f"GET /metrics says of the batches {told.get('sizes')!r}"
+        + " in the second app of the process, as if it had served those of the first, too" * second,
+        f"{seen}: what the model was given",
+        OF_ITS_OWN if second else hint,
+    )
+    assert told.get("waiting") == 0, Failure(
+        f"GET /metrics says waiting {told.get('waiting')!r}", "0: all were answered"
+    )
+
+
+def waiting_is_told(batched: Batched, waiting: int) -> None:
+    """GET /metrics says how many wait while the model works."""
+    told = content(batched.app.get("/metrics").answer()).get("batches")
+    got = told.get("waiting") if isinstance(told, dict) else None
+    assert got == waiting, Failure(
+        f"while a call was running and {waiting} items waited, GET /metrics says waiting {got!r}",
+        f"{waiting}",
+        "`len(self._waiting)`: what is in the model does not wait for it.",
+    )
