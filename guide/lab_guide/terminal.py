@@ -123,9 +123,9 @@ async def show(guide: Guide) -> None:
     pressed: asyncio.Queue[str] = asyncio.Queue()
     with contextlib.ExitStack() as stack:
         live = Live(screen.draw(), console=to, screen=True, auto_refresh=False) if screen.redrawn else None
+        stack.enter_context(keys(pressed.put_nowait))  # before the first screen: from there on keys are pressed
         if live:
             stack.enter_context(live)
-        stack.enter_context(keys(pressed.put_nowait))
 
         def redraw(*, anew: bool = True) -> None:
             """Draw it in its place; where that cannot be, print what is to be shown `anew`."""
@@ -173,7 +173,7 @@ def keys(press: Callable[[str], None]) -> Iterator[None]:
     handle = sys.stdin.fileno()
     before = termios.tcgetattr(handle)
     loop = asyncio.get_running_loop()
-    tty.setcbreak(handle)
+    tty.setcbreak(handle, termios.TCSADRAIN)  # what is typed already is kept
 
     def read() -> None:
         typed = os.read(handle, 1024).decode(errors="replace")
