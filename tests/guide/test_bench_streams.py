@@ -101,7 +101,8 @@ def test_a_sweep_offers_parts_of_the_capacity() -> None:
     assert "0.5 x, 1 x, 2 x of 8 streams/s" in str(plan)
     assert [0.625, 0.625] == [told["measured"][name] for name in ("goodput_1x", "goodput_2x")]
     assert isinstance(drawn[0], TokenGoodput)
-    assert [(0.5, 2.5, None)] == [(p.times, p.sent, p.ttft_p95_ms) for p in drawn[0].points[:1]]
+    first = drawn[0].points[0]
+    assert (0.5, 2.5, 750.0, None) == (first.times, first.sent, first.ttft_p95_ms, first.tpot_p95_ms)
     assert 15 == len(told["rows"])
 
 
