@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from checks.harness.errors import LearnerError
 from lab_guide import history, lessons, rendering
+from lab_guide.bench import aiperf
 from lab_guide.bench.plan import Wish
 from lab_guide.commands.reset import put_back
 from lab_guide.export import everything
@@ -158,6 +159,14 @@ def create_app(guide: Guide, port: int, token: str) -> FastAPI:
         if record is None:
             raise HTTPException(404)
         return record.whole
+
+    @app.get("/bench/{name}/aiperf")
+    async def records(name: str) -> PlainTextResponse:
+        record = await asyncio.to_thread(guide.bench.read, name)
+        if record is None or record.plan.kind != "stream":
+            raise HTTPException(404)
+        headers = {"Content-Disposition": 'attachment; filename="profile_export.jsonl"'}
+        return PlainTextResponse("".join(aiperf.lines(record)), headers=headers, media_type="application/x-ndjson")
 
     @app.post("/bench", status_code=202)
     async def measure(wish: Wish) -> str:

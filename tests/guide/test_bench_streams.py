@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from checks.harness.load.trace import Request, Trace
 from checks.harness.report.token_timeline import TokenGoodput, TokenTimeline
 from lab_guide.bench.loads import Part, more
 from lab_guide.bench.plan import Plan
+from lab_guide.bench.quantities import Predicted
 from lab_guide.bench.shown import pictures
 from lab_guide.bench.streams import counted
 from lab_guide.state import Guide
@@ -99,8 +101,28 @@ def test_a_sweep_offers_parts_of_the_capacity() -> None:
     assert "0.5 x, 1 x, 2 x of 8 streams/s" in str(plan)
     assert [0.625, 0.625] == [told["measured"][name] for name in ("goodput_1x", "goodput_2x")]
     assert isinstance(drawn[0], TokenGoodput)
-    assert [(0.5, 2.5, None)] == [(p.times, p.sent, p.ttft_p95_ms) for p in drawn[0].points[:1]]
+    first = drawn[0].points[0]
+    assert (0.5, 2.5, 750.0, None) == (first.times, first.sent, first.ttft_p95_ms, first.tpot_p95_ms)
     assert 15 == len(told["rows"])
+
+
+async def test_a_run_in_the_form_of_aiperf(page: httpx.AsyncClient, guide: Guide) -> None:
+    """A record for each stream: what finished has its metrics, one token no time per token, and a failure its error."""
+    record = guide.bench.write_down(Plan(**PLAN), Predicted(goodput=1))
+    record.rows = [[0, 400, 200, 200, 210, 230], [50, 350, 200, 300], [60, 70, 503]]
+    guide.bench.keep(record)
+    answer = await page.get(f"/bench/{record.name}/aiperf")
+    whole, short, refused = map(json.loads, answer.text.splitlines())
+
+    assert "profile_export.jsonl" in answer.headers["content-disposition"]
+    assert 400_000_000 == pytest.approx(whole["metadata"]["request_end_ns"] - whole["metadata"]["request_start_ns"])
+    assert {"value": 200.0, "unit": "ms"} == whole["metrics"]["time_to_first_token"]
+    assert {"value": 15.0, "unit": "ms"} == whole["metrics"]["inter_token_latency"]
+    assert {"value": [10.0, 20.0], "unit": "ms"} == whole["metrics"]["inter_chunk_latency"]
+    assert {"value": 3, "unit": "tokens"} == whole["metrics"]["output_sequence_length"]
+    assert {"request_latency", "time_to_first_token", "output_sequence_length"} == set(short["metrics"])
+    assert ({}, 503) == (refused["metrics"], refused["error"]["code"])
+    assert 404 == (await page.get("/bench/20200101T000000/aiperf")).status_code
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,10 @@ class TokenTimeline:
 
 @dataclass(frozen=True, slots=True)
 class OfferedStreams:
-    """A load of `times` the capacity, in streams/s: sent, finished, and of use. p95 in ms; None: infinite, or none."""
+    """A load of `times` the capacity, in streams/s: sent, finished, and of use.
+
+    p95 in ms of those that were not refused; None where it is infinite, or there is none.
+    """
 
     times: float
     sent: float

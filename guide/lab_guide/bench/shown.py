@@ -65,10 +65,11 @@ def _batches(plan: Plan, rows: Sequence[Row], measured: dict[str, Any]) -> Batch
 
 
 def _tokens(rows: Sequence[Row]) -> TokenTimeline:
-    return token_timeline([*map(_stream, rows)], "Streams, token by token")
+    return token_timeline([*map(stream_of_row, rows)], "Streams, token by token")
 
 
-def _stream(row: Row) -> Stream:
+def stream_of_row(row: Row) -> Stream:
+    """A kept row, as the stream that it was made of."""
     due, end, status, *tokens = (number / MS for number in row)
     code = round(status * MS)
     error = None if code == 200 else "refused" if code in REFUSED else "failed"

@@ -93,7 +93,7 @@ def _together(parts: Sequence[Read]) -> Told:
 
 
 def _point(read: Read) -> OfferedStreams:
-    found, lasted = tail(read.streams, 95), read.lasted
+    found, lasted = tail([stream for stream in read.streams if not stream.refused], 95), read.lasted
     finished = sum(stream.finished is not None for stream in read.streams)
     sent = _rate(len(read.streams), read.part.plan.seconds)
     return OfferedStreams(

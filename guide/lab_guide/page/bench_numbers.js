@@ -16,7 +16,7 @@ export const cameTo = ({ kind, measured: m }) => {
   return `goodput ${shortly(m.goodput)}/s, TTFT p95 ${m.never.includes("ttft_p95_ms") ? "infinite" : time(m.ttft_p95_ms)}`;
 };
 
-export function numbers({ kind, measured: m }) {
+export function numbers({ name, kind, measured: m }) {
   if (kind !== "stream") {
     const more = m.points ? [[], []] : [[...QUANTILES, "answers/s"], [...QUANTILES.map((q) => time(m[`${q}_ms`])), shortly(m.per_second)]];
     return el("div", { class: "fig" }, table(["requests", "answered", "refused", "failed", ...more[0]], [[m.requests, m.answered, m.refused, failures(m), ...more[1]]]),
@@ -24,10 +24,11 @@ export function numbers({ kind, measured: m }) {
       kind === "batch" && m.batch_mean === null && el("p", { class: "over" }, "GET /metrics does not say how large the batches were."));
   }
   const rates = m.tails ? [["finished/s", "goodput/s", "slots held"], [m.per_second, m.goodput, m.slots_held].map(shortly)] : [[], []];
-  const value = (name, q) => (m.never.includes(`${name}_${q}_ms`) ? "infinite" : time(m.tails[name][q]));
+  const value = (of, q) => (m.never.includes(`${of}_${q}_ms`) ? "infinite" : time(m.tails[of][q]));
   return el("div", { class: "fig" }, table(["streams", "finished", "refused", "failed", ...rates[0]], [[m.requests, m.answered, m.refused, failures(m), ...rates[1]]]),
-    m.tails && table(["", ...QUANTILES], [["ttft", "TTFT: first token, from when it was due"], ["tpot", "TPOT: per token after the first, a mean for each stream"], ["itl", "ITL: all gaps between tokens, in one pool"]].map(([name, words]) => [words, ...QUANTILES.map((q) => value(name, q))])),
+    m.tails && table(["", ...QUANTILES], [["ttft", "TTFT: first token, from when it was due"], ["tpot", "TPOT: per token after the first, a mean for each stream"], ["itl", "ITL: all gaps between tokens, in one pool"]].map(([of, words]) => [words, ...QUANTILES.map((q) => value(of, q))])),
     m.ends && el("p", { class: "over" }, `Your service counts: ${Object.entries(m.ends).map(([name, n]) => `${n} ${name}`).join(", ")}.`),
     el("p", { class: "over" }, "Rates are over the time until the last stream had ended. A stream that failed has an infinite TTFT, if no token came, and an infinite TPOT: AIPerf calls such percentiles adj_, its plain ones and vLLM's leave failures out. AIPerf's inter_token_latency is the TPOT here, its inter_chunk_latency the ITL; vLLM's names are these. Both count TTFT from when a request was sent."),
-    m.slots_held != null && el("p", { class: "over" }, "A slot is taken to be held for the prefill that is set, and from the first token to the last."));
+    m.slots_held != null && el("p", { class: "over" }, "A slot is taken to be held for the prefill that is set, and from the first token to the last."),
+    el("a", { class: "btn", href: `/bench/${name}/aiperf`, download: "profile_export.jsonl" }, "Records in AIPerf's form"));
 }

@@ -46,9 +46,9 @@ export function goodput(e) {
     key(["with", "goodput; TTFT"], ["without", "all that finished; TPOT (dashed)"]),
     side(sent, [
       { title: "streams over streams sent, per second; dotted: all that was sent, and the capacity", lines: [{ values: e.points.map((p) => p.goodput) }, { values: e.points.map((p) => p.finished), colour: "bad", dash: [8, 4] }, { values: sent.map((s) => Math.min(s, e.capacity)), colour: "ink", dash: [2, 4], plain: true }] },
-      { title: "p95 of TTFT and TPOT in times of their limits; dotted: the limit", lines: [{ values: part("ttft_p95_ms", e.ttft_ms) }, { values: part("tpot_p95_ms", e.tpot_ms), colour: "bad", dash: [8, 4] }, { values: sent.map(() => 1), colour: "ink", dash: [2, 4], plain: true }] },
+      { title: "p95 of TTFT and TPOT of those let in, in times of their limits; dotted: the limit", lines: [{ values: part("ttft_p95_ms", e.ttft_ms) }, { values: part("tpot_p95_ms", e.tpot_ms), colour: "bad", dash: [8, 4] }, { values: sent.map(() => 1), colour: "ink", dash: [2, 4], plain: true }] },
     ], `At ${last.times} × the capacity of ${number(e.capacity)}/s, ${number(last.finished)}/s finish and ${number(last.goodput)}/s are of use.`,
-    (n) => { const p = e.points[n]; return `${p.times} × the capacity, ${number(p.sent)} sent/s: ${number(p.finished)}/s finished, ${number(p.goodput)}/s of use; p95 of TTFT ${told(p.ttft_p95_ms)}, of TPOT ${told(p.tpot_p95_ms)}`; }),
+    (n) => { const p = e.points[n]; return `${p.times} × the capacity, ${number(p.sent)} sent/s: ${number(p.finished)}/s finished, ${number(p.goodput)}/s of use; p95 of those let in: TTFT ${told(p.ttft_p95_ms)}, TPOT ${told(p.tpot_p95_ms)}`; }),
   ];
 }
 
