@@ -16,6 +16,7 @@ from checks.harness.assertions.answers import calling, is_number
 from checks.harness.errors import Failure
 from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.locate import where_part
+from checks.harness.loadtest.locust_run import LOCUSTFILE
 from checks.harness.loadtest.recording import hockey_stick
 from checks.harness.loadtest.targets import Answer, Service
 from checks.harness.processes.single_requests import FEATURES
@@ -242,8 +243,9 @@ def test_the_gate_decides(load_test, workspace, show):
         rows.append((run.plan.what, *times, f"{run.failure_ratio:.1%}", run.exit_code, code))
     columns = ("against", "mean", "p95", "SLO", "failed", "exit", "wanted")
     show.table("exit codes (times in ms)", columns, rows)
-    hint, part = runs.gate_hint(recorded)
-    show.at(where_part(workspace, part))
+    windowed = workspace.where_written(workspace.tree / LOCUSTFILE, runs.WINDOW)
+    hint, part = (runs.WINDOW_HINT, "gate") if windowed else runs.gate_hint(recorded)
+    show.at(windowed or where_part(workspace, part))
     for run in recorded:
         run.require("listener")
         assert run.exit_code == runs.gate(run) or runs.near_the_slo(run), Failure(

@@ -67,6 +67,7 @@ def test_workers(serve, launch, service, workspace, lab, rng, show):
     show.at(workspace.where_named(lab.serve, "main"))
     with fair_clock() as clock:
         alone = deployment.on_a_free_port(launch)
+        deployment.listens_on_its_host(alone)
         asked = {"PORT": "0", "HOST": "localhost", "WEB_CONCURRENCY": str(deployment.WORKERS)}
         server = launch(**asked, LAB_INFERENCE_SECONDS=str(seconds))
         deployment.listens_on_its_host(server, "localhost")
@@ -135,8 +136,8 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     feature_store.users = {user: [rng.uniform(-100, 100), rng.randint(-100, 100)] for user in users}
     pool, probe, apps = rng.randint(3, 5), Probe(held=False, seconds=0), []
 
-    def app_with(seconds, url=feature_store.url):
-        limits = {"feature_store_seconds": seconds, "feature_store_connections": pool}
+    def app_with(seconds, url=feature_store.url, connections=pool):
+        limits = {"feature_store_seconds": seconds, "feature_store_connections": connections}
         apps.append(app := service(model=probe, feature_store_url=url, **limits))
         app.progress = lambda: (len(probe.calls), len(feature_store.asked), feature_store.sent)
         return app
@@ -146,13 +147,15 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     show.at(opens)
     patient = app_with(store.LONG)
     store.few_connections(patient, feature_store, users, pool, probe, show, fetches)
+    wide = app_with(store.LONG, connections=pool + 1)
+    store.all_connections_are_used(wide, feature_store, rng.sample(users, 2 * pool), pool + 1)
     waiting = app_with(store.POOL_LIMIT)
     store.waiting_for_our_own_pool(waiting, feature_store, rng.sample(users, 2 * pool), pool)
 
     show.at(workspace.where_named(lab.service, "EnrichedRequest", "predict_enriched"))
     store.no_user_id_is_refused(patient)
     show.at(fetches)
-    errors = store.Errors(workspace)
+    errors = store.Errors(workspace, feature_store, opens)
     store.answers_of_the_store(errors, patient, feature_store, rng)
     in_time = store.silence_of_the_store(errors, app_with(store.LIMIT), feature_store, rng.randrange(10**6, 10**7))
     nothing_there = f"http://127.0.0.1:{free_port()}"
@@ -192,7 +195,7 @@ def test_admission(service, workspace, lab, rng, show):
     slots, places = rng.sample(range(2, 6), 2)  # never the same: one taken for the other is seen
     probe = Probe()
     app = service(model=probe, max_in_flight=slots, max_queue=places)
-    scene = admission.Scene(app, probe, slots, places)
+    scene = admission.Scene(app, probe, slots, places, control)
     with scene.shown_if_it_fails(show), app.causes_first():
         create_app = workspace.where_named(lab.service, "create_app")
         picture = admission.first_come_first_served(scene, rng, create_app)

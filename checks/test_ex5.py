@@ -36,10 +36,10 @@ def test_image(files, image, show):
     expect.assert_buildable(files)
     expect.assert_base_is_pinned_and_slim(recipe)
     expect.assert_context_is_small(files)
-    expect.assert_sources_exist(files)
+    expect.assert_inputs_exist(files)
     seen = expect.look_into(image, show)  # an engine looks into the image, else only the Dockerfile's text is read
     expect.assert_change_installs_nothing(files, seen)
-    expect.assert_no_cache(recipe, seen)
+    expect.assert_no_cache(files, seen)
     expect.assert_nothing_for_tests(files, seen)
     expect.assert_not_root(files)
     expect.assert_health_check(files)

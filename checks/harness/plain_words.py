@@ -48,7 +48,12 @@ KNOWN = (
         "`await asyncio.wait_for(...)` limits one call.",
     ),
     Known(
-        r"'(async_generator|generator)' object does not support the (asynchronous )?context manager",
+        r"'async_generator' object does not support the (asynchronous )?context manager",
+        "`@asynccontextmanager` is missing above the function",
+        "Put `@asynccontextmanager` above it, from `contextlib`.",
+    ),
+    Known(
+        r"'generator' object does not support the (asynchronous )?context manager",
         "`@contextmanager` is missing above the function",
         "Put `@contextmanager` above it, or `@asynccontextmanager`.",
     ),

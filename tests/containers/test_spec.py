@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from checks.harness.containers.build_context import DECOYS, patterns
+from checks.harness.containers.build_inputs import missing_input
 from checks.harness.containers.compose import read_compose
 from checks.harness.containers.dockerfile_rules import (
     installs_again,
     installs_tests,
     leaves_cache,
     loose_base,
-    missing_source,
     unusable,
 )
 from checks.harness.errors import LearnerError, StubError
@@ -82,7 +82,7 @@ def test_what_a_copy_finds(tmp_path: Path, source: str, found: bool) -> None:
     """Patterns match name by name, as the engine's do; odd ones find nothing."""
     image = files(tmp_path, f"FROM python:3.12-slim\nCOPY {source} /app/\n")
 
-    assert (missing_source(image.recipe, image.context, image.included) is None) is found
+    assert (missing_input(image.recipe, image.context, image.included) is None) is found
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_leaves_a_cache(tmp_path: Path, run: str, kept: bool) -> None:
     """However pip and uv are told not to keep what they downloaded."""
     image = files(tmp_path, f"FROM python:3.12-slim\nRUN {run}\n")
 
-    assert bool(leaves_cache(image.recipe)) is kept
+    assert bool(leaves_cache(image.recipe, image.context)) is kept
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from checks.harness.background_server import background_server
 STATUS = {
     200: "OK",
     204: "No Content",
+    206: "Partial Content",
     302: "Found",
     404: "Not Found",
     429: "Too Many Requests",
@@ -36,6 +37,8 @@ class Store:
         most_open: the most connections that were open together.
         sent: parts of answers so far.
         asked: the paths of all requests so far.
+        working: the connections with a request that is being answered now.
+        most_working: the most that were so together; may be set to 0.
     """
 
     def __init__(self) -> None:
@@ -44,11 +47,27 @@ class Store:
         self.replies: dict[int, tuple[int, str] | None] = {}
         self.seconds = 0.0
         self.parts = 1
+        self._gate = asyncio.Event()
+        self._gate.set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.accepted = self.open = self.most_open = self.sent = 0
+        self.working = set[asyncio.StreamWriter]()
+        self.most_working = 0
         self.asked: list[str] = []
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Give no answer while the body runs."""
+        self._gate.clear()
+        try:
+            yield
+        finally:
+            if self._loop:
+                self._loop.call_soon_threadsafe(self._gate.set)
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until its client closes it."""
+        self._loop = asyncio.get_running_loop()
         self.accepted += 1
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -57,7 +76,10 @@ class Store:
                 path = head.split()[1].decode("latin-1")
                 self.asked.append(path)
                 seconds, parts = self.seconds, self.parts
+                self.working.add(writer)
+                self.most_working = max(self.most_working, len(self.working))
                 await asyncio.sleep(seconds)
+                await self._gate.wait()
                 if (reply := self.reply(path)) is None:
                     await reader.read()  # no answer, until the client closes the connection
                     return
@@ -71,10 +93,12 @@ class Store:
                     await asyncio.sleep(seconds if part else 0)
                     writer.write(answer[part : part + size])
                     self.sent += 1
+                self.working.discard(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client closed it
         finally:
             self.open -= 1
+            self.working.discard(writer)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()

@@ -20,6 +20,10 @@ class Crash(Exception):
     """What a visitor ends in that is told to go on without a word."""
 
 
+class TimedOut(Crash, TimeoutError):
+    """The same before the answer has begun: a time limit of the app's own, and none of the wait for a slot."""
+
+
 class Told(Protocol):
     """Is told that a visitor is `inside` the app behind the control, or has ended: how, and with which answer."""
 
@@ -87,11 +91,15 @@ class Visitors:
                     gate.set_result(word)
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002 - the signature is ASGI's
-        """The app behind the control: its answer begins at once, and is held before its last piece."""
+        """The app behind the control: its answer begins at once, and is held before its last piece.
+
+        Of every third visitor it is held before it begins.
+        """
         gate = self._gates[scope["visitor"]] = self._loop.create_future()
         self._told(scope["visitor"], "inside")
-        if scope["type"] == "websocket":
-            await gate
+        late = scope["visitor"] % 3 == 2
+        if (late or scope["type"] == "websocket") and not await gate:
+            raise TimedOut
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"first", "more_body": True})
         word = await gate

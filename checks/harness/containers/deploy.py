@@ -10,8 +10,10 @@ from types import TracebackType
 
 from checks.harness.containers import docker_service as containers
 from checks.harness.containers import engine
+from checks.harness.containers.build_inputs import missing_input
 from checks.harness.containers.deployed import Running
-from checks.harness.containers.dockerfile_rules import missing_source, unusable
+from checks.harness.containers.dockerfile_rules import unusable
+from checks.harness.containers.environments import unused_environment
 from checks.harness.containers.image_build import Builder
 from checks.harness.containers.local_service import Image, process
 from checks.harness.containers.spec import Container, Files
@@ -52,7 +54,7 @@ class Deployments:
         """
         files = self._files
         try:
-            missing = missing_source(files.recipe, files.context, files.included)
+            missing = missing_input(files.recipe, files.context, files.included)
             unusable_at = unusable(files.dockerfile)
             container = files.container
         except StubError:
@@ -62,7 +64,7 @@ class Deployments:
         if unusable_at:
             raise Needs("5.1", f"Docker cannot build the image: {unusable_at[0]}")
         if missing:
-            raise Needs("5.1", f"`{missing.text[:70]}` finds nothing in the context")
+            raise Needs("5.1", missing.seen)
         return container
 
     def __enter__(self) -> Deployments:
@@ -88,6 +90,13 @@ class Deployments:
                 raise Needs("5.1", error.failure.seen.splitlines()[0]) from error
             return self.real(changes)
         container = self.container
+        if unused := unused_environment(self._files.recipe, container):
+            raise LearnerError(
+                f"the packages are in {unused}, and `{container.argv[0]}` is not the one of that environment",
+                container.argv_at,
+                wanted="the service starts with the packages that were installed for it",
+                hint=f"`ENV PATH={unused}/bin:$PATH` in the last stage.",
+            )
         self.say("starts the service as a process")
         image = Image(container, Path(tempfile.mkdtemp(dir=self._shared)))
         return self._running.enter_context(process(image, {"PORT": str(free_port()), **changes}))

@@ -23,6 +23,9 @@ BUILD_ARGS = {
 BASE_ENV = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}
 """The environment of a Python image, as far as other variables are made from it."""
 
+_NONROOT = re.compile(r":\S*\bnonroot\b")
+"""Tags of bases that have a user set: distroless images name it so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
@@ -130,8 +133,12 @@ class Recipe:
         return self.stages[-1]
 
 
-def read_recipe(path: Path, args: Mapping[str, str] | None = None, target: str = "") -> Recipe:
+def read_recipe(
+    path: Path, args: Mapping[str, str] | None = None, target: str = "", target_at: str | None = None
+) -> Recipe:
     """The Dockerfile at `path`, built with these arguments, up to the stage `target` ("" for the last).
+
+    `target_at` is the line that names the target.
 
     Raises:
         StubError: it holds no instruction yet.
@@ -153,6 +160,7 @@ def read_recipe(path: Path, args: Mapping[str, str] | None = None, target: str =
     if chosen is None:
         raise LearnerError(
             f"compose.yaml builds the stage {target!r}, but the Dockerfile has no stage of that name",
+            target_at,
             wanted=f"`FROM ... AS {target}`, or another `target`",
         )
     return Recipe(recipe.stages[: recipe.stages.index(chosen) + 1], text)
@@ -248,7 +256,7 @@ class _Reader:
         words = [filled(unquoted(word), {**BUILD_ARGS, **self._before}) for word in raw.words] or [""]
         named = words[2].lower() if len(words) >= 3 and words[1].upper() == "AS" else ""
         parent = next((stage for stage in reversed(self.stages) if stage.name and stage.name == words[0].lower()), None)
-        stage = Stage(named, words[0], parent, raw)
+        stage = Stage(named, words[0], parent, raw, user="nonroot" if _NONROOT.search(words[0]) else "")
         if parent:
             for name in _INHERITED:
                 setattr(stage, name, getattr(parent, name))

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from checks.harness.containers.dockerfile import Copied, Instruction, Recipe, Stage
 from checks.harness.containers.spec import copied_files
@@ -30,6 +30,7 @@ _UV = re.compile(r"\buv\s+(-\S+\s+)*(sync|add|pip\s+(install|sync)|tool\s+instal
 _STEPS = re.compile(r"&&|;|\n|\|\|")
 _NO_CACHE = {"pip": "--no-cache-dir", "uv": "--no-cache"}
 _PURGES = {"pip": re.compile(r"\bpip3?\s+cache\s+purge"), "uv": re.compile(r"\buv\s+cache\s+(clean|prune)")}
+_WITHOUT_DEV = {"poetry": "`poetry install --only main`", "pdm": "`pdm sync --prod`"}
 _SLIM = re.compile(r"(?<![a-z])(slim|alpine|distroless)")
 _PYTHON_TAG = re.compile(r"(\S*python-?)?\d+\.\d+")
 _CODENAMES = "bullseye|bookworm|trixie|forky|focal|jammy|noble"
@@ -77,18 +78,6 @@ def loose_base(base: str) -> str | None:
     return None if fixed else f"`{tag}` will be another minor version some day"
 
 
-def missing_source(recipe: Recipe, context: Path, files: set[str]) -> Instruction | None:
-    """The first COPY with a source that is not in the context."""
-    for stage in needed(recipe):
-        for copied in stage.copied:
-            if copied.stage is None and not any("://" in source for source in copied.sources):
-                for source in copied.sources:
-                    one = Copied((source,), copied.target, None, copied.instruction)
-                    if not [*copied_files(one, context, files)]:
-                        return copied.instruction
-    return None
-
-
 def installs_again(recipe: Recipe, context: Path, files: set[str]) -> tuple[Instruction, Instruction] | None:
     """The installing RUN that runs again after a change in `CHANGED`, and the COPY that causes it, or None."""
     for stage in needed(recipe):
@@ -101,7 +90,7 @@ def installs_again(recipe: Recipe, context: Path, files: set[str]) -> tuple[Inst
                 brought = _brings(other, context, files) if other else _takes(one.sources, context, files, instruction)
                 brings = brings or (instruction if brought else None)
             elif instruction.name == "RUN":
-                text = script(instruction)
+                text = executed(instruction, context)
                 mounted = _binds_the_code(instruction.text)
                 if installs(text) and (brings or mounted) and not only_the_project(text, before):
                     return instruction, brings or instruction
@@ -139,19 +128,21 @@ def _brings(stage: Stage, context: Path, files: set[str]) -> bool:
     return any(one.stage is None and _takes(one.sources, context, files, one.instruction) for one in stage.copied)
 
 
-def leaves_cache(recipe: Recipe) -> tuple[Instruction, str] | None:
+def leaves_cache(recipe: Recipe, context: Path) -> tuple[Instruction, str] | None:
     """The RUN that leaves a cache of pip or uv in a layer of the image, and the option that prevents it."""
     for stage in recipe.last.lineage():
         known = {**stage.args, **stage.env}
         for instruction in stage.instructions:
-            if instruction.name == "RUN" and (tool := _left_in_layer(instruction, known)):
+            if instruction.name == "RUN" and (
+                tool := _left_in_layer(instruction, executed(instruction, context), known)
+            ):
                 return instruction, _NO_CACHE[tool]
     return None
 
 
-def _left_in_layer(run: Instruction, known: Mapping[str, str]) -> str:
-    """The tool whose cache this RUN leaves in its layer, or ""."""
-    text, left = script(run), dict[str, str]()
+def _left_in_layer(run: Instruction, text: str, known: Mapping[str, str]) -> str:
+    """The tool whose cache this RUN, which executes `text`, leaves in its layer, or ""."""
+    left = dict[str, str]()
     for step in _STEPS.split(text):
         for tool in _NO_CACHE:
             if tool in left and _clears(step, tool, left[tool]):
@@ -199,11 +190,15 @@ def installs_tests(recipe: Recipe, context: Path) -> tuple[Instruction, str] | N
         for instruction in stage.instructions:
             if instruction.name != "RUN":
                 continue
-            for step in _STEPS.split(script(instruction)):
+            text = executed(instruction, context)
+            for step in _STEPS.split(text):
                 syncs = re.search(r"\buv\s+(-\S+\s+)*(sync|export)\b", step)
                 without = re.search(r"--no-dev|--no-default-groups|--no-group[= ]dev|--only-group[= ](?!dev)", step)
-                if syncs and not without and not _on("UV_NO_DEV", script(instruction), known):
+                if syncs and not without and not _on("UV_NO_DEV", text, known):
                     return instruction, "`uv sync --no-dev`: a plain `uv sync` installs the group `dev`, too"
+                other = re.search(r"\b(poetry|pdm)\s+(-\S+\s+)*(install|sync)\b", step)
+                if other and not re.search(r"--(only|without|no-dev|prod|production)\b", step):
+                    return instruction, f"{_WITHOUT_DEV[other[1]]}: without it the group `dev` is installed, too"
                 if re.search(r"--(only-)?group[= ]\S*dev|--all-groups|\b(install|add)\b.*\blocust\b", step):
                     return instruction, "only the service's own dependencies"
                 for name in _requirements_of(step):
@@ -258,6 +253,27 @@ def needed(recipe: Recipe) -> list[Stage]:
 def script(instruction: Instruction) -> str:
     """What a RUN executes, as text."""
     return " ".join(instruction.words)
+
+
+def executed(instruction: Instruction, context: Path) -> str:
+    """What a RUN executes, with the text of the scripts in the context that it calls, and of a Makefile's target."""
+    text = script(instruction)
+    found = [_target_of_make(context, named[1] or "") for named in re.finditer(r"\bmake\b(?:\s+([\w-]+))?", text)]
+    for word in {word.strip("\"'") for word in re.split(r"[\s;&|]+", text)}:
+        parts = PurePosixPath(word).parts
+        paths = (context.joinpath(*parts[number:]) for number in range(parts[:1] == ("/",), len(parts)))
+        if path := next((path for path in paths if path.is_file()), None):
+            content = handwritten(path)
+            found += [content] if path.suffix in (".sh", ".bash") or content.startswith("#!") else []
+    return "\n".join([text, *found])
+
+
+def _target_of_make(context: Path, target: str) -> str:
+    """The commands of a target of the Makefile in the context; of the first one for ""."""
+    path = context / "Makefile"
+    name = re.escape(target) if target else r"[\w-]+"
+    found = path.is_file() and re.search(rf"^{name}\s*:.*\n((?:\t.*\n?)*)", handwritten(path), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _value(name: str, text: str, known: Mapping[str, str]) -> str:

@@ -128,7 +128,17 @@ class Files:
     @cached_property
     def recipe(self) -> Recipe:
         """The Dockerfile as compose would build it; raises what `read_recipe` does."""
-        return read_recipe(self.dockerfile, self.build.args, self.build.target)
+        build, stack = self.build, self._usable
+        if stack and build.dockerfile != "Dockerfile" and not self.dockerfile.exists():
+            raise LearnerError(
+                f"compose.yaml builds with {build.dockerfile}, and there is no such file",
+                stack.line(API, "dockerfile"),
+                wanted="the name of a file beside compose.yaml, or below it",
+                hint="Delete `dockerfile:`: then it is `Dockerfile`." if (self.tree / "Dockerfile").exists() else "",
+                explains_itself=True,
+            )
+        where = stack.line(API, "target") if stack and build.target else None
+        return read_recipe(self.dockerfile, build.args, build.target, where)
 
     @cached_property
     def context(self) -> Path:

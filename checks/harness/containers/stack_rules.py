@@ -17,14 +17,15 @@ def limits(service: Service) -> tuple[float, float]:
     """The limits of CPU (cores) and memory (bytes), 0 where there is none. A reservation is no limit."""
     found = ((service.get("deploy") or {}).get("resources") or {}).get("limits") or {}
     cpus, memory = found.get("cpus") or service.get("cpus") or 0, found.get("memory") or service.get("mem_limit") or 0
-    return max(float(cpus), 0), max(float(memory), 0)
+    quota, period = float(service.get("cpu_quota") or 0), float(service.get("cpu_period") or 100_000)
+    return max(float(cpus), quota / period, 0), max(float(memory), 0)
 
 
 def drain_seconds(container: Container, default: float) -> float:
     """Seconds that requests get to finish at the end: by uvicorn's option, else the environment, else `default`."""
     option = re.search(r"--(?:timeout-graceful-shutdown|graceful-timeout)[= ](\d+)", " ".join(container.argv))
     value = option[1] if option else container.environment.get("LAB_DRAIN_SECONDS", "")
-    return float(value) if value.isdecimal() else default
+    return float(value) if re.fullmatch(r"\d+(\.\d*)?", value) else default
 
 
 def words(service: Service) -> list[str]:
@@ -57,6 +58,11 @@ def names(service: Service) -> list[str | None]:
     networks = (service.get("networks") or {}).values()
     aliases = [name for network in networks for name in (network or {}).get("aliases") or ()]
     return [service.get("container_name"), service.get("hostname"), *aliases]
+
+
+def networks(service: Service) -> set[str]:
+    """The networks of the stack that it is in; none where it uses the machine's own, or has no network."""
+    return set() if service.get("network_mode") else set(service.get("networks") or ("default",))
 
 
 def fixed_ports(service: Service) -> list[str]:

@@ -291,6 +291,11 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
 )
 """Gates that people write: their exit codes, what mends them, and where."""
 
+WINDOW = "get_current_response_time_percentile"
+WINDOW_HINT = (
+    f"`{WINDOW}` is the percentile of the last seconds alone: `stats.total.get_response_time_percentile(0.95)` is the "
+    "p95 of the whole run."
+)
 WORKER_HINT = (
     "A worker has handed its numbers to the master, and finds none: "
     "`if isinstance(environment.runner, WorkerRunner): return`, from `locust.runners`."

@@ -38,8 +38,10 @@ A_SECOND = 1.05
 class Scene:
     """The learner's app with `slots` and `places`, the requests that were sent, and the steps so far."""
 
-    def __init__(self, app: InProcess, probe: Probe, slots: int, places: int) -> None:
-        self.app, self.probe, self.slots, self.places = app, probe, slots, places
+    def __init__(
+        self, app: InProcess, probe: Probe, slots: int, places: int, control: Callable[..., Any] | None = None
+    ) -> None:
+        self.app, self.probe, self.slots, self.places, self.control = app, probe, slots, places, control
         self.sent: list[Pending] = []
         self.steps: list[Row] = []
 
@@ -71,8 +73,10 @@ def first_come_first_served(scene: Scene, rng: random.Random, create_app: str) -
     assert probe.inside <= slots, too_many_inside(scene, rng, create_app)
     assert probe.inside == slots, Failure(
         f"with max_in_flight={slots} only {probe.inside} calls are in the model together",
-        f"{slots}",
-        f"Is max_queue={places} in its place?" if probe.inside == places else "",
+        f"{slots}: each request holds one slot",
+        f"Is max_queue={places} in its place?"
+        if probe.inside == places
+        else "Does a request take its slot more than once? `acquire()` takes one, and `async with` takes one more.",
         create_app if probe.inside == places else None,
     )
     early = [call for call in calls.values() if call.done]
@@ -97,6 +101,12 @@ def too_many_inside(scene: Scene, rng: random.Random, create_app: str) -> Failur
     more = send(scene.app, "/predict", rng, 3 * (slots + places))
     scene.app.go_on_until(lambda: all_done(more.values()))
     scene.step(f"{len(more)} more arrived at once", more, slots, places)
+    if not any(call.done for call in more.values()) and scene.control and lets_all_in(scene.control):
+        hint = (
+            "The class itself lets in whatever comes. A coroutine without `await` does nothing: `self.gate.acquire()` "
+            "takes no slot, and `if self.admitted():` is always true."
+        )
+        return Failure(f"{seen}, and no request is refused", f"{slots}, and a 503 for what cannot wait", hint)
     if not any(call.done for call in more.values()):
         hint = "In create_app: `app.add_middleware(AdmissionControl, ...)` with the three numbers of the settings."
         return Failure(
@@ -118,6 +128,19 @@ def too_many_inside(scene: Scene, rng: random.Random, create_app: str) -> Failur
         f"{slots} inside, and {places} that wait until one of these has left",
         "Keep two counts. A request that waits has no slot: let it await a Future until it is given one.",
     )
+
+
+def lets_all_in(control: Callable[..., Any]) -> bool:
+    """Whether a bare AdmissionControl with a single slot lets a second request in."""
+    inside = set[int]()
+
+    def told(visitor: int, how: str, *_: object, **__: object) -> None:
+        if how == "inside":
+            inside.add(visitor)
+
+    with visits(control, {"max_in_flight": 1, "max_queue": 0, "queue_seconds": 60.0}, told) as take:
+        take([("arrive", 0, ""), ("arrive", 1, "")], 0.0)
+    return len(inside) > 1
 
 
 def not_kept_waiting(early: list[Pending], places: int) -> Failure:

@@ -70,6 +70,10 @@ def busy_threads_rounded_up(needed: Callable[..., Any], rng: random.Random) -> N
             f"{math.ceil(busy)}: {float(busy):g} are busy on average, and there is no part of a thread",
             f"In floats {rate} * {seconds} is {rate * seconds!r}: `round(..., 9)` before `math.ceil`."
             if got == math.ceil(rate * seconds)
+            else "No load needs no thread: `max(1, ...)` is one too many."
+            if busy == 0
+            else "Rounded so early, what is more than a whole number is lost: `round(..., 9)`."
+            if any(math.ceil(round(float(busy), digits)) == got for digits in range(1, 6))
             else "Little's law: rate x seconds threads are busy; round that up.",
         )
 
@@ -85,9 +89,18 @@ class Choices:
     def wants(self, table: list[Any], wanted: Any, why: str, hint: str = SLO_FIRST) -> None:
         """Offer these measurements in random order; fail where it takes another than wanted."""
         rows = self.rng.sample(table, len(table))
-        got = self.choose(list(rows), self.slo)
+        offered = list(rows)
+        got = self.choose(offered, self.slo)
+        assert offered == rows, Failure(
+            "choose changed the list of measurements",
+            "the list as it was",
+            "`sorted(...)` and `min(...)` change nothing.",
+        )
         if got == wanted:
             return
+        assert got is None or got in rows, Failure(
+            f"choose returned {got!r}", "one of the measurements, or None", "Return the measurement itself."
+        )
         columns = ("workers", "threads", "offered", "goodput", "p95 ms")
         cells = [(m.workers, m.threads, *(f"{x:.0f}" for x in (m.offered, m.goodput, m.p95_ms))) for m in rows]
         self.show.table(f"measured, SLO {self.slo} ms", columns, cells)
@@ -110,4 +123,12 @@ class Choices:
             self.wants([fast], None, "none of them keeps the SLO", "None where nothing is left: `default=None`.")
         edge = measurement(1, 40, 10.0, 9.0, float(slo))
         self.wants([edge], edge, "a p95 equal to the SLO keeps it", "`<=`: p95 may be equal to the SLO.")
+        above = measurement(1, 40, 10.0, 9.0, slo + 0.1)
+        self.wants(
+            [above], None, "a p95 above the SLO breaks it, by however little", "`p95_ms <= slo_ms`, as they are."
+        )
+        more, less = measurement(4, 40, 99.0, 90.4, slo / 2), measurement(1, 40, 99.0, 90.0, slo / 2)
+        self.wants(
+            [more, less], more, "the most goodput, by however little", "Compare `goodput` as it is, not rounded."
+        )
         self.wants([], None, "there is nothing to choose from", "None where there is nothing: `default=None`.")

@@ -57,12 +57,13 @@ def wrong_port(port: int, but: str) -> Failure:
     )
 
 
-def listens_on_its_host(server: Server, host: str) -> None:
-    """uvicorn names the host of the environment, if it names one."""
+def listens_on_its_host(server: Server, host: str = "") -> None:
+    """uvicorn names the host of the environment, if it names one; 127.0.0.1 where the environment does not."""
+    wanted = host or "127.0.0.1"
     named = re.search(r"running on \w+://(\S+):\d+", server.output())  # a quiet log does not
-    assert not named or named[1] == host, Failure(
-        f"with HOST={host} it listens on {named and named[1]}",
-        "the host of the environment",
+    assert not named or named[1] == wanted, Failure(
+        f"{f'with HOST={host}' if host else 'without HOST'} it listens on {named and named[1]}",
+        "the host of the environment" if host else "127.0.0.1, the default: who wants it open to others says so",
         '`host=os.environ.get("HOST", "127.0.0.1")`.',
     )
 

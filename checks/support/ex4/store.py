@@ -70,6 +70,7 @@ def few_connections(
     show.number(f"{len(users)} calls, {accepted} connections", accepted)
     broken_off = sum(answer.status_code != 200 for answer in answers.values())
     if accepted <= pool + broken_off:  # each of those may have cost a connection, but the connections are not the cause
+        not_called_slow(store, answers)
         all_answers_are_right(app, answers, {user: model.answer(features) for user, features in store.users.items()})
     one_by_one = store.most_open == 1 < accepted
     assert accepted <= pool, Failure(
@@ -77,6 +78,32 @@ def few_connections(
         f"at most {pool}, feature_store_connections, used again and again",
         BLOCKS if one_by_one else why_so_many(app, store, users, pool),
         fetches if one_by_one else None,
+    )
+
+
+def all_connections_are_used(app: InProcess, store: Store, users: Sequence[int], pool: int) -> None:
+    """While the store answers nobody, as many requests reach it as there may be connections."""
+    store.most_working = 0
+    with store.held():
+        calls = [app.post("/predict/enriched", {"user_id": user}) for user in users]
+        app.until(lambda: store.most_working >= pool or all_done(calls))
+    app.until(lambda: all_done(calls))
+    assert store.most_working >= pool, Failure(
+        f"{len(users)} callers wait, and the store has {store.most_working} requests at a time",
+        f"{pool} together, feature_store_connections",
+        "`max_connections=settings.feature_store_connections`, not a number of your own, and no lock around the calls.",
+    )
+
+
+def not_called_slow(store: Store, answers: dict[int, httpx.Response]) -> None:
+    """No caller got a 504 for what the store was at work on: it takes 0.1 s, and may take a minute."""
+    asked = {path.rpartition("/")[2] for path in store.asked}
+    cut = [user for user, answer in answers.items() if answer.status_code == 504 and str(user) in asked]
+    assert not cut, Failure(
+        f"with feature_store_seconds={LONG:g} {len(cut)} of {len(answers)} callers got 504 while the store was at work "
+        "for them, which takes 0.1 s",
+        "200: the store may take as long as feature_store_seconds says",
+        "`httpx.Timeout(settings.feature_store_seconds, pool=None)`: httpx takes seconds, too.",
     )
 
 
@@ -210,7 +237,10 @@ class Case(NamedTuple):
             case 502, 404:
                 return "Only the store's 404 is a 404. Compare with that status alone."
             case 502, 200 if "302" in self.what:
-                return "A redirect is no answer of the store's: leave `follow_redirects` off."
+                return (
+                    "A redirect is no answer of the store's: compare with 200, `answer.status_code != 200`, and leave "
+                    "`follow_redirects` off."
+                )
             case 502, 200 if "nonsense" in self.what:
                 return "Check the body before you use it: a list of one or more finite numbers."
             case 502, 200:
@@ -223,18 +253,29 @@ class Case(NamedTuple):
 class Errors:
     """Collects what our caller gets for each thing that the store does, in one table."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: Workspace, store: Store, opens: str) -> None:
+        self.workspace, self.store, self.opens = workspace, store, opens
         self.cases: list[Case] = []
 
     def add(self, app: InProcess, user: int, wanted: int, what: str) -> Pending:
         """Send a request for this user, and note what came back."""
         call = app.post("/predict/enriched", {"user_id": user})
         app.until(lambda: call.done, horizon=30)
+        reached = any(path.endswith(f"/{user}") for path in self.store.asked)
+        if not call.done and not reached and what.startswith("the store answers"):
+            raise AssertionError(
+                Failure(
+                    f"{what}, and our caller gets nothing: the request does not reach the store. Earlier answers that "
+                    "were not 200 keep their connections",
+                    "each answer gives its connection back, whatever its status",
+                    "`await store.get(...)` reads an answer to its end. One of `stream=True` is closed in `finally:`, "
+                    "`await answer.aclose()`.",
+                )
+            )
         if not call.done:
             seen = f"{what}, and our caller gets nothing: no time limit ends the request"
             hint = "`timeout=httpx.Timeout(settings.feature_store_seconds, pool=None)` for the client."
-            raise AssertionError(Failure(seen, f"{wanted} after feature_store_seconds", hint))
+            raise AssertionError(Failure(seen, f"{wanted} after feature_store_seconds", hint, self.opens))
         try:
             got: int | Exception = call.answer().status_code
         except (NotImplementedError, Inconclusive):
@@ -280,9 +321,11 @@ def _short(got: int | Exception) -> str:
 def answers_of_the_store(errors: Errors, app: InProcess, store: Store, rng: random.Random) -> None:
     """Whatever the store answers is neither the caller's fault nor ours."""
     nonsense = ["no JSON", "[]", "null", "{}", '{"features": []}', '{"features": ["a"]}', '{"features": [null]}']
-    nonsense += ['{"features": 1}', '{"features": [NaN]}', ""]
+    nonsense += ['{"features": 1}', '{"features": [NaN]}', '{"features": [1e999]}', '{"features": "123"}', ""]
     cases: list[tuple[int, tuple[int, str], str]] = [(404, (404, "{}"), "the store answers 404")]
-    cases += [(502, (status, '{"features": [1.0]}'), f"the store answers {status}") for status in (500, 429, 302, 204)]
+    cases += [
+        (502, (status, '{"features": [1.0]}'), f"the store answers {status}") for status in (500, 429, 302, 204, 206)
+    ]
     cases += [(502, (200, body), f"the store answers 200 with nonsense: {body or 'nothing'}") for body in nonsense]
     for wanted, reply, what in cases:
         user = rng.randrange(10**6, 10**7)

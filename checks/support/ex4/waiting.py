@@ -57,9 +57,12 @@ class Waits:
         waits = []
         for _ in range(2):
             waiting = line_up(self.app, rng, self.places)
-            self.app.go_on_until(lambda waiting=waiting: all_done(waiting.values()))  # type: ignore[misc]
+            [without_a_place] = send(self.app, "/predict", rng, 1).values()
+            calls = [*waiting.values(), without_a_place]
+            self.app.go_on_until(lambda calls=calls: all_done(calls))  # type: ignore[misc]
             self.no_work_is_cut_off()
             waits += self.refused_in_time(waiting)
+            same_refusal([*waiting.values()], without_a_place)
         # No clock: two waits in vain are over, one after the other, so a wait of 60 s that lasts as long is done, too.
         assert not stays.done, Failure(
             f"with queue_seconds=60 a request was refused after {waited(stays):.2f} s ({how_it_ended(stays)})",
@@ -148,6 +151,25 @@ class Waits:
             f"the model was called {extra} times for requests that had had their 503",
             "never",
             "A request that is refused must not be in the queue any more.",
+        )
+
+
+def same_refusal(waiting: list[Pending], without_a_place: Pending) -> None:
+    """A request that waited too long is refused as one that found no place. What a refusal is judges 4.5."""
+    if not without_a_place.done or (wanted := without_a_place.answer()).status_code < 400:
+        return
+    for call in waiting:
+        answer = call.answer()
+        assert answer.status_code == wanted.status_code, Failure(
+            f"a request that waited too long is answered {answer.status_code}, one that found no place "
+            f"{wanted.status_code}",
+            "one refusal for both: 503, and when to come again",
+            "Send both from one place in the code.",
+        )
+        assert ("retry-after" in answer.headers) >= ("retry-after" in wanted.headers), Failure(
+            "the refusal of a request that waited too long has no Retry-After, that of one that found no place has",
+            "both say when to come again",
+            "Send both from one place in the code.",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from checks.harness.containers.build_inputs import missing_input, unknown_user
 from checks.harness.containers.dockerfile import Instruction, Recipe
 from checks.harness.containers.dockerfile_rules import (
     installs_again,
@@ -12,7 +13,6 @@ from checks.harness.containers.dockerfile_rules import (
     installs_tests,
     leaves_cache,
     loose_base,
-    missing_source,
     script,
     unusable,
 )
@@ -56,21 +56,27 @@ def assert_buildable(files: Files) -> None:
 
 def assert_base_is_pinned_and_slim(recipe: Recipe) -> None:
     """The last stage stands on a small image that stays the same."""
-    first = recipe.last.root.start
-    loose = loose_base(recipe.last.base)
+    first, base = recipe.last.root.start, recipe.last.base
     variable = re.search(r"\$\{?(\w+)", first.text)
-    argument = variable and "will be" in (loose or "") and _line_of_argument(recipe, variable[1])
+    argument = variable and _line_of_argument(recipe, variable[1])
+    assert variable is None or not re.search(r"^$|[:/-]$", base), Failure(
+        f"the base is `{base}`: the variable {variable and variable[1]} has no value",
+        wanted="a name that is whole without options of the build",
+        hint=f"`ARG {variable and variable[1]}=...` above the first FROM gives it a value.",
+        where=argument or first.where,
+    )
+    loose = loose_base(base)
     assert not loose, Failure(
-        f"the base is {recipe.last.base or 'a variable without a value'}: {loose}",
+        f"the base is {base}: {loose}",
         wanted="a slim base of a fixed minor version, such as python:3.12-slim, or a digest",
         hint="The last stage begins with `FROM python:3.12-slim`; a stage that only builds may use any image.",
-        where=argument or first.where,
+        where=(argument if loose and "version" in loose else None) or first.where,
     )
 
 
 def _line_of_argument(recipe: Recipe, name: str) -> str | None:
     lines = enumerate(recipe.text.splitlines(), 1)
-    return next((f"Dockerfile:{n}\n    {text}" for n, text in lines if re.match(rf"\s*ARG\s+{name}\s*=", text)), None)
+    return next((f"Dockerfile:{n}\n    {text}" for n, text in lines if re.match(rf"\s*ARG\s+{name}\b", text)), None)
 
 
 def assert_context_is_small(files: Files) -> None:
@@ -86,14 +92,10 @@ def assert_context_is_small(files: Files) -> None:
     )
 
 
-def assert_sources_exist(files: Files) -> None:
-    """Each COPY finds its files in the context."""
-    missing = missing_source(files.recipe, files.context, files.included)
-    assert not missing, Failure(
-        f"`{missing.text[:70]}` finds nothing in the context",
-        wanted="files that exist, and that .dockerignore does not exclude",
-        where=missing.where,
-    )
+def assert_inputs_exist(files: Files) -> None:
+    """Each COPY finds its files, and each RUN those that it reads."""
+    missing = missing_input(files.recipe, files.context, files.included)
+    assert not missing, Failure(missing.seen, wanted=missing.wanted, hint=missing.hint, where=missing.instruction.where)
 
 
 def assert_change_installs_nothing(files: Files, seen: Inspected | None) -> None:
@@ -118,9 +120,9 @@ def _order(run: str) -> str:
     return "Move this RUN above the COPY of lab/."
 
 
-def assert_no_cache(recipe: Recipe, seen: Inspected | None) -> None:
+def assert_no_cache(files: Files, seen: Inspected | None) -> None:
     """No layer holds what pip or uv keeps for the next time."""
-    found = leaves_cache(recipe)
+    found = leaves_cache(files.recipe, files.context)
     place = (
         f"line {found[0].line} leaves in its layer"
         if found
@@ -130,7 +132,7 @@ def assert_no_cache(recipe: Recipe, seen: Inspected | None) -> None:
         f"{place} what was downloaded: a later `rm` hides it, and each machine still pulls it",
         wanted="no cache of pip or uv in any layer",
         hint=f"`{found[1]}` in the command of line {found[0].line}." if found else "`--no-cache` where it installs.",
-        where=(found[0] if found else recipe.last.start).where,
+        where=(found[0] if found else files.recipe.last.start).where,
     )
 
 
@@ -143,13 +145,15 @@ def assert_nothing_for_tests(files: Files, seen: Inspected | None) -> None:
         wanted=found[1] if found else "only the dependencies of the service",
         hint="`uv sync --locked --no-dev --no-cache`: without the group `dev`."
         if found and "uv sync" in found[1]
+        else f"{found[1].partition(':')[0]}."
+        if found and found[1].startswith("`")
         else "`[project] dependencies` in pyproject.toml lists what the service needs. Locust is not among it.",
         where=(found[0] if found else files.recipe.last.start).where,
     )
 
 
 def assert_not_root(files: Files) -> None:
-    """At the end the service has a user of its own."""
+    """At the end the service has a user of its own, and the image knows it."""
     container, stage = files.container, files.recipe.last
     by_compose = container.user_at.startswith("compose.yaml")
     assert container.user, Failure(
@@ -158,6 +162,13 @@ def assert_not_root(files: Files) -> None:
         hint="`user:` in compose.yaml wins over USER in the Dockerfile. Delete it, or name the user there."
         if by_compose
         else "`RUN useradd --uid 10001 app` and `USER app` in the last stage: a USER of the build stage ends with it.",
+        where=container.user_at or stage.start.where,
+    )
+    assert not unknown_user(files.recipe, container.user), Failure(
+        f"the service runs as `{container.user}`, and the image has no user of that name",
+        wanted="a user that the image has: without it no container starts",
+        hint=f"`RUN useradd --uid 10001 {container.user.partition(':')[0]}` in the last stage, or a number: "
+        "`USER 10001`.",
         where=container.user_at or stage.start.where,
     )
 

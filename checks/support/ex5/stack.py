@@ -9,6 +9,8 @@ from checks.harness.errors import Failure, LearnerError, Needs, StubError
 
 LEAST_MEMORY = 32 << 20
 """Bytes of memory below which no service of this lab can start: a process of the solution takes twice that."""
+_LIMIT_KEYS = {"cpu": ("cpus", "cpu_shares", "cpu_quota"), "memory": ("mem_limit", "mem_reservation")}
+"""Keys of a service that a learner writes for a limit."""
 LOAD = "load"
 """The profile of the load test."""
 
@@ -60,8 +62,8 @@ def assert_limits(stack: Stack) -> None:
     assert not missing, Failure(
         f"`api` has no limit of {', '.join(missing)}",
         wanted="limits of CPU and memory: `deploy: resources: limits:`, or `cpus` and `mem_limit`",
-        hint="Put `cpus` and `memory` below `limits:`. Below `reservations:` they are a minimum, and limit nothing.",
-        where=stack.line(API, "limits", "reservations", "cpus", "mem_limit"),
+        hint=_limits_hint(stack, missing),
+        where=stack.line(API, *_LIMIT_KEYS[missing[0]], "limits", "reservations", "cpus", "mem_limit"),
     )
     _, memory = rules.limits(stack.services[API])
     assert memory >= LEAST_MEMORY, Failure(
@@ -71,6 +73,17 @@ def assert_limits(stack: Stack) -> None:
         hint="A number without a unit is bytes, `k` is kilobytes: `512M` is 512 MB.",
         where=stack.line(API, "memory", "mem_limit"),
     )
+
+
+def _limits_hint(stack: Stack, missing: list[str]) -> str:
+    """What mends limits that are missing: not given, or given so that they limit nothing."""
+    api = stack.services[API]
+    if any(name in api for name in ("cpu_shares", "mem_reservation", "memswap_limit")):
+        return "`cpu_shares` is a weight, and `mem_reservation` a minimum: `cpus` and `mem_limit` are limits."
+    given = next((key for kind in missing for key in _LIMIT_KEYS[kind] if key in api), "")
+    if given:
+        return f"`{given}: {api[given]}` means no limit: give it a number above 0."
+    return "Put `cpus` and `memory` below `limits:`. Below `reservations:` they are a minimum, and limit nothing."
 
 
 def assert_grace_is_longer_than_drain(container: Container, stack: Stack, default: float) -> None:
@@ -88,6 +101,8 @@ def assert_grace_is_longer_than_drain(container: Container, stack: Stack, defaul
 def assert_locust_stands_by(stack: Stack, port: int) -> None:
     """Behind the profile `load` there are a Locust master and its workers, as many as wanted, which load `api`."""
     master, worker = _locust(stack)
+    for one, other in ((API, master), (worker, master)):
+        _assert_reach_each_other(stack, one, other)
     _assert_worker_can_be_scaled(stack, worker)
     for name in (master, worker):
         _assert_loads_the_api(stack, name, port, has_master=name == worker)
@@ -116,6 +131,12 @@ def _locust(stack: Stack) -> tuple[str, str]:
     for role in ("master", "worker"):
         names = [name for name, one in behind.items() if rules.is_locust(one, role)]
         without = [n for n, one in stack.services.items() if n not in behind and rules.is_locust(one, role)]
+        assert len(names) < 2, Failure(
+            f"the profile `{LOAD}` has {len(names)} services with `--{role}`: {', '.join(names)}",
+            wanted=f"one service with `--{role}`" + (": how many run is said at the start" * (role == "worker")),
+            hint=f"Delete `{names[-1]}`" + (": `--scale worker=4` starts four of one." * (role == "worker") or "."),
+            where=stack.line(names[-1]),
+        )
         assert len(names) == 1, Failure(
             f"the profile `load` has the services {', '.join(behind) or 'none'}; a Locust {role} is "
             f"{', '.join(names) or 'none of them'}",
@@ -125,6 +146,24 @@ def _locust(stack: Stack) -> tuple[str, str]:
         )
         found += names
     return found[0], found[1]
+
+
+def _assert_reach_each_other(stack: Stack, one: str, other: str) -> None:
+    """Two services are in one network of the stack, where each knows the other by its name."""
+    outside = next((name for name in (one, other) if stack.services[name].get("network_mode")), None)
+    assert not outside, Failure(
+        f"`{outside}` has `network_mode: {stack.services[outside or one].get('network_mode')}`",
+        wanted="the network of the stack: only there services reach each other by name",
+        hint=f"Delete `network_mode` from `{outside}`.",
+        where=stack.line(outside or one, "network_mode"),
+    )
+    first, second = (rules.networks(stack.services[name]) for name in (one, other))
+    assert first & second, Failure(
+        f"`{one}` is in the network {', '.join(sorted(first))}, `{other}` in {', '.join(sorted(second))}",
+        wanted="one network that both are in: only there services reach each other by name",
+        hint="Delete `networks` from both: then they are in the stack's own network.",
+        where=stack.line(other if "default" in first else one, "networks"),
+    )
 
 
 def _assert_worker_can_be_scaled(stack: Stack, worker: str) -> None:
