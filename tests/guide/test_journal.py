@@ -110,6 +110,9 @@ def test_the_export_has_the_whole(tmp_path: Path) -> None:
     record.state, record.explained, record.rows = "measured", "<b>No</b> thread waits.", [[0, 100, 200]]
     record.measured = {"last_s": 0.1, "histogram": _histogram()}
     bench.keep(record)
+    streams = bench.write_down(Plan(path="/generate", load="open"), Predicted(goodput=8))
+    streams.rows, streams.measured = [[0, 400, 200, 200, 210, 230], [60, 70, 503]], {"goodput": 4.0}
+    bench.keep(streams)
     field = fields(1, lesson(ROOT, 1))[0]
     journal.predict(field, "0.1")
     journal.measure(field, "0.102")
@@ -117,7 +120,15 @@ def test_the_export_has_the_whole(tmp_path: Path) -> None:
     written = everything(tmp_path / "last-run.json")
 
     assert "6 of 6 points" in written
-    for said in ("one request, passed", "requests: 1", "0.102", "One wait, for all.", "100 % too high", "p95 100"):
+    for said in (
+        "one request, passed",
+        "requests: 1",
+        "0.102",
+        "One wait, for all.",
+        "100 % too high",
+        "p95 100",
+        "200 ms + 2 x 15.0",
+    ):
         assert said in written, said
     assert "&lt;b&gt;No&lt;/b&gt; thread waits." in written
     assert "<script" not in written
