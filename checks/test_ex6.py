@@ -195,19 +195,20 @@ def test_in_the_service(service, play, workspace, lab, rng, show):
     nothing: the admission control in front of it decides how many wait, and so how large batches can become at all.
     """
     from checks.support.ex6 import endpoint, own_model, told
+    from checks.support.ex6.batched import Batched
 
     batcher, made_at = lab.batching.Batcher, workspace.where_named(lab.service, "lifespan", "create_app")
     show.at(workspace.where_defined(getattr(batcher, "report", batcher)))
     told.sizes_are_as_run_was_given_them(play, rng, show)
     show.at(workspace.where_named(lab.service, "predict_batched", "create_app"))
-    batched = endpoint.Batched(service, rng, made_at)
+    batched = Batched(service, rng, made_at)
     endpoint.beside_the_event_loop(batched)
     endpoint.the_next_batch_collects(batched)
     endpoint.without_the_pool(batched)
     endpoint.nothing_wrong_gets_in(batched)
     told.sizes_are_told(batched)
     endpoint.a_failed_item_travels(service)
-    guarded = endpoint.Batched(service, rng, made_at, max_in_flight=lambda most: most + 2, max_queue=lambda _: 2)
+    guarded = Batched(service, rng, made_at, max_in_flight=lambda most: most + 2, max_queue=lambda _: 2)
     endpoint.behind_the_admission(guarded, batched)
     show.at(made_at)
     endpoint.nothing_is_left(batched)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from checks.harness.assertions.answers import content
 from checks.harness.errors import Failure
 from checks.harness.report.evidence import Show
+from checks.support.ex6.batched import Batched
 from checks.support.ex6.scenes import Play, Scene
-
-if TYPE_CHECKING:
-    from checks.support.ex6.endpoint import Batched
 
 OF_ITS_OWN = (
     "What belongs to one app stays on it: `app.state.batcher`, and the batcher's fields on `self`, made in `__init__`. "
