@@ -14,7 +14,7 @@ from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import CONTROL
 from checks.harness.grading.noise import best_of, blame_the_machine_unless
-from checks.support.ex1 import answers, burst, concurrency
+from checks.support.ex1 import answers, bodies, burst, concurrency
 
 CALLERS = 60  # more than the 40 threads of FastAPI's pool
 
@@ -81,22 +81,24 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     app = service(model=probe)
     show.at(workspace.where_defined(lab.service.create_app))
     questions = [answers.features(rng) for _ in range(5)]
-    for question in [*questions, questions[0], [1, 2]]:  # one comes twice; an integer is a number, too
+    for question in [*questions, questions[0], questions[0], [1, 2]]:  # one comes again; an integer is a number, too
         earlier = [*probe.calls]
         request = app.post("/predict", {"features": question})
         request.answer()
         answers.the_models_own(app, request, question, probe.calls[len(earlier) :], workspace, earlier)
 
-    answers.one_call_each(service, questions[0], workspace)
-
     type_line = workspace.where_defined(getattr(lab.service, "PredictRequest", app.endpoint))
-    for body in answers.BAD_BODIES:
-        answers.refuse(app, body, probe, type_line)
+    bodies.any_numbers_are_taken(app, rng, type_line)
+    answers.one_call_each(service, questions[0], workspace)
+    answers.is_an_app_of_its_own(app, service, rng)
+
+    for body in bodies.BAD_BODIES:
+        bodies.refuse(app, body, probe, type_line)
     extra = app.post("/predict", {"features": [1.0], "unknown": "field"}).answer()
     assert extra.status_code < 500, Failure(
         f"a field that /predict does not have gave {extra.status_code}", wanted="ignored, or a 422", where=type_line
     )
-    show.number(f"{len(answers.BAD_BODIES)} bad bodies refused", len(answers.BAD_BODIES))
+    show.number(f"{len(bodies.BAD_BODIES)} bad bodies refused", len(bodies.BAD_BODIES))
 
 
 @pytest.mark.checkpoint(
@@ -244,6 +246,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
         where=workspace.where_defined(health.endpoint),
     )
     answers.all_the_models_own(app, calls, probe, workspace)
+    bodies.refuse_as_predict_does(app, "/predict/threaded")
 
 
 @pytest.mark.checkpoint(
@@ -288,6 +291,7 @@ def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
         "GET /health was answered while the model was busy", wanted="it waits behind the blocking call", hint=hint
     )
     answers.all_the_models_own(app, calls, probe, workspace)
+    bodies.refuse_as_predict_does(app, "/predict/blocking")
 
 
 @pytest.mark.checkpoint(

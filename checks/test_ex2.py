@@ -28,6 +28,7 @@ from checks.support.ex2 import (
     middleware,
     percentile_cases,
     real_server,
+    request_ids,
     route_names,
     server_timings,
     stages,
@@ -54,6 +55,7 @@ def test_percentile(workspace, lab, rng, show):
     cases = percentile_cases.cases(rng)
     answers = percentile_cases.answered(percentile, cases, workspace)
     percentile_cases.follows_nearest_rank(cases, answers)
+    percentile_cases.takes_a_fraction(percentile, workspace)
     for samples, q in (([], 50), ([1.0], -1), ([1.0], 101)):
         percentile_cases.refuses(percentile, samples, q)
     show.number(f"{len(cases)} percentiles, each a sample", len(cases))
@@ -145,6 +147,7 @@ def test_every_duration_is_true(service, workspace, lab, rng, show):
     app = service(model=probe)
     server_timings.every_answer_has_one(app, lab, workspace)
     server_timings.headers_are_kept(app, rng)
+    server_timings.no_header_is_merged(lab, service)
     alone = server_timings.one_after_the_other(app, probe, rng)
     sandwich.judge(show, "one request after the other", alone)
 
@@ -204,6 +207,7 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
     gate, held_streams = Probe(), Probe()
     app = service(routes=Given("errors", [gate, held_streams]))
     gauge = errors_counted.Gauge(app, errors_counted.lifespan_in_flight(lab))  # 2.7 judges that
+    errors_counted.counts_nothing_of_others(app, lab, workspace)
     gauge.shows(0, "GET /metrics itself is the only request", errors_counted.MACHINES_HINT)
     answers = errors_counted.answers_of_every_class(app, rng, lab, workspace)
     crashes = errors_counted.crashes(app, rng)
@@ -294,7 +298,10 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
         if asked.route.endswith("{number}"):
             log_lines.handler_has_the_id(asked, logged, places)
     log_lines.none_is_missing(logged, places)
-    log_lines.context_is_left_as_it_was(here, places)
+    request_ids.context_is_left_as_it_was(here, places)
+    request_ids.ids_differ(here, places)
+    request_ids.headers_are_kept(here, lab, service, places)
+    request_ids.no_line_of_a_cancelled_request(lab, places)
     show.number(f"{len(logged.asked)} requests, {len(logged.of_requests)} lines", len(logged.of_requests))
 
 

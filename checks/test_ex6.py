@@ -198,8 +198,8 @@ def test_in_the_service(service, play, workspace, lab, rng, show):
     from checks.support.ex6.batched import Batched
 
     batcher, made_at = lab.batching.Batcher, workspace.where_named(lab.service, "lifespan", "create_app")
-    show.at(workspace.where_defined(getattr(batcher, "report", batcher)))
-    told.sizes_are_as_run_was_given_them(play, rng, show)
+    show.at(workspace.where_defined(batcher))
+    told.sizes_are_as_run_was_given_them(play, rng, show, workspace.where_defined(getattr(batcher, "report", batcher)))
     show.at(workspace.where_named(lab.service, "predict_batched", "create_app"))
     batched = Batched(service, rng, made_at)
     endpoint.beside_the_event_loop(batched)

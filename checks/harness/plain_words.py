@@ -88,6 +88,11 @@ KNOWN = (
         _AWAIT,
     ),
     Known(
+        r"InvalidStateError: invalid state",
+        "a future that has its outcome already was given another one",
+        "A future gets one outcome: look with `if not future.done():` before you set it.",
+    ),
+    Known(
         r"async_generator can't be used in 'await' expression",
         "an `async def` with a `yield` in it is a generator, which `await` does not take",
         "`return` gives the answer of an `async def`, where there is no `yield` in it.",

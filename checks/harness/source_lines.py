@@ -6,6 +6,7 @@ import inspect
 import linecache
 import re
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ _RAISED = re.compile(r"^(\w[\w.]*(?:Error|Exception|Exit|Interrupt|Warning)\b.*)
 def last_raised(text: str) -> str:
     """The last exception in a traceback that was printed, such as `ValueError: no`; empty where there is none."""
     return next(reversed(_RAISED.findall(text)), "")
+
+
+RECURRING = 30
+"""Times that a line stands in a traceback from which on it is the one that calls itself."""
 
 
 @dataclass
@@ -75,8 +80,12 @@ class SourceLines:
         return None
 
     def where_raised(self, trace: TracebackType | None) -> str | None:
-        """The line nearest to where an exception was raised."""
-        return self.where_frames(traceback.walk_tb(trace))
+        """The line nearest to where an exception was raised; of a recursion the line that goes on with it."""
+        frames = [*traceback.walk_tb(trace)]
+        for (code, line), times in Counter((frame.f_code, line) for frame, line in frames).most_common(1):
+            if times >= RECURRING and (found := self.where(code, line)):
+                return found
+        return self.where_frames(frames)
 
     def where_first(self, stacks: Iterable[Sequence[tuple[FrameType, int]]]) -> str | None:
         """The line in the first stack that has one."""

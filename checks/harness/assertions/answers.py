@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     import httpx
 
 
-def content(answer: httpx.Response) -> dict[str, Any]:
-    """The JSON object in an answer."""
+def content(answer: httpx.Response, hint: str = "", where: str | None = None) -> dict[str, Any]:
+    """The JSON object in an answer. Where it is none: the hint, and the line to change."""
     try:
         body = answer.json()
     except ValueError:
         body = None
-    assert isinstance(body, dict), Failure(f"{answer.url.path} answered {answer.text[:60]!r}", wanted="a JSON object")
+    assert isinstance(body, dict), Failure(
+        f"{answer.url.path} answered {answer.text[:60]!r}", wanted="a JSON object", hint=hint, where=where
+    )
     return body
 
 

@@ -43,7 +43,8 @@ def play(batcher: Callable[..., Any], scene: Data, lines: SourceLines) -> Data:
         told = virtual_time(_Scene(scene, watch).play(batcher))
     fails = any("ends" in other for other in scene["calls"].values())
     if not fails or watch.slept:  # where the model fails, callers may get any exception
-        watch.explain(served=all(one["how"] for one in [*told["callers"].values(), *told["closed"]]))
+        served = all(one["how"] for one in [*told["callers"].values(), *told["closed"]])
+        watch.explain(served=served, left=any(step["do"] == "cancel" for step in scene["steps"]))
     return told | {"clock": watch.clock}
 
 

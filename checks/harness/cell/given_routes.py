@@ -16,6 +16,10 @@ LOOKALIKES = ("/healthy", "/v1/health", "/metrics/daily")
 """Paths of users that begin or end like those in NOT_COUNTED."""
 
 
+COOKIES = ("one", "other")
+"""Names of cookies that an answer sets, each with a header of its own."""
+
+
 class Given(NamedTuple):
     """Which of these routes an app serves, the models that hold their requests, and their plan in plain data."""
 
@@ -204,10 +208,18 @@ def staged(timing: ModuleType, gates: Sequence[Any], plan: Mapping[str, Any]) ->
 
 
 def context(*_: Any) -> Any:
-    """A route that answers, one that crashes and one that is cancelled."""
+    """A route that answers, one that crashes, one that is cancelled, and one that sets cookies."""
     from fastapi import APIRouter
+    from fastapi.responses import PlainTextResponse
 
     routes = APIRouter()
+
+    @routes.get("/context/cookies")
+    async def cookies() -> Any:
+        answer = PlainTextResponse("done")
+        for name in COOKIES:
+            answer.set_cookie(name, "1")
+        return answer
 
     @routes.get("/context/works")
     async def work() -> str:

@@ -95,6 +95,29 @@ def behind(middleware: Any, below: str, number: int = 1) -> Behind:
     return Behind(middleware, below, number)
 
 
+def lines_of_a_cancelled_request(middleware: Any) -> int | None:
+    """How many lines a middleware logs of a request that is cancelled; None where it takes no `log`."""
+    lines: list[tuple[Any, ...]] = []
+
+    async def below(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def cancelled(app: Any) -> None:
+        request = asyncio.ensure_future(Exchange("GET", "/").run(app))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        request.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await request
+
+    try:
+        app = middleware(below, log=lambda *told, **_: lines.append(told))
+    except TypeError:
+        return None
+    asyncio.run(cancelled(app))
+    return len(lines)
+
+
 def merges_contextvars() -> bool:
     """Whether structlog is configured, and puts what is bound to the context into each line."""
     import structlog

@@ -95,8 +95,11 @@ class Watch:
             ended = [task for task in self._tasks if task.done() and not task.cancelled()]
             self.unseen += [error for task in ended if (error := task.exception())]
 
-    def explain(self, *, served: bool) -> None:
-        """Raise what explains everything else, if there is such a thing. `served`: each caller's wait had an end."""
+    def explain(self, *, served: bool, left: bool) -> None:
+        """Raise what explains everything else, if there is such a thing.
+
+        `served`: each caller's wait had an end; `left`: a caller was cancelled, whose future is then done.
+        """
         if self.slept:
             raise LearnerError(
                 "time.sleep was called on the event loop's own thread: no caller comes or goes meanwhile",
@@ -107,7 +110,8 @@ class Watch:
         for ours in self.errors:
             if isinstance(ours, LearnerError):
                 raise ours
-        mistakes = [one for one in [*self.errors, *([] if served else self.unseen)] if isinstance(one, MISTAKES)]
+        kinds = MISTAKES if left else (*MISTAKES, asyncio.InvalidStateError)
+        mistakes = [one for one in [*self.errors, *([] if served else self.unseen)] if isinstance(one, kinds)]
         for one in mistakes:
             if self._lines.where_raised(one.__traceback__):
                 raise one

@@ -12,13 +12,15 @@ from pydantic_core import core_schema
 
 
 class WallClock:
-    """Stands in for `time.time` and `datetime.now`. `time.monotonic` and `time.perf_counter` never jump."""
+    """Stands in for `time.time`, `time.clock_gettime` and `datetime.now`. Monotonic clocks never jump."""
 
     def __init__(self) -> None:
         self.readers: dict[tuple[CodeType, int], None] = {}
         """Code and line of each caller that has read the clock, in order of the first reading."""
         self._off = 0.0
         self._time, self._time_ns = time.time, time.time_ns
+        self._clock: Callable[[int], float] | None = getattr(time, "clock_gettime", None)  # not on every system
+        self._clock_ns: Callable[[int], int] | None = getattr(time, "clock_gettime_ns", None)
 
     def lines(self) -> list[tuple[str, int, str]]:
         """File, line and function of each of them."""
@@ -35,6 +37,20 @@ class WallClock:
     def _nanoseconds(self) -> int:
         self._read_by(2)
         return self._time_ns() + int(self._off * 1e9)
+
+    def _seconds_of(self, which: int) -> float:
+        assert self._clock
+        if which != time.CLOCK_REALTIME:
+            return self._clock(which)
+        self._read_by(2)
+        return self._clock(which) + self._off
+
+    def _nanoseconds_of(self, which: int) -> int:
+        assert self._clock_ns
+        if which != time.CLOCK_REALTIME:
+            return self._clock_ns(which)
+        self._read_by(2)
+        return self._clock_ns(which) + int(self._off * 1e9)
 
     def _read_by(self, depth: int) -> None:
         frame = sys._getframe(depth)
@@ -66,4 +82,7 @@ class WallClock:
 
         patch(time, "time", self._seconds)
         patch(time, "time_ns", self._nanoseconds)
+        if self._clock:
+            patch(time, "clock_gettime", self._seconds_of)
+            patch(time, "clock_gettime_ns", self._nanoseconds_of)
         patch(datetime, "datetime", SettableDatetime)

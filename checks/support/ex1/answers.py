@@ -15,33 +15,11 @@ from checks.harness.assertions.answers import close, content, is_number, short
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
-from checks.harness.errors import Failure, LearnerError, Needs, NoAnswer
+from checks.harness.errors import Failure, LearnerError, Needs
 from checks.harness.fixtures import Service
 from checks.harness.judge.handles import awaitable, awaited
 from checks.harness.processes.single_requests import FEATURES
 from checks.harness.source_lines import SourceLines
-
-STRICT = 'By default pydantic turns "2" and true into numbers: `Annotated[float, Field(strict=True)]` does not.'
-FINITE = "`Field(strict=True, allow_inf_nan=False)` refuses what is no finite number."
-NUMBERS = "`features` is a list of floats: `list[Annotated[float, Field(strict=True, allow_inf_nan=False)]]`."
-LISTED = "The body is a pydantic model (`body: PredictRequest`), and its field `features` has no default."
-BAD_BODIES = {
-    '{"features": ["1"]}': STRICT,
-    '{"features": [true]}': STRICT,
-    '{"features": [null]}': NUMBERS,
-    '{"features": [[1]]}': NUMBERS,
-    '{"features": [NaN]}': FINITE,
-    '{"features": [Infinity]}': FINITE,
-    '{"features": [-Infinity]}': FINITE,
-    '{"features": []}': "`Annotated[list[...], Field(min_length=1)]` refuses an empty list.",
-    '{"features": "1"}': LISTED,
-    '{"features": null}': LISTED,
-    '{"features": {}}': LISTED,
-    "{}": LISTED,
-    "[1]": LISTED,
-    "no JSON": LISTED,
-}
-"""Bodies that are to be refused, and what refuses each."""
 
 NEVER_CALLED, DEPENDS = "the model was never called", "the route calls the model that Depends(get_model) gives it"
 LOCAL = "What belongs to one request stays in local variables: not on the module, the app or the model."
@@ -70,7 +48,7 @@ def prediction(app: InProcess, answer: httpx.Response, where: str | None = None,
         422: "The field is called `features`, and integers are numbers, too. A dependency is no part of the body.",
     }
     assert status == 200, Failure(f"{path} gave {status}: {text}", wanted="200", hint=hint.get(status, ""), where=where)
-    fields = content(answer)
+    fields = content(answer, "`return PredictResponse(prediction=answer)`: an object with one field.", where)
     number: Any = fields.get("prediction")
     if number is None and any_name and len(fields) == 1:
         number = next(iter(fields.values()))
@@ -167,6 +145,18 @@ def all_the_models_own(
     the_models_own(app, again, question, probe.calls[len(earlier) :], lines, earlier)
 
 
+def is_an_app_of_its_own(app: InProcess, service: Service, rng: Random) -> None:
+    """A second app with a model of its own takes nothing away from the first."""
+    question, other = features(rng), Probe(held=False, seconds=0)
+    service(model=other)
+    app.post("/predict", {"features": question}).answer()
+    assert not other.asked, Failure(
+        "a second `create_app(...)` gave another model, and a request to the app of the first one reached it",
+        wanted="a new app at each call",
+        hint="`app = FastAPI(...)` belongs in `create_app`: what stands on the module is one for all calls.",
+    )
+
+
 def one_call_each(service: Service, question: list[float], lines: SourceLines) -> None:
     """Two requests with one question, at the same time, are two calls of the model."""
     probe = Probe()
@@ -218,37 +208,6 @@ def _is_named_so(app: InProcess, answer: httpx.Response) -> bool:
         return content(app.post("/predict", content=FEATURES).answer()).keys() == content(answer).keys()
     app.looked_at = looked_at
     return False
-
-
-def refuse(app: InProcess, body: str, probe: Probe, type_line: str | None) -> None:
-    """A bad body gets a 422, and the model is not called."""
-    before, wanted = probe.asked, "422: features are a list of one or more finite JSON numbers"
-    own = "`app.add_exception_handler(RequestValidationError, invalid_request)` in `create_app`"
-    try:
-        answer = app.post("/predict", content=body.encode()).answer()
-    except (NoAnswer, NotImplementedError):
-        raise
-    except Exception as error:
-        if probe.asked > before:
-            raise LearnerError(f"{body} reached the model", type_line, wanted=wanted, hint=BAD_BODIES[body]) from None
-        if "not JSON compliant" in str(error):
-            raise LearnerError(
-                f"{body} was refused, but the refusal could not be written: {str(error).partition(chr(10))[0]}",
-                wanted="422",
-                hint=f"FastAPI's own 422 repeats the NaN that it refuses, and JSON has no NaN. {own} replaces it.",
-            ) from None
-        raise
-    if answer.status_code == 400:
-        hint = f"422 is FastAPI's status for a body of the wrong form; {own} gives it."
-        type_line = app.where_refused or app.where_routed or type_line
-    else:
-        hint = BAD_BODIES[body]
-    assert answer.status_code == 422, Failure(
-        f"{body} was answered with {answer.status_code}", wanted=wanted, hint=hint, where=type_line
-    )
-    assert probe.asked == before, Failure(
-        f"the model was asked about {body}", wanted="422 before the model is called", hint=hint, where=type_line
-    )
 
 
 def reached(

@@ -11,7 +11,7 @@ from functools import partial
 from checks.harness.assertions.metrics_page import metrics_of, statuses, total_count
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Probe
-from checks.harness.errors import Failure
+from checks.harness.errors import Failure, LearnerError
 from checks.harness.judge.handles import beside
 from checks.harness.workspace import LearnerModules, Workspace
 from checks.support.ex2.middleware import BASE_HINT, TWICE_HINT, crashed, on_base_http, where_classes_are_made
@@ -53,6 +53,19 @@ class Gauge:
         """So many requests are in flight."""
         in_flight = self.read()
         assert in_flight == wanted, Failure(f"in_flight is {in_flight} while {when}", wanted=f"{wanted}", hint=hint)
+
+
+def counts_nothing_of_others(app: InProcess, lab: LearnerModules, workspace: Workspace) -> None:
+    """A new app has counted no request yet, although another one in this process has."""
+    counted = total_count(metrics_of(app))
+    assert not counted, Failure(
+        f"GET /metrics of a new app counts {counted} request{'s' * (counted != 1)}, before the first has come: another "
+        "app of this process had them",
+        wanted="each app counts its own",
+        hint="What a Metrics collects is made in `__init__` and kept on `self`. On the class, or on the module, it is "
+        "one for all.",
+        where=workspace.where_defined(getattr(lab.timing, "Metrics", lab.service.create_app)),
+    )
 
 
 def lifespan_in_flight(lab: LearnerModules) -> int:
@@ -159,6 +172,13 @@ def the_gauge_in_between(app: InProcess, gate: Probe, gauge: Gauge) -> None:
     """in_flight while three requests are held: whatever else ends, and after each that is cancelled or answered."""
     held = [app.get("/held") for _ in range(3)]
     app.until(lambda: gate.inside == len(held))
+    if gate.inside < len(held) and not any(call.done for call in held):
+        raise LearnerError(
+            f"{gate.inside} of {len(held)} requests have reached their handler: the others wait for that one",
+            app.where_waiting(),
+            wanted="all of them, side by side",
+            hint="Nothing in a middleware is for one request at a time: no lock around `await self.app(...)`.",
+        )
     gauge.shows(len(held), f"{len(held)} requests wait inside", GAUGE_HINT)
     for path in ("/works", "/nowhere", "/crash"):
         call = app.get(path)

@@ -31,6 +31,7 @@ FLOATS_HINT = (
 )
 SORT_HINT = "`sorted(samples)` gives a new list in ascending order; the rank counts places in that one."
 COPY_HINT = "`sorted(samples)` gives a new list and leaves the caller's as it is; `.sort()` changes it."
+FRACTION_HINT = "Make the rank whole, and not q: `int(-(-q * n // 100))`."
 SHARE_HINT = "q comes as a percentage, 95 and not 0.95: divide by 100."
 
 
@@ -108,6 +109,19 @@ def _hint(formula: str) -> str:
         if words in formula:
             return hint
     return RANK_HINT
+
+
+def takes_a_fraction(percentile: Callable[[Any, Any], Any], workspace: Workspace) -> None:
+    """q may have a fraction: p99.5. All numbers are binary fractions, so no right formula rounds."""
+    for n, q in ((200, 99.5), (8, 12.5), (8, 37.5)):
+        samples, expected = list(range(1, n + 1)), q * n / 100
+        with calling(f"percentile([1, 2, ... {n}], {q})", workspace, FRACTION_HINT):
+            got = percentile(samples, q)
+        assert got == expected, Failure(
+            f"percentile([1, 2, ... {n}], {q}) is {got!r}",
+            wanted=f"{expected:g}, of rank {expected:g}: q may have a fraction, as p99.9 has",
+            hint=FRACTION_HINT,
+        )
 
 
 def refuses(percentile: Callable[[Any, Any], Any], samples: list[float], q: float) -> None:

@@ -55,12 +55,15 @@ class WindowOfThree:
     early: dict[str, Any]
     late: dict[str, Any]
     times: int
+    own: bool
+    """Whether the metrics are this app's alone. 2.6 judges that."""
 
 
 def slow_then_three_quick(service: Service) -> WindowOfThree:
     """What GET /metrics reports of a route after a slow request, and again after three quick ones."""
     gate = Probe()
     app = service(routes=Given("held", [gate], {"stage": "work"}), latency_window=3, inference_seconds=0)
+    own = not metrics_of(app)["routes"]
     first = app.get("/nowhere")
     first.answer()
     assert first.finished is not None
@@ -78,7 +81,7 @@ def slow_then_three_quick(service: Service) -> WindowOfThree:
     assert slow.finished is not None
     most = max(call.finished - call.sent for call in quick if call.finished is not None)
     late = series(metrics_of(app), "GET /held")
-    return WindowOfThree(hold, slow.finished - slow.sent, most, early, late, times_counted(app, 5))
+    return WindowOfThree(hold, slow.finished - slow.sent, most, early, late, times_counted(app, 5), own)
 
 
 def setting_reaches_all_windows(seen: WindowOfThree, lab: LearnerModules, workspace: Workspace) -> None:
@@ -86,7 +89,7 @@ def setting_reaches_all_windows(seen: WindowOfThree, lab: LearnerModules, worksp
 
     Whether a window forgets at all, 2.3 judges; whether the slow request was recorded as slow, 2.4.
     """
-    if not forgets(lab):
+    if not forgets(lab) or not seen.own:
         return
     second = one_second(lab)
     stages = [

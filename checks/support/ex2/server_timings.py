@@ -14,13 +14,14 @@ from checks.harness.assertions.server_timing import (
     sandwiches,
     server_timing,
 )
+from checks.harness.cell.given_routes import COOKIES, Given
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import Service
 from checks.harness.load.trace import MS
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import HELD, line_that_passes_on
+from checks.support.ex2.middleware import HELD, alone, line_that_passes_on
 
 METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
 APPEND_HINT = "Append to the message's headers, do not replace them: `[*message['headers'], (b'server-timing', ...)]`."
@@ -57,6 +58,18 @@ def headers_are_kept(app: InProcess, rng: random.Random) -> None:
         f"the answer to /predict has lost its {' and '.join(lost)}",
         wanted="the app's own headers, and one more",
         hint=APPEND_HINT,
+    )
+
+
+def no_header_is_merged(lab: LearnerModules, service: Service) -> None:
+    """An app may send a header twice, such as Set-Cookie."""
+    app, _ = alone(lab, service, Given("context"))
+    cookies = app.get("/context/cookies").answer().headers.get_list("set-cookie")
+    assert len(cookies) == len(COOKIES), Failure(
+        f"an answer with {len(COOKIES)} Set-Cookie headers passed the TimingMiddleware, and {len(cookies)} of them "
+        f"came out{': ' + cookies[0] if cookies else ''}",
+        wanted="the app's own headers, each of them, and one more",
+        hint=f"A name may stand there twice, and a dictionary keeps one of them. {APPEND_HINT}",
     )
 
 

@@ -22,7 +22,10 @@ from checks.harness.workspace import LearnerModules, Workspace
 NONE_HINT = "While there is no sample, return `count` 0 and None for all other figures, before any arithmetic."
 UNIT_HINT = "Latencies come in as seconds, and `_ms` says what goes out: times 1000, once, at the very end."
 RING_HINT = "A ring: write sample number n at place n % size. `collections.deque(maxlen=size)` does just that."
-SAMPLES_HINT = "`summary` takes every figure but `count` from the samples that the window holds at that moment."
+SAMPLES_HINT = (
+    "`summary` takes every figure but `count` from the samples that the window holds at that moment, and leaves them "
+    "where they are: `sorted(...)` gives a list of its own."
+)
 COUNT_HINT = "Count in `record`, in a number of its own: the samples that are held are fewer."
 CHEAP_HINT = (
     "`record` runs in every request: it writes one sample and counts. Sort in `summary`. `list.pop(0)` moves all other "
@@ -226,8 +229,8 @@ def _older_than_the_window(
 def three_windows(lab: LearnerModules, rng: random.Random) -> tuple[list[Any], list[float]]:
     """Windows of three workers, from few and quick to many and slow, none of them full; and all their samples."""
     windows, samples = [], []
-    for worker, count in enumerate((rng.randint(5, 15), 150, 50)):
-        window = lab.timing.LatencyWindow(200)
+    for worker, count in enumerate((rng.randint(5, 15), 750, 450)):
+        window = lab.timing.LatencyWindow(1000)
         latencies = [rng.lognormvariate(-3 + worker, 0.5) for _ in range(count)]
         record_all(window, latencies)
         windows.append(window)

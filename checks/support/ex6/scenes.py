@@ -130,17 +130,24 @@ class Scene:
         """Where another clock is read, no item waits for longer than any batcher can be right with."""
         if seen.clock is None:
             return
-        busy = sum((call.left or call.entered) - call.entered for call in seen.calls)
-        for number, end in seen.callers.items():
-            call = seen.call_of(number)
-            left = call.entered if call else math.inf if end.how is None else end.came
-            assert left - end.came <= self.window + busy + SAME, Failure(
-                f"an item waited for {'ever' if call is None else seconds(left - end.came)}, with batch_window="
-                f"{self.window:g}: the time is read from another clock than the event loop's",
-                "the loop's own time: the checkpoints run it on a virtual clock",
-                "`loop.time()`, `loop.call_at`, `asyncio.timeout`: no `time.monotonic()`.",
-                seen.clock,
-            )
+        free = 0.0
+        for call in seen.calls:
+            came = min([seen.callers[item].came for item in call.items if item >= 0], default=0.0)
+            self._left_in_time(call.entered - came, max(free, came + self.window) - came, seen.clock)
+            free = call.left or call.entered
+        for end in seen.callers.values():
+            if end.how is None:
+                self._left_in_time(math.inf, self.window, seen.clock)
+
+    @staticmethod
+    def _left_in_time(waited: float, latest: float, clock: str) -> None:
+        assert waited <= latest + SAME, Failure(
+            f"an item waited {'for ever' if waited == math.inf else seconds(waited)} where its window and the model "
+            f"took {seconds(latest)}: the time is read from another clock than the event loop's",
+            "the loop's own time: the checkpoints run it on a virtual clock",
+            "`loop.time()`, `loop.call_at`, `asyncio.timeout`: no `time.monotonic()`.",
+            clock,
+        )
 
     def _picture(self, seen: Seen) -> Any:
         """A row for each caller: it waits, then its item is in the model."""

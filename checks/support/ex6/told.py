@@ -17,8 +17,8 @@ OF_ITS_OWN = (
 )
 
 
-def sizes_are_as_run_was_given_them(play: Play, rng: random.Random, show: Show) -> None:
-    """`report()` has the size of each batch, also of one that failed. What else becomes of it, 6.4 judges."""
+def sizes_are_as_run_was_given_them(play: Play, rng: random.Random, show: Show, where: str | None) -> None:
+    """`report()`, which is at `where`, has the size of each batch, also of one that failed: see 6.4."""
     earlier = Scene(rng, 1, 4, 0.05, "one item")
     earlier.submit(0, 0)
     earlier.play(play, show)
@@ -36,6 +36,7 @@ def sizes_are_as_run_was_given_them(play: Play, rng: random.Random, show: Show) 
         f"`report()` of the batcher returned {told!r:.80}",
         '`{"waiting": 0, "sizes": {...}}`',
         "`Batcher.report` returns a dict with these two keys.",
+        where,
     )
     foreign = {str(size) for size in got} - sizes
     assert not foreign, Failure(
