@@ -180,6 +180,18 @@ async def test_a_middleware_is_not_blamed_for_what_fails_below_it(learner: Path,
     assert await where("/crashing") == "lab/passing.py:12 in crashing\n    raise ValueError('no')"
 
 
+def test_of_a_recursion_the_line_that_goes_on_with_it_is_named(learner: Path, tmp_path: Path) -> None:
+    """Where the stack ends is chance."""
+    (learner / "lab/thing.py").write_text("def call(number):\n    int(number)\n    return 1 + call(number + 1)\n")
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+
+    thing = LearnerModules(workspace.load).thing
+    with pytest.raises(RecursionError) as caught:
+        thing.call(0)
+
+    assert "lab/thing.py:3 in call" in str(workspace.where_raised(caught.value.__traceback__))
+
+
 def test_an_import_that_hung_before_is_not_waited_for_again(learner: Path, tmp_path: Path) -> None:
     """What was said then is said again at once."""
     workspace = open_workspace(ROOT, learner, tmp_path / "tree")

@@ -32,6 +32,7 @@ from checks.harness.containers.image_build import Builder
 from checks.harness.containers.spec import Files
 from checks.harness.errors import Inconclusive, ServerDied, ServerError, ServerNotReady
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, declared, in_cell, later, needs
+from checks.harness.judge import kernel
 from checks.harness.judge.app import App, Running
 from checks.harness.judge.cell import Cell
 from checks.harness.judge.handles import Handle
@@ -120,6 +121,7 @@ def cell(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> 
     process = (zygote.cell() if zygote else None) or started()
     cell = Cell(process, workspace, shared / f"stacks-{process.pid}")
     workspace.line_in_cell = cell.where_it_is
+    workspace.computed_in_cell = partial(kernel.computed, cell.pid)
     yield cell
     cell.end()
 

@@ -43,6 +43,8 @@ class Workspace(SourceLines):
     """Guards an import of the module it is given the name of."""
     line_in_cell: Callable[[], str | None] = lambda: None
     """The learner's line that runs in a cell at this moment, where there is a cell."""
+    computed_in_cell: Callable[[], float] = lambda: 0.0
+    """Seconds of CPU time that the cell has taken so far, where there is a cell."""
 
     @cached_property
     def hash(self) -> str:

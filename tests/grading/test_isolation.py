@@ -16,6 +16,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.grading import isolation
 from checks.harness.grading.isolation import Ending, Send, Watchdog
+from checks.harness.grading.runner import computes_for_ever
 from checks.harness.judge.start import can_fork
 from tests.waiting import ended, finished, until
 
@@ -142,3 +143,9 @@ def test_nothing_outlives_a_checkpoint(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize(("computed", "for_ever"), [(0.5, False), (9.0, False), (11.0, True), (29.0, True)])
+def test_a_process_that_has_computed_for_long_was_not_starved(computed: float, for_ever: bool) -> None:
+    """A right answer computes for a small part of its deadline, on a busy machine as well."""
+    assert for_ever == computes_for_ever(computed, 30)

@@ -28,6 +28,8 @@ from checks.harness.source_lines import SourceLines
 from checks.harness.workspace import Workspace
 
 IMPORT_SECONDS = 10.0
+COMPUTING = 1 / 3
+"""Part of a deadline: a process that has computed for as long was not starved."""
 TRIES = 3
 """How often a checkpoint is run before it is inconclusive."""
 RETRY_SECONDS = 120.0
@@ -158,6 +160,7 @@ class Runner:
         """Run it, and send its reports and its results; the watchdog sends them if it takes too long."""
 
         def late(what: str, starved: bool) -> None:
+            starved = starved and not computes_for_ever(self.workspace.computed_in_cell(), deadline(item))
             said = f"too busy a machine to {what}" if starved else f"your code did not {what}"
             where = self.workspace.where_first(stacks(threading.main_thread().ident)) or self.workspace.line_in_cell()
             verdict: Verdict = "inconclusive" if starved else "failed"
@@ -186,6 +189,14 @@ class Runner:
             sys.stdout.flush()
             sys.stderr.flush()
         send(_bytes(Sent(item.stash[OUTCOME], reports)))
+
+
+def computes_for_ever(computed: float, seconds: float) -> bool:
+    """Whether the learner's process has computed for so long that no busy machine explains a deadline that has passed.
+
+    `computed` is its CPU time, of which a right answer takes a small part of its deadline of so many seconds.
+    """
+    return computed >= COMPUTING * seconds
 
 
 def unsent(item: pytest.Item, outcome: Outcome) -> list[pytest.TestReport]:
