@@ -55,7 +55,7 @@ def test_percentile(workspace, lab, rng, show):
     cases = percentile_cases.cases(rng)
     answers = percentile_cases.answered(percentile, cases, workspace)
     percentile_cases.follows_nearest_rank(cases, answers)
-    percentile_cases.takes_a_fraction(percentile, workspace)
+    percentile_cases.loses_no_fraction(percentile)
     for samples, q in (([], 50), ([1.0], -1), ([1.0], 101)):
         percentile_cases.refuses(percentile, samples, q)
     show.number(f"{len(cases)} percentiles, each a sample", len(cases))

@@ -23,6 +23,7 @@ from checks.harness.grading import isolation
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, deadline
 from checks.harness.judge.cell import how_it_ended
 from checks.harness.judge.start import ZYGOTE, can_fork
+from checks.harness.machine import FairClock
 from checks.harness.report.results import Outcome, Verdict
 from checks.harness.source_lines import SourceLines
 from checks.harness.workspace import Workspace
@@ -90,7 +91,13 @@ class Runner:
 
     def _once(self, item: pytest.Item, tick: Callable[[], None]) -> tuple[Outcome, list[pytest.TestReport]]:
         folder = Path(tempfile.mkdtemp(dir=self.scratch))
-        ending = self._process(item, folder, tick)
+        clock = FairClock()
+
+        def turn() -> None:
+            clock.seconds()
+            tick()
+
+        ending = self._process(item, folder, turn)
         zygote = self.config.stash.get(ZYGOTE, None)
         # Before anything is written that they could change.
         isolation.end_descendants({zygote.pid} if zygote else set())
@@ -99,7 +106,7 @@ class Runner:
             if sent.hung_import:
                 self.workspace.hung_imports[sent.hung_import] = sent.outcome.failure
         else:
-            sent = Sent(_ended_badly(ending, self.workspace))
+            sent = Sent(_ended_badly(ending, self.workspace, busy=clock.busy))
         lines = printable(ending.output).splitlines()
         printed = [line[:OUTPUT_COLUMNS] for line in lines if REQUEST_LOGGED not in line]
         outcome = replace(sent.outcome, seconds=ending.seconds, output="\n".join(printed[-OUTPUT_LINES:]))
@@ -222,12 +229,14 @@ def with_verdict(report: pytest.TestReport, item: pytest.Item, outcome: Outcome)
     return report
 
 
-def _ended_badly(ending: isolation.Ending, lines: SourceLines) -> Outcome:
+def _ended_badly(ending: isolation.Ending, lines: SourceLines, *, busy: bool) -> Outcome:
     """The outcome of a process that sent no outcome: its watchdog could not run, or it ended itself."""
     if "INTERNALERROR" in ending.output:
         return Outcome("lab_error", Failure(ending.output))
     if ending.payload:
         return Outcome("failed", Failure("your code wrote something else in place of this checkpoint's result"))
+    if "Timeout" in ending.stacks and busy:  # its watchdog did not get to run
+        return Outcome("inconclusive", Failure(f"too busy a machine to finish within {ending.seconds:.0f} s"))
     if "Timeout" in ending.stacks:
         said = f"your code did not finish within {ending.seconds:.0f} s, and let nothing else run meanwhile"
         return Outcome("failed", Failure(said, where=lines.where_printed(ending.stacks, innermost_last=False)))

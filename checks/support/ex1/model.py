@@ -52,7 +52,7 @@ def awaits(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
         where=where_forgotten(simulated_model.predict, once.forgotten, lines) or once.where,
     )
     for other in (0, rng.randint(3, 9)):
-        (took,) = explained(simulated_model(other).predict, [(0, question)], lines).seconds
+        (took,) = explained(simulated_model(other).predict, [(0, features(rng))], lines).seconds
         assert math.isclose(took, other, abs_tol=TICK), Failure(
             f"one predict of SimulatedModel({other}) waited {took:.3f} s on the event loop's clock",
             wanted=f"exactly {other:.3f} s: the model's own `seconds`, however many, and 0 as well",
