@@ -72,7 +72,8 @@ class Visitor:
             return
         self.error = error
         whole = self.inside and (not self.let_go or body.endswith(self.word.encode()))
-        answered = f"answered {status}" + (" without its end" if status == 200 else "")
+        answered = "answered without a status" if status is None else f"answered {status}"
+        answered += " without its end" if status == 200 else ""
         answered = "refused" if status == 503 else "served" if status == 200 and whole else answered
         raised = f"ended in {type(error).__name__}: {error}"
         self.ended = {"answered": answered, "raised": raised}.get(how, how)
