@@ -156,7 +156,6 @@ async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[As
         asked = [background, await ask("/talk/crash", "/talk/crash", 500, given=False)]
         machines = [await ask(path, path, 200, given=False) for path in MACHINES]
         asked += [await ask("/nowhere", "unmatched", 404, given=False) for _ in range(2)]
-        asked.append(await ask("/nowhere", "unmatched", 404, method="POST"))
         started = time.perf_counter()
         await client.get("/health")
         hold = max(STREAM_SECONDS, 5 * (time.perf_counter() - started))
@@ -164,6 +163,7 @@ async def _send(url: str, rng: random.Random, clock: FairClock) -> tuple[list[As
         threaded = [ask(f"/talk/threaded/{n}", "/talk/threaded/{number}", 200) for n in range(0, CONCURRENT, 5)]
         awaited = [ask(f"/talk/{n}", "/talk/{number}", 200) for n in range(CONCURRENT) if n % 5]
         asked += await asyncio.gather(*threaded, *awaited)
+        asked.append(await ask("/nowhere", "unmatched", 404, method="POST"))
         page = await client.get("/metrics")
         await client.get(f"/talk/{CONCURRENT}", headers={"x-request-id": LAST_ID})
         with suppress(ValueError):
