@@ -33,9 +33,9 @@ CLAIMED = (
     "give it back once. `call_next` of a BaseHTTPMiddleware returns when the answer begins, which is too early."
 )
 FULL = "Refuse a request when `max_queue` requests wait already."
-OWN_TIMEOUT = (
-    "A TimeoutError that the app raises is none of the wait for a slot: `await self.app(...)` stands after the `try` "
-    "whose `except TimeoutError` refuses, and not in it."
+NO_REFUSAL = (
+    "An exception of the app passes through, and a TimeoutError of the app, too: let `await self.app(...)` stand "
+    "outside of every `try` whose `except` refuses."
 )
 UNTOUCHED = "What the app raises, and a cancellation, pass through: `finally:` tidies up, and `except` raises again."
 
@@ -225,7 +225,7 @@ class Walk:
             if visitor.where != wanted:
                 hint = FULL if wanted == "refused" else UNTOUCHED if wanted in ("crashed", "cancelled") else ""
                 if (wanted, visitor.where) == ("crashed", "refused"):
-                    hint = OWN_TIMEOUT
+                    hint = NO_REFUSAL
                 return Failure(f"a request that should be {wanted} is {visitor.where}", wanted, hint)
         if inside < len(self.inside):
             seen = f"a slot is lost: {inside} in the app, {waiting} waiting"

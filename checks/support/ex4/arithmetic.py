@@ -56,7 +56,7 @@ def throughput_is_places_by_time(predict: Callable[..., Any], rng: random.Random
 
 def busy_threads_rounded_up(needed: Callable[..., Any], rng: random.Random) -> None:
     """`threads_needed` for traps and for random rates."""
-    cases = [(100, 0.07), (0, 1.0), (1000, 0.041), (1, 0.001)]
+    cases = [(100, 0.07), (0, 1.0), (5, 0.5), (1000, 0.041), (1, 0.001)]
     cases += [(rng.randint(1, 1000), rng.randint(1, 1000) / 1000) for _ in range(200)]
     for rate, seconds in cases:
         busy = rate * Fraction(str(seconds))  # exact: in floats 100 * 0.07 is more than 7
@@ -72,7 +72,7 @@ def busy_threads_rounded_up(needed: Callable[..., Any], rng: random.Random) -> N
             if got == math.ceil(rate * seconds)
             else "No load needs no thread: `max(1, ...)` is one too many."
             if busy == 0
-            else "Rounded so early, what is more than a whole number is lost: `round(..., 9)`."
+            else "`round` takes away the small part that needs one more thread: `round(..., 9)` keeps it."
             if any(math.ceil(round(float(busy), digits)) == got for digits in range(1, 6))
             else "Little's law: rate x seconds threads are busy; round that up.",
         )
