@@ -17,6 +17,8 @@ MADE = (
 )
 WORDS, MOST = ("to", "be", "or"), 5
 PREFILL, TOKEN = 0.12, 0.03
+HOLDS = (2 * PREFILL, 8 * PREFILL)
+"""Seconds a slot is held: again, and longer, where the machine stood still for the whole of the first."""
 EARLY = 0.005
 """Seconds by which a timer may go off too early."""
 
@@ -57,12 +59,15 @@ def has_its_slots(service: Service, rng: random.Random, where: str | None) -> No
 
     One that was served because a slot was free again has ended after two prefills at the earliest.
     """
-    slots, hold = rng.randint(1, 3), 2 * PREFILL
-    app = service(decoder_slots=slots, decoder_queue=0, prefill_seconds=hold, token_seconds=0)
-    asked = [_asked(app, 1).pending for _ in range(slots + 1)]
-    statuses = sorted(one.answer().status_code for one in asked)
-    took = max(one.finished for one in asked) - min(one.sent for one in asked)
-    if statuses == [200] * (slots + 1) and took >= 2 * hold - EARLY:
+    slots = rng.randint(1, 3)
+    for hold in HOLDS:
+        app = service(decoder_slots=slots, decoder_queue=0, prefill_seconds=hold, token_seconds=0)
+        asked = [_asked(app, 1).pending for _ in range(slots + 1)]
+        statuses = sorted(one.answer().status_code for one in asked)
+        took = max(one.finished for one in asked) - min(one.sent for one in asked)
+        if statuses != [200] * (slots + 1) or took < 2 * hold - EARLY:
+            break
+    else:
         raise Inconclusive(
             f"this machine is too busy ({load_in_words()}): {slots + 1} streams came one after the other"
         )
