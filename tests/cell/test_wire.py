@@ -180,6 +180,31 @@ def test_several_threads_may_send(ends: Ends) -> None:
     assert {0, 1, 2, 3} == {one["n"] for one in got if one}
 
 
+def test_two_that_send_at_once_both_end_where_one_reads_meanwhile() -> None:
+    """Each message is larger than a pipe."""
+    (there_reader, here_writer), (here_reader, there_writer) = os.pipe(), os.pipe()
+    here, there = Wire(here_reader, here_writer), Wire(there_reader, there_writer)
+    came: list[dict[str, Any] | None] = []
+    message = {"data": "x" * 1_000_000}
+
+    def send_and_receive() -> None:
+        there.send(message)
+        came.append(there.receive())
+
+    def receive() -> None:
+        came.append(here.receive())
+
+    one = threading.Thread(target=send_and_receive, daemon=True)
+    one.start()
+    here.send(message, meanwhile=receive)
+    one.join(10)
+
+    assert [message, message] == came
+    assert here.received == there.received == 1_000_000 + len('{"data":""}') + 4
+    here.close()
+    there.close()
+
+
 @pytest.mark.parametrize(
     "hostile",
     {

@@ -36,6 +36,8 @@ DEEP = 40
 """Lists, tuples and dicts in one another at most."""
 
 _CHUNK = 1 << 16
+_AT_ONCE = 4096
+"""Bytes that a pipe has room for, where `select` says that it can be written to (POSIX: PIPE_BUF)."""
 _SMALL = 2**63
 _HEX = re.compile(r"-?0x[0-9a-f]+")
 _NUMBERS, _WORDS = frozenset({float, int}), frozenset({str, bool, type(None)})
@@ -64,16 +66,29 @@ class Wire:
     def __init__(self, reader: int, writer: int) -> None:
         self._reader, self._writer = reader, writer
         self._whole = threading.Lock()
+        self.received = 0
+        """Bytes so far."""
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Write a message; raises `Broken` where it is too large, and OSError where the other side has ended."""
+    def send(self, message: dict[str, Any], meanwhile: Callable[[], object] | None = None) -> None:
+        """Write a message; raises `Broken` where it is too large, and OSError where the other side has ended.
+
+        Where both sides write and neither reads, both wait for ever. So one of them reads while it writes: each time
+        that something has come, `meanwhile` is called, to receive it.
+        """
         data = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
         if len(data) > LIMIT:
             raise Broken(f"a message of {len(data):,} bytes")
         view = memoryview(len(data).to_bytes(4, "big") + data)
         with self._whole:
             while view:
-                view = view[os.write(self._writer, view) :]
+                if meanwhile is None:
+                    view = view[os.write(self._writer, view) :]
+                    continue
+                come, free, _ = select.select([self._reader], [self._writer], [])
+                if come:
+                    meanwhile()
+                if free:
+                    view = view[os.write(self._writer, view[:_AT_ONCE]) :]
 
     def receive(self) -> dict[str, Any] | None:
         """Wait for the next message; None where the other side has ended. Raises `Broken` for anything else."""
@@ -111,6 +126,7 @@ class Wire:
             if not chunk:
                 return None
             data += chunk
+            self.received += len(chunk)
         return bytes(data)
 
 

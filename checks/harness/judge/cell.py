@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,8 @@ from checks.harness.workspace import Workspace
 FORGED = "your code wrote something else in the place of an answer"
 
 _MOST_TOGETHER = 128
+_MOST_KEPT = 1 << 26
+"""Bytes that may come while something is sent: a flood ends the cell."""
 _STACKS_SECONDS, _LOOK = 1.0, 0.02
 _TURN = 0.5
 
@@ -48,6 +51,10 @@ class Cell:
         self._workspace, self._stacks = workspace, stacks
         self._asked = 0
         self._reply: dict[str, Any] | None = None
+        self._kept: deque[dict[str, Any]] = deque()
+        """What has come while something was sent."""
+        self._kept_from = 0
+        """How many bytes had come before all of that."""
         self._events: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._over: CellEnded | None = None
@@ -196,7 +203,7 @@ class Cell:
         while True:
             soon = self._timers[0][0] if self._timers else end
             left = 0.0 if happened else max(0.0, min(end, soon) - time.monotonic())
-            if self._wire.ready(left):
+            if self._kept or self._wire.ready(left):
                 self._receive()
                 happened = True
             elif self._run_due():
@@ -229,18 +236,31 @@ class Cell:
         if self._over:
             raise self._over
         try:
-            self._wire.send(message)
+            self._wire.send(message, meanwhile=self._keep)
         except OSError:
             raise self._ended() from None
 
-    def _receive(self) -> None:
-        """Take the next message: the reply that is waited for, or an event. Anything else ends the cell."""
+    def _keep(self) -> None:
+        """Receive a message for later."""
+        if not self._kept:
+            self._kept_from = self._wire.received
+        self._kept.append(self._next())
+        if self._wire.received - self._kept_from > _MOST_KEPT:
+            raise self._forged()
+
+    def _next(self) -> dict[str, Any]:
+        """Wait for the next message."""
         try:
             message = self._wire.receive()
         except Broken as broken:
             raise self._forged() from broken
         if message is None:
             raise self._ended()
+        return message
+
+    def _receive(self) -> None:
+        """Take the next message: the reply that is waited for, or an event. Anything else ends the cell."""
+        message = self._kept.popleft() if self._kept else self._next()
         if type(message.get("to")) is int and message["to"] == self._asked and self._reply is None:
             self._reply = message
         elif "to" not in message and (work := self._events.get(str(message.get("event")))):
