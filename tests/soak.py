@@ -2,6 +2,8 @@
 
     uv run python tests/soak.py --exercise 1 2 3 4 5 --runs 3 --busy 0 16 32     beside so many busy processes
     uv run python tests/soak.py --exercise 4 --busy 16 --right                   right answers of other kinds, too
+    uv run python tests/soak.py --exercise 1 2 3 --busy 32 --cell bwrap          as `lab grade` judges
+    uv run python tests/soak.py --exercise 1 2 3 4 5 6 7 --together --busy 16    all of them at once beside 16
     uv run python tests/soak.py --checkpoint 4.2 4.4 --copies 14                 so many copies of it at once
     uv run python tests/soak.py --busy 16 -- uv run pytest tests                 any command beside them
 
@@ -60,30 +62,38 @@ def main() -> int:
     parser.add_argument("--right", action="store_true", help="the right answers in tests/wrong_answers, too")
     parser.add_argument("--runs", type=int, default=1, help="how often each is judged, or all copies of it")
     parser.add_argument("--copies", type=int, default=1, help="how many run at once")
+    parser.add_argument("--together", action="store_true", help="all that is named at once, not one after the other")
+    parser.add_argument("--cell", help="judge in such a cell, as `lab grade` does")
     parser.add_argument("--busy", type=int, nargs="+", default=[0])
     parser.add_argument("--keep", type=Path, help="a folder for the results of every run that was not all passed")
     parser.add_argument("command", nargs="*", help="run this, in the place of an exercise")
     chosen = parser.parse_args()
     if chosen.command:
         return beside(chosen.command, chosen.busy, chosen.runs)
-    failed = False
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
-    for name in [*map(str, chosen.exercise), *chosen.checkpoint]:
-        for label, answer in subjects(name, chosen.right):
-            for busy in chosen.busy:
-                rounds: list[tuple[Counter[str], float]] = []
-                with neighbours(busy), ThreadPoolExecutor(chosen.copies) as pool:
-                    for _ in range(chosen.runs):
-                        copies = [pool.submit(judge, name, answer, chosen.keep) for _ in range(chosen.copies)]
-                        rounds += [copy.result() for copy in copies]
-                verdicts: Counter[str] = sum((verdicts for verdicts, _ in rounds), Counter())
-                seconds = [seconds for _, seconds in rounds]
-                counts = [verdicts.pop(verdict, 0) for verdict in GOOD]
-                row = [label, busy, chosen.copies, len(rounds), *counts, verdicts.total()]
-                times = f"{statistics.median(seconds):.1f} | {max(seconds):.1f}"
-                print(f"| {' | '.join(map(str, row))} | {times} |", flush=True)
-                failed = failed or bool(verdicts)
+    named = [*map(str, chosen.exercise), *chosen.checkpoint]
+    what = [(name, *subject) for name in named for subject in subjects(name, chosen.right)]
+    failed = False
+    for busy in chosen.busy:
+        with neighbours(busy), ThreadPoolExecutor(len(what) if chosen.together else 1) as side_by_side:
+            rows = [side_by_side.submit(row, chosen, busy, *subject) for subject in what]
+            failed = any([done.result() for done in rows]) or failed
     return int(failed)
+
+
+def row(chosen: argparse.Namespace, busy: int, name: str, label: str, answer: Answer | None) -> bool:
+    """Judge an answer as often as was chosen, and print what came of it: whether anything failed."""
+    rounds: list[tuple[Counter[str], float]] = []
+    with ThreadPoolExecutor(chosen.copies) as pool:
+        for _ in range(chosen.runs):
+            copies = [pool.submit(judge, name, answer, chosen.keep, chosen.cell) for _ in range(chosen.copies)]
+            rounds += [copy.result() for copy in copies]
+    verdicts: Counter[str] = sum((verdicts for verdicts, _ in rounds), Counter())
+    seconds = [seconds for _, seconds in rounds]
+    counts = [verdicts.pop(verdict, 0) for verdict in GOOD]
+    cells = [label, busy, chosen.copies, len(rounds), *counts, verdicts.total()]
+    print(f"| {' | '.join(map(str, cells))} | {statistics.median(seconds):.1f} | {max(seconds):.1f} |", flush=True)
+    return bool(verdicts)
 
 
 def subjects(name: str, right: bool) -> Iterator[tuple[str, Answer | None]]:
@@ -94,31 +104,32 @@ def subjects(name: str, right: bool) -> Iterator[tuple[str, Answer | None]]:
             yield f"{name}: {answer.name}", answer
 
 
-def judge(name: str, answer: Answer | None, keep: Path | None) -> tuple[Counter[str], float]:
+def judge(name: str, answer: Answer | None, keep: Path | None, cell: str | None) -> tuple[Counter[str], float]:
     """One run, without a Docker engine: how often each verdict came, and the seconds of the whole process."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        results, workspace = Path(folder, "results.json"), Path(folder, "workspace")
+        workspace = Path(folder, "workspace") if answer else ROOT / "solutions"
         if answer:
             answer.write(workspace)
-        options = [f"--results={results}", f"--workspace={workspace if answer else 'solutions'}"]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            f"checks/test_ex{name.partition('.')[0]}.py",
-        ]
-        only = ["-k", name] if "." in name else []
+        if cell:
+            chosen = ["--checkpoint" if "." in name else "--exercise", name]
+            command = ["lab", "grade", str(workspace), "--one", "--cell", cell, "--out", f"{folder}/grade", *chosen]
+        else:
+            chosen = ["-k", name] if "." in name else []
+            path = f"checks/test_ex{name.partition('.')[0]}.py"
+            options = ["-p", "no:cacheprovider", f"--results={folder}/results.json", f"--workspace={workspace}"]
+            command = [sys.executable, "-m", "pytest", *options, path, *chosen]
+        # A session of its own: Linux shares out the cores among sessions.
         subprocess.run(
-            [*command, *options, *only], cwd=ROOT, capture_output=True, env=os.environ | {"DOCKER_HOST": NOWHERE}
+            command, cwd=ROOT, capture_output=True, env=os.environ | {"DOCKER_HOST": NOWHERE}, start_new_session=True
         )
-        told = json.loads(results.read_text())
-        verdicts = Counter(c["verdict"] for exercise in told["exercises"] for c in exercise["checkpoints"])
+        results = next(Path(folder).rglob("results.json")).read_text()
+        verdicts = Counter(
+            c["verdict"] for exercise in json.loads(results)["exercises"] for c in exercise["checkpoints"]
+        )
         if keep and set(verdicts) != {"passed"}:
             keep.mkdir(parents=True, exist_ok=True)
-            (keep / f"{name}-{Path(folder).name}.json").write_bytes(results.read_bytes())
+            (keep / f"{name}-{Path(folder).name}.json").write_text(results)
     return verdicts, time.monotonic() - started
 
 
