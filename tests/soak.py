@@ -77,7 +77,7 @@ def main() -> int:
     for busy in chosen.busy:
         with neighbours(busy), ThreadPoolExecutor(len(what) if chosen.together else 1) as side_by_side:
             rows = [side_by_side.submit(row, chosen, busy, *subject) for subject in what]
-            failed = any([done.result() for done in rows]) or failed
+            failed = any(done.result() for done in rows) or failed
     return int(failed)
 
 
