@@ -69,10 +69,10 @@ def test_workers(serve, launch, service, workspace, lab, rng, show):
         alone = deployment.on_a_free_port(launch)
         deployment.listens_on_its_host(alone)
         asked = {"PORT": "0", "HOST": "localhost", "WEB_CONCURRENCY": str(deployment.WORKERS)}
-        server = launch(**asked, LAB_INFERENCE_SECONDS=str(seconds))
-        deployment.listens_on_its_host(server, "localhost")
-        deployment.as_many_as_asked(server, alone, clock)
-        deployment.ends_after_its_drain(launch)
+        with deployment.ends_after_its_drain(launch):
+            server = launch(**asked, LAB_INFERENCE_SECONDS=str(seconds))
+            deployment.listens_on_its_host(server, "localhost")
+            deployment.as_many_as_asked(server, alone, clock)
         deployment.four_give_more_than_one(serve, server, seconds, clock, show)
     deployment.worker_picture(serve, show)
 

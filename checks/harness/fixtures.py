@@ -6,6 +6,7 @@ import os
 import random
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -100,15 +101,20 @@ Create = Callable[[str], None]
 """Tries a part of the learner's service, beside it: `create` or `lifespan`."""
 
 
+_TRYING = threading.Lock()
+"""Servers may be started side by side. The cell answers one question at a time."""
+
+
 def _try(workspace: Workspace, lab: LearnerModules, cell: Cell | None, what: str) -> None:
     """Have a part of the learner's service run. What fails there has a line; in a server's process, only a log."""
-    lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
-    if cell:
-        cell.ask(what)
-    elif what == "create":
-        make_app(lab.service, workspace)
-    else:
-        enter_lifespan(lab.service)
+    with _TRYING:
+        lab.service.create_app  # noqa: B018  # loaded under its deadline, and there
+        if cell:
+            cell.ask(what)
+        elif what == "create":
+            make_app(lab.service, workspace)
+        else:
+            enter_lifespan(lab.service)
 
 
 @pytest.fixture

@@ -12,7 +12,17 @@ from lab_guide.lessons import section
 HEADING = "Predict before you measure"
 
 _PATHS = {"async": "/predict", "threaded": "/predict/threaded", "blocking": "/predict/blocking"}
-_COLUMNS = {"requests/s": "per_second", "mean ms": "mean_ms", "p95 ms": "p95_ms"}
+_COLUMNS = {
+    "requests/s": "per_second",
+    "mean ms": "mean_ms",
+    "p95 ms": "p95_ms",
+    "mean batch": "batch_mean",
+    "streams/s": "per_second",
+    "TTFT p50, ms": "ttft_p50_ms",
+    "TPOT p50, ms": "tpot_p50_ms",
+}
+_CLOSED = {6: "/predict/batched", 7: "/generate"}
+"""What a closed loop asks in these exercises."""
 _TABLE = re.compile(r"(?:^\|.*\|$\n?)+", re.MULTILINE)
 
 
@@ -74,4 +84,7 @@ def _measured(exercise: int, row: list[str], column: str) -> tuple[Plan | None, 
         workers = int(row[0])  # 60 users for each: more than it has threads
         quantity = "per_second"
         wanted = {"path": path, "load": "closed", "connections": 60 * workers, "seconds": 5, "workers": workers}
+    elif exercise in _CLOSED and column in _COLUMNS:
+        quantity = _COLUMNS[column]
+        wanted = {"path": _CLOSED[exercise], "load": "closed", "connections": int(row[0]), "seconds": 5}
     return (Plan(**wanted), quantity) if wanted else (None, "")

@@ -59,6 +59,7 @@ def test_the_numbers_of_a_load() -> None:
     assert pytest.approx([3 / 1.6, 1 / 1.6], abs=1e-3) == [measured["per_second"], measured["goodput"]]
     assert {"p50": 250.0, "p95": None, "p99": None} == measured["tails"]["ttft"]
     assert {"p50": 100.0, "p95": None, "p99": None} == measured["tails"]["tpot"]
+    assert (250.0, 100.0) == (measured["ttft_p50_ms"], measured["tpot_p50_ms"])
     assert {"p50": 30.0, "p95": 100.0, "p99": 100.0} == measured["tails"]["itl"]
     assert ["ttft_p95_ms", "ttft_p99_ms", "tpot_p95_ms", "tpot_p99_ms"] == measured["never"]
     assert pytest.approx((4 * 0.2 + 0.06 + 0.06 + 0.2 + 0.03) / 1.6, abs=1e-3) == measured["slots_held"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import psutil
@@ -117,7 +119,16 @@ def _alive(found: set[int]) -> set[int]:
     return {pid for pid in found if psutil.pid_exists(pid)}
 
 
-def ends_after_its_drain(launch: Launch) -> None:
+@contextmanager
+def ends_after_its_drain(launch: Launch) -> Iterator[None]:
+    """Look, while the body runs, whether a service that is asked to end does so after its drain."""
+    with ThreadPoolExecutor(1) as beside:
+        looking = beside.submit(_ends_after_its_drain, launch)
+        yield
+        looking.result()
+
+
+def _ends_after_its_drain(launch: Launch) -> None:
     """Asked to end, it gives a request in flight `drain_seconds`, and then ends without it."""
     server = launch(PORT="0", LAB_DRAIN_SECONDS=str(DRAIN), LAB_INFERENCE_SECONDS=str(LONG_REQUEST))
     where = urlsplit(server.url)

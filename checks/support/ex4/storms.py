@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from checks.harness.assertions.overload import IN_TIME, Load, calm_down, one_more, overload, overload_picture
 from checks.harness.cell.inprocess import InProcess
@@ -26,8 +27,11 @@ class Storms:
     def __init__(self, serve: Serve, rng: random.Random, slots: int, seconds: float) -> None:
         self.serve, self.rng = serve, rng
         self.model = {"slots": slots, "slot_seconds": seconds}
-        self.guarded: Server = serve(app=OVERLOADED, **self.model, max_in_flight=slots, max_queue=slots)
-        self.unbounded: Server = serve(app=OVERLOADED, **self.model)
+        with ThreadPoolExecutor(2) as beside:
+            guarded = beside.submit(serve, app=OVERLOADED, **self.model, max_in_flight=slots, max_queue=slots)
+            unbounded = beside.submit(serve, app=OVERLOADED, **self.model)
+        self.guarded: Server = guarded.result()
+        self.unbounded: Server = unbounded.result()
         self.loads: dict[float, tuple[Load, Load]] = {}
 
     def offer(self, times: float, lasting: float, guarded: Server) -> tuple[Load, Load]:

@@ -19,6 +19,8 @@ QUANTITIES = {
     "mean_ms": "mean latency, ms",
     "p95_ms": "p95, ms",
     "refused_per_second": "refusals per second",
+    "ttft_p50_ms": "TTFT p50, ms",
+    "tpot_p50_ms": "TPOT p50, ms",
     "ttft_p95_ms": "TTFT p95, ms",
     "tpot_p95_ms": "TPOT p95, ms",
     "goodput": "goodput, streams per second",
@@ -39,7 +41,7 @@ ASKED: dict[Kind, dict[Load, tuple[str, ...]]] = {
     },
     "stream": {
         "burst": ("last_s", "ttft_p95_ms"),
-        "closed": ("per_second", "ttft_p95_ms", "tpot_p95_ms"),
+        "closed": ("per_second", "ttft_p50_ms", "tpot_p50_ms"),
         "open": ("ttft_p95_ms", "tpot_p95_ms", "goodput", "slots_held"),
         "sweep": ("goodput_1x", "goodput_2x"),
     },
@@ -61,6 +63,8 @@ class Predicted(BaseModel, extra="forbid", frozen=True):
     mean_ms: Number | None = None
     p95_ms: Number | None = None
     refused_per_second: Number | None = None
+    ttft_p50_ms: Number | None = None
+    tpot_p50_ms: Number | None = None
     ttft_p95_ms: Number | None = None
     tpot_p95_ms: Number | None = None
     goodput: Number | None = None

@@ -69,8 +69,7 @@ def numbers(read: Read) -> Told:
         "tails": tails,
         "ends": more(part, "streams", "ends"),
         "never": never,
-        "ttft_p95_ms": tails["ttft"]["p95"],
-        "tpot_p95_ms": tails["tpot"]["p95"],
+        **{f"{name}_p{q}_ms": tails[name][f"p{q}"] for name in ("ttft", "tpot") for q in (50, 95)},
         "lag_p99_ms": lag_p99_ms(part.trace),
         "histogram": drawn(first, "Time to first token"),
     }
