@@ -3,7 +3,7 @@
     uv run python tests/soak.py --exercise 1 2 3 4 5 --runs 3 --busy 0 16 32     beside so many busy processes
     uv run python tests/soak.py --exercise 4 --busy 16 --right                   right answers of other kinds, too
     uv run python tests/soak.py --exercise 1 2 3 --busy 32 --cell bwrap          as `lab grade` judges
-    uv run python tests/soak.py --exercise 1 2 3 4 5 6 7 --together --busy 16    all of them at once beside 16
+    uv run python tests/soak.py --exercise 1 2 3 4 5 6 7 --together 7            all of them at once
     uv run python tests/soak.py --checkpoint 4.2 4.4 --copies 14                 so many copies of it at once
     uv run python tests/soak.py --busy 16 -- uv run pytest tests                 any command beside them
 
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--right", action="store_true", help="the right answers in tests/wrong_answers, too")
     parser.add_argument("--runs", type=int, default=1, help="how often each is judged, or all copies of it")
     parser.add_argument("--copies", type=int, default=1, help="how many run at once")
-    parser.add_argument("--together", action="store_true", help="all that is named at once, not one after the other")
+    parser.add_argument("--together", type=int, default=1, help="how many of what is named are judged at once")
     parser.add_argument("--cell", help="judge in such a cell, as `lab grade` does")
     parser.add_argument("--busy", type=int, nargs="+", default=[0])
     parser.add_argument("--keep", type=Path, help="a folder for the results of every run that was not all passed")
@@ -75,7 +75,7 @@ def main() -> int:
     what = [(name, *subject) for name in named for subject in subjects(name, chosen.right)]
     failed = False
     for busy in chosen.busy:
-        with neighbours(busy), ThreadPoolExecutor(len(what) if chosen.together else 1) as side_by_side:
+        with neighbours(busy), ThreadPoolExecutor(chosen.together) as side_by_side:
             rows = [side_by_side.submit(row, chosen, busy, *subject) for subject in what]
             failed = any(done.result() for done in rows) or failed
     return int(failed)
