@@ -21,6 +21,8 @@ from checks.harness.judge.handles import awaitable, awaited
 from checks.harness.processes.single_requests import FEATURES
 from checks.harness.source_lines import SourceLines
 
+STREAMED = ("application/jsonl", "application/x-ndjson", "text/event-stream")
+"""Media types of a stream, in which one answer is a line."""
 NEVER_CALLED, DEPENDS = "the model was never called", "the route calls the model that Depends(get_model) gives it"
 LOCAL = "What belongs to one request stays in local variables: not on the module, the app or the model."
 HANDLER = (
@@ -87,6 +89,13 @@ def the_models_own(
     _routes_at_all(app, answer)
     other_name = request.path != "/predict" and "prediction" not in answer.text and _is_named_so(app, answer)
     got = prediction(app, answer, where, any_name=other_name)
+    media = answer.headers.get("content-type", "").partition(";")[0]
+    assert media not in STREAMED, Failure(
+        f"{request.path} answered a stream of JSON lines ({media})",
+        wanted="one JSON object (application/json)",
+        hint="`return` in the place of `yield`: FastAPI makes a stream of what a handler yields.",
+        where=where,
+    )
     if any(call.features == tuple(question) for call in earlier) and not calls:
         raise LearnerError(
             "the model was not called for a question that had been asked before",
