@@ -1,7 +1,7 @@
 // The verdicts of the results, in marks and words. The page gives none itself.
 
 export const MARK = { passed: "✓", failed: "✗", not_started: "·", locked: "–", inconclusive: "?", lab_error: "!", not_run: "○", running: "›" };
-export const WORD = { passed: "passed", failed: "failed", not_started: "not started", locked: "locked", inconclusive: "inconclusive", lab_error: "lab error", not_run: "not judged yet", running: "running" };
+export const WORD = { passed: "passed", failed: "failed", not_started: "not started", locked: "locked", inconclusive: "inconclusive", lab_error: "lab error", not_run: "not run", running: "running" };
 
 /** The verdict of a checkpoint as it stands; `running` for the one that runs at this moment. */
 export function verdict(store, id) {
