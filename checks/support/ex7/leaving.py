@@ -9,9 +9,7 @@ from checks.harness.cell.decoder_probe import Decoding
 from checks.harness.errors import Failure
 from checks.support.ex7.streams import NO_LOCK, RELEASE, Reader, Streams
 
-LISTEN = (
-    "A task of its own awaits `receive()` until that gives `http.disconnect`. Then cancel the task that decodes."
-)
+LISTEN = "A task of its own awaits `receive()` until that gives `http.disconnect`. Then cancel the task that decodes."
 AT_ANY_TURN = (
     LISTEN + " Use `asyncio.timeout` instead of `asyncio.wait_for`, which in Python 3.11 loses a cancellation that "
     "comes in the same turn as a slot."
