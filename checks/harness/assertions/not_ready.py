@@ -14,7 +14,7 @@ PING = (
 )
 _RUNS_ON = "a server that runs until it is asked to stop"
 _HINTS = {
-    r"import string": "With more than one worker uvicorn wants the app's name: each worker imports it anew. "
+    r"import string": "With more than one worker uvicorn needs the app's name: each worker imports the app. "
     '`uvicorn.run("lab.service:create_app", factory=True, ...)`.',
     r"Error loading ASGI app|Could not import module": "The factory's name is `lab.service:create_app`, and "
     "`factory=True` says that it is one.",
