@@ -54,7 +54,7 @@ def test_predictions(workspace, lab, rng, show):
     ),
 )
 def test_workers(serve, launch, service, workspace, lab, rng, show):
-    """Workers multiply what blocks.
+    """Workers multiply blocking work.
 
     A worker is a process with an event loop of its own. Blocking code gets faster with each worker. Code that awaits
     gains nothing, and code that computes gains up to the number of cores. Each worker costs memory. The number of
@@ -125,7 +125,7 @@ def test_thread_pool_size(service, workspace, lab, rng, show):
     ),
 )
 def test_feature_store(feature_store, service, workspace, lab, rng, show):
-    """A pool of connections, used again.
+    """A pool reuses its connections.
 
     A new connection for each request costs a handshake, and under load as many sockets as there are requests: that
     overloads the store. A pool sets a limit, and the other requests wait in our queue. When the store fails, our status
@@ -185,7 +185,7 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     ),
 )
 def test_admission(service, workspace, lab, rng, show):
-    """So many inside, so many waiting, no more.
+    """A limit for the app, a limit for the queue.
 
     A queue without a limit loses no request, but it makes all of them late. So a service accepts only what it can serve
     soon, in the order of arrival, and refuses all others at once: their callers can then try another service, or try
@@ -259,7 +259,7 @@ def test_waiting_has_an_end(service, workspace, lab, rng, show):
     ),
 )
 def test_overload(serve, service, workspace, lab, rng, show):
-    """Twice the load, and goodput stays.
+    """Goodput stays at twice the load.
 
     Goodput counts only answers that come in time. Without a limit the queue grows for as long as the overload lasts,
     and soon every answer is too late: the service works at full throughput, and no caller can use its answers.

@@ -67,7 +67,7 @@ def listens_on_its_host(server: Server, host: str = "") -> None:
         f"{f'with HOST={host}' if host else 'without HOST'} it listens on {named and named[1]}",
         "the host of the environment"
         if host
-        else ("127.0.0.1, the default: only with HOST is it open to other machines"),
+        else "127.0.0.1, the default: only with HOST is it open to other machines",
         '`host=os.environ.get("HOST", "127.0.0.1")`.',
     )
 

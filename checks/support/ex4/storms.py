@@ -74,7 +74,7 @@ class Storms:
         assert twice.goodput >= SHARE * twice.capacity, Failure(
             f"{what} goodput is {twice.goodput:.1f}/s, {refused}",
             f"at least {SHARE} of the capacity, each answer at most {IN_TIME} service times after its planned start",
-            "Too few are refused: a request that waits longer is answered too late."
+            "Too few are refused: the others wait too long, and their answers come too late."
             if len(twice.refusals) < len(twice.trace.requests) / 4
             else "Is each slot used again as soon as it is free? A refused request holds no slot, no place and no "
             "count, and costs the event loop next to nothing.",
