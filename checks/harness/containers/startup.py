@@ -114,7 +114,7 @@ def _why_it_ended(cause: str, code: int) -> str:
         return CRLF
     if re.search(r"\$\w+|\$\{", cause):
         return (
-            'Exec form resolves no variables: `["...", "--port", "$PORT"]` passes the five characters. Let '
+            'Exec form does not resolve variables: `["...", "--port", "$PORT"]` passes the five characters. Let '
             "`python -m lab.serve` read PORT, or use shell form: `CMD exec uvicorn ... --port $PORT`."
         )
     if found := re.search(r"No module named '?([\w.]+)", cause):
@@ -171,8 +171,8 @@ def _port_taken(running: Running) -> Exception:
     with suppress(OSError), socket.create_connection(running.address, timeout=1):
         return Inconclusive(f"another program on this machine took port {running.port} just before the service did")
     return LearnerError(
-        f"with PORT={running.port} it wants another port, which is taken on this machine{last_lines(running, 2)}",
+        f"with PORT={running.port} it uses another port, which is taken on this machine{last_lines(running, 2)}",
         running.container.argv_at,
-        wanted=f"0.0.0.0:{running.port}: only who runs the image knows which port is free",
+        wanted=f"0.0.0.0:{running.port}: PORT names the port that is free on this machine",
         hint=TAKE_PORT,
     )
