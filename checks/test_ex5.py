@@ -1,7 +1,7 @@
 """Exercise 5 - Docker.
 
-The image is where your service meets a machine that is not yours. What counts is what it does there: where it listens,
-how it ends, and whether its health check tells the truth. Begin with `Dockerfile`.
+With an image your service runs on a machine that is not yours. The checkpoints judge what it does there: where it
+listens, how it ends, and whether its health check is right. Begin with `Dockerfile`.
 
 PYTEST_DONT_REWRITE
 """
@@ -21,14 +21,15 @@ DEADLINE = 900
         "So put first what changes least: the base, then pyproject.toml and uv.lock and what they install, then lab/.",
         "Two stages: the first has pip and uv and makes a virtual environment (`uv sync --locked --no-dev`), the "
         "second copies only that with `COPY --from=`. `USER` and HEALTHCHECK belong into the second.",
-        "Python can ask for /health itself: `urllib.request.urlopen` raises for anything but a good answer.",
+        "Python can send the request itself: `urllib.request.urlopen` raises unless /health gives a good answer.",
     ),
 )
 def test_image(files, image, show):
-    """Small, and quick to rebuild.
+    """The image is small and quick to rebuild.
 
-    An image is built at every change, and pulled by every machine. What it holds beyond the service costs time at each
-    deployment, and can be attacked. What a build installs again for each changed line costs a developer minutes a day.
+    An image is built at every change, and every machine pulls it. Files that the service does not need slow down each
+    deployment, and can be attacked. A build that installs all packages again for one changed line costs a developer
+    minutes a day.
     """
     from checks.support.ex5 import image as expect
 
@@ -61,9 +62,9 @@ def test_image(files, image, show):
 def test_listens_where_the_environment_says(deploy, rng, show):
     """It listens on all addresses, at PORT.
 
-    Port and number of workers belong to whoever runs the image: on another machine the port is taken, and there are
-    other cores. An image with fixed ones must be built again for each place. And a service that listens on 127.0.0.1
-    cannot be reached from outside its container.
+    The port and the number of workers depend on the machine: on another one the port may be taken, and the number of
+    cores differs. An image with fixed values must be built again for each machine. And a service that listens on
+    127.0.0.1 cannot be reached from outside its container.
     """
     from checks.harness.containers.startup import until_it_answers
     from checks.support.ex5 import listening as expect
@@ -89,7 +90,7 @@ def test_listens_where_the_environment_says(deploy, rng, show):
     hints=(
         "Process 1 gets the signal. In shell form, and in a script, that is a shell, which passes nothing on: use exec "
         'form, `CMD ["python", "-m", "lab.serve"]`, or end the script with `exec python -m lab.serve`.',
-        "LAB_DRAIN_SECONDS, how long uvicorn waits for its requests, must be longer than the longest of them.",
+        "uvicorn waits LAB_DRAIN_SECONDS for its requests: this must be longer than the longest request.",
     ),
 )
 def test_ends_without_losing_requests(deploy, show):
@@ -128,10 +129,10 @@ def test_ends_without_losing_requests(deploy, show):
     ),
 )
 def test_stack(files, lab, show):
-    """Limits, and a load test beside it.
+    """The stack has limits and a load test.
 
-    Without limits a service that runs wild takes the CPU and the memory of its neighbours. With limits only that
-    service is slowed down, or ended. And a load test that starts with one command is run more often.
+    Without limits a faulty service takes the CPU and the memory of its neighbours. With limits only that service is
+    slowed down, or killed. And people run a load test more often if one command starts it.
     """
     from checks.harness.containers import stack_rules
     from checks.support.ex5 import stack as expect
@@ -154,17 +155,17 @@ def test_stack(files, lab, show):
     points=2,
     deadline=DEADLINE,
     hints=(
-        "A health check asks the service a question and waits for its answer: `urllib.request.urlopen(..., timeout=2)` "
-        "on /health raises where there is none, and Python then ends with exit code 1.",
-        "What is needed only to install belongs into a stage of its own: the last one copies the virtual environment.",
-        "`docker run --read-only --tmpfs /tmp` shows what writes to the disk; the service does not need to.",
+        "A health check sends a request to /health and waits for the answer: `urllib.request.urlopen(..., timeout=2)` "
+        "raises without one, and Python then ends with exit code 1.",
+        "Install in a stage of its own. The last stage only copies the virtual environment from it.",
+        "`docker run --read-only --tmpfs /tmp` shows whether the service writes to the disk. It does not need to.",
     ),
 )
 def test_real_container(deploy, image, show):
     """The real container lives and ends well.
 
-    A machine learns only from the health check whether a service works. A check that sees only that a process exists,
-    or that a port is open, calls a service healthy that hangs, and it keeps getting requests.
+    Only the health check shows a machine whether a service works. If it tests only that a process exists, or that a
+    port is open, a service that hangs counts as healthy, and keeps getting requests.
     """
     from checks.harness.containers.deploy import TIMING
     from checks.harness.containers.startup import until_it_answers

@@ -1,7 +1,7 @@
 """Exercise 6 - dynamic batching.
 
 A call of the model costs nearly the same for eight items as for one. So callers who come at about the same time share a
-call. You write what collects them, and predict what it gives. Begin with `lab/predictions.py`.
+call. You write the batcher that collects them, and predict its throughput and latency. Begin with `lab/predictions.py`.
 
 PYTEST_DONT_REWRITE
 """
@@ -18,15 +18,15 @@ from checks.harness.errors import Failure
     deadline=15,
     hints=(
         "The docstrings have the formulas. `batch_size` is the larger of two numbers, at most `max_batch`.",
-        "Where rate x item_seconds is 1 or more, the second number has no end.",
-        "`batched_latency` has three cases: too much load, a model that never rests, and one that waits.",
+        "Where rate x item_seconds is 1 or more, the second number is infinite.",
+        "`batched_latency` has three cases: too much load, a model that is always busy, and one that is idle at times.",
     ),
 )
 def test_the_law(workspace, lab, rng, show):
-    """What batches give is arithmetic.
+    """Arithmetic predicts what batches give.
 
-    Larger batches serve more items per second, and each of them waits longer. How large they get is not yours to
-    choose: it follows from the load. The window only says how long the first one waits, and only while the model rests.
+    Larger batches serve more items per second, and each item waits longer. You do not choose how large they get: that
+    follows from the load. The window only limits how long the first item waits, and only while the model is idle.
     """
     from checks.support.ex6 import laws
 
@@ -48,16 +48,16 @@ def test_the_law(workspace, lab, rng, show):
     needs=["4.5"],
     deadline=30,
     hints=(
-        "Two moments decide: an item arrives, and a call ends. At both look whether a batch is due.",
-        "What waits stands in a `collections.deque`, each item with a future of its own (`loop.create_future()`).",
+        "Two events matter: an item arrives, and a call ends. At both check whether a batch is due.",
+        "Keep the waiting items in a `collections.deque`, each with a future of its own (`loop.create_future()`).",
         "The call runs in a task of its own (`loop.create_task`), so that others can arrive meanwhile.",
     ),
 )
 def test_a_full_batch_leaves_at_once(play, workspace, lab, rng, show):
     """A full batch leaves at once.
 
-    Nothing that comes later can join it, so to wait is to lose time. And the model does one thing at a time: two calls
-    at once share its hardware and are each slower, or fail.
+    No later item can join a full batch, so to wait only costs time. And the model runs one call at a time: two calls at
+    once share its hardware, and each of them is slower, or fails.
     """
     from checks.support.ex6 import leaving_together
 
@@ -75,15 +75,16 @@ def test_a_full_batch_leaves_at_once(play, workspace, lab, rng, show):
     needs=["4.5"],
     deadline=30,
     hints=(
-        "The window is that of the longest waiting item, since its own arrival: `loop.time() + batch_window`.",
-        "`loop.call_at(due, ...)` looks again when it is over. When a call ends, look without a timer.",
+        "The window of the longest waiting item counts, from its own arrival: `loop.time() + batch_window`.",
+        "`loop.call_at(due, ...)` checks again when it is over. When a call ends, check without a timer.",
     ),
 )
 def test_the_window(play, workspace, lab, rng, show):
     """No item waits longer than the window.
 
-    For company, that is: while the model works an item waits for it in any case, and uses the time to collect others. A
-    window that begins anew at each arrival has no end under load; one that begins when the model is free is paid twice.
+    The window limits how long an item waits for others. While the model works, each item waits for it anyway, and
+    others join. A window that starts again at each arrival never ends under load. A window that starts when the model
+    is free comes on top of the wait for the model.
     """
     from checks.support.ex6 import leaving_together
 
@@ -111,8 +112,8 @@ def test_the_window(play, workspace, lab, rng, show):
 def test_each_caller_gets_its_own_outcome(play, workspace, lab, rng, show):
     """Each caller gets its own outcome.
 
-    A batch makes neighbours of strangers. An answer in the wrong place gives one user's data to another, one bad item
-    must not cost seven others their answer, and a caller who is never told waits until its client gives up.
+    A batch holds items of different users. An answer in the wrong place gives one user's data to another. One bad item
+    must not cost seven others their answer. And a caller without an outcome waits until its client gives up.
     """
     from checks.support.ex6 import outcomes
 
@@ -130,15 +131,15 @@ def test_each_caller_gets_its_own_outcome(play, workspace, lab, rng, show):
     needs=["4.5"],
     deadline=30,
     hints=(
-        "`try: return await future` and `finally:` take the item out of what waits, if it still stands there.",
-        "The batch runs in a task of its own. A future whose caller has left is done: look before you set it.",
+        "`try: return await future`, and in `finally:` remove the item from the waiting ones, if it is still there.",
+        "The batch runs in a task of its own. A future whose caller has left is done: check that before you set it.",
     ),
 )
 def test_who_is_cancelled(play, workspace, lab, rng, show):
     """A caller who leaves costs others nothing.
 
-    Clients time out all the time. An item whose caller has left takes a place that another could have; and where the
-    call belongs to the first of a batch, seven others lose their answer when that one leaves.
+    Clients time out all the time. An item whose caller has left must not take the place of another item. And if the
+    first caller of a batch runs the call, seven others lose their answer when that caller leaves.
     """
     from checks.support.ex6 import ending
 
@@ -157,15 +158,15 @@ def test_who_is_cancelled(play, workspace, lab, rng, show):
     needs=["4.5"],
     deadline=30,
     hints=(
-        "`self._closed = True` is a third reason for a batch to leave. Then wait for the call, until there is none.",
+        "`self._closed = True` is a third reason for a batch to leave. Then wait until no call is running any more.",
         "A task that waits for items for ever has to be ended, and awaited, before `close` returns.",
     ),
 )
 def test_closing(play, workspace, lab, rng, show):
-    """Closing serves what waits.
+    """`close` serves all items that wait.
 
-    A deployment ends processes all day. What was taken on is served, without a window in which no more can come, and
-    what comes later is refused in a way that its caller can see.
+    Every deployment ends processes. `close` serves the waiting items without their window, since no more items can join
+    them. A later `submit` raises an exception, so that its caller sees the refusal.
     """
     from checks.support.ex6 import ending
 
@@ -191,8 +192,8 @@ def test_closing(play, workspace, lab, rng, show):
 def test_in_the_service(service, play, workspace, lab, rng, show):
     """The service answers in batches.
 
-    The model blocks, so it has a thread, and one that no `def` endpoint can take from it. The batcher itself refuses
-    nothing: the admission control in front of it decides how many wait, and so how large batches can become at all.
+    The model blocks, so it needs a thread, and one that no `def` endpoint can take. The batcher itself refuses nothing.
+    The admission control in front of it limits how many requests wait, and so how large batches can become.
     """
     from checks.support.ex6 import endpoint, own_model, told
     from checks.support.ex6.batched import Batched
@@ -228,10 +229,11 @@ def test_in_the_service(service, play, workspace, lab, rng, show):
     ),
 )
 def test_batches_on_a_real_server(serve, service, workspace, lab, rng, show):
-    """Batches pay on a real server.
+    """Batches are faster on a real server.
 
-    32 callers, a model that takes eight items nearly as fast as one. Look at the row beside it, too: with as many in
-    flight as one batch holds, half of them are in the model and the other half collects, and they take turns for ever.
+    There are 32 callers, and a call for eight items takes hardly longer than one for one item. Look at the second row,
+    too. It has only as many requests in flight as one batch holds: one half is in the model, the other half collects,
+    so no batch is full.
     """
     from checks.support.ex6.real import Batches
 

@@ -1,7 +1,7 @@
 """Exercise 7 - streaming tokens.
 
 A language model gives its answer token by token, and a reader wants the first one soon. You write the endpoint that
-streams, the slots behind it, and what such a service is measured by. Begin with `lab/tokens.py`.
+streams, the use of its slots, and the metrics of such a service. Begin with `lab/tokens.py`.
 
 PYTEST_DONT_REWRITE
 """
@@ -21,10 +21,10 @@ import pytest
     ),
 )
 def test_times_of_a_stream(workspace, lab, rng, show):
-    """Two numbers say how a stream feels.
+    """Two latencies describe a stream.
 
-    The time to the first token is how long a reader looks at nothing. The time per token is how fast the text then
-    grows, and it leaves the first token out: one that mixes the two says nothing of either.
+    The time to the first token is how long a reader waits with an empty page. The time per token is how fast the text
+    then grows. It leaves the first token out: one number for both would describe neither.
     """
     from checks.support.ex7 import token_times
 
@@ -52,7 +52,7 @@ def test_goodput_and_tail(workspace, lab, rng, show):
     """Goodput counts streams that were of use.
 
     A service that refuses most of its streams has a good p99 of the few that it served. So a stream that failed counts
-    as infinite. And a rate counts only the streams that kept both limits, because a reader notices each of them.
+    as infinite. And goodput counts only the streams within both limits, because a reader notices when one is missed.
     """
     from checks.support.ex7 import token_times
 
@@ -79,8 +79,8 @@ def test_goodput_and_tail(workspace, lab, rng, show):
 def test_the_wire(service, workspace, lab, rng, show):
     """Each token is an event of its own.
 
-    A token may hold a line break, a quote or the word `data:`. JSON brings it over unchanged. And a stream says how it
-    ended: without that a reader cannot tell a whole answer from one that was broken off.
+    A token may hold a line break, a quote or the word `data:`. JSON carries it unchanged. And the last event says how
+    the stream ended: without it a reader cannot tell a complete answer from one that was broken off.
     """
     from checks.support.ex7 import own_decoder
     from checks.support.ex7.wire import Wire
@@ -101,14 +101,14 @@ def test_the_wire(service, workspace, lab, rng, show):
     deadline=90,
     hints=(
         "`await send(...)` for each token, and nothing collected before it.",
-        "A middleware that collects a body before it passes it on makes one piece of a stream.",
+        "A middleware that collects the body before it passes it on sends the stream as one piece.",
     ),
 )
 def test_each_token_at_once(service, serve, workspace, lab, rng, show):
-    """A token leaves when it is there.
+    """Each token is sent at once.
 
-    That is what streaming is for. A buffer in the handler or in a middleware gives the same text, ended at the same
-    time, with a first token that is as late as the last.
+    Streaming exists for this. With a buffer in the handler or in a middleware the text is the same, and ends at the
+    same time, but its first token comes as late as its last.
     """
     from checks.support.ex7 import at_once, real
     from checks.support.ex7.streams import Streams
@@ -126,15 +126,15 @@ def test_each_token_at_once(service, serve, workspace, lab, rng, show):
     deadline=90,
     hints=(
         "`await receive()` gives `http.disconnect` when the reader has left: a task of its own has to wait for that.",
-        "A slot is given back in every way in which a stream can end, and in each of them once.",
+        "Release the slot exactly once, however the stream ends.",
         "A task that is cancelled before its first step never runs its `finally`. A done-callback runs all the same.",
     ),
 )
 def test_who_has_left(service, serve, workspace, lab, rng, show):
-    """Who has left frees its slot at once.
+    """A reader who left frees its slot at once.
 
-    Readers close the page before the end. A decoder that goes on then works for no reader, in a slot that others wait
-    for. And if a slot is lost each time, a service of four slots has none left after four such readers.
+    Readers close the page before the end. If the decoder goes on, it works without a reader, in a slot that others wait
+    for. And if each such reader costs a slot, a service of four slots has none left after four of them.
     """
     from checks.support.ex7 import leaving, real
     from checks.support.ex7.streams import Streams
@@ -154,7 +154,7 @@ def test_who_has_left(service, serve, workspace, lab, rng, show):
     needs=["4.5", "7.3"],
     deadline=60,
     hints=(
-        "What pulls the decoder must not wait for `send`: put a queue between the two.",
+        "The task that decodes must not wait for `send`: put a queue between the two.",
         "The queue needs no bound: `max_tokens` is one.",
     ),
 )
@@ -180,14 +180,14 @@ def test_a_slow_reader(service, workspace, lab, rng, show):
     deadline=60,
     hints=(
         "`decoder.free` and `decoder.waiting` say whether there is a place; then `acquire`, with a timeout around it.",
-        "Nothing is sent before the slot is there: only then it is known whether it is a 200.",
+        "Send nothing before the slot is there: until then the answer may be a 200 or a 503.",
     ),
 )
 def test_a_slot_first(service, workspace, lab, rng, show):
-    """Who cannot be served soon is refused.
+    """A stream gets a slot soon, or a 503.
 
-    A 200 that was sent cannot become a 503. So the slot comes first. Nothing of a stream that waits has been sent: it
-    can still be refused, and its reader can ask another server.
+    A 200 that was sent cannot become a 503. So a stream waits for its slot before anything is sent. Until then it can
+    be refused, and its reader can ask another server.
     """
     from checks.support.ex7 import own_decoder, slots
 
@@ -210,7 +210,7 @@ def test_a_slot_first(service, workspace, lab, rng, show):
     ),
 )
 def test_what_is_measured(service, workspace, lab, rng, show):
-    """The service knows its TTFT and TPOT.
+    """The service measures its TTFT and TPOT.
 
     `Server-Timing` cannot hold them: the header is sent before the first token is there. So the service records them
     for each stream, also for those that ended badly, and GET /metrics reports them.

@@ -69,13 +69,13 @@ def loose_base(base: str) -> str | None:
     if tag in ("", "latest") and not release:
         return "that is the latest version on the day of a build"
     if not _SLIM.search(f"{image}:{tag}"):
-        return "its name says neither slim, alpine nor distroless, and a full image is hundreds of MB larger"
+        return "its name has no slim, alpine or distroless: a full image is hundreds of MB larger"
     if image.rpartition("/")[2] == "python" or re.search(r"python-?\d", tag):
         fixed = bool(_PYTHON_TAG.match(tag))
     else:
         named = re.search(rf"\d+\.\d+|{_CODENAMES}", tag)
         fixed = bool(named or release or ("debian" in image and re.match(r"\d+", tag)))
-    return None if fixed else f"`{tag}` will be another minor version some day"
+    return None if fixed else f"later `{tag}` will be another minor version"
 
 
 def installs_again(recipe: Recipe, context: Path, files: set[str]) -> tuple[Instruction, Instruction] | None:

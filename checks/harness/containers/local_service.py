@@ -190,7 +190,7 @@ class Image:
             return self._resolved(interpreter, [*options, str(script), *rest])
         raise NotChecked(
             f"without a Docker engine `{shlex.join([program, *rest]).replace(str(self.root), '')}` cannot run here: "
-            "this machine knows python, uvicorn, sh and scripts that the image copies"
+            "only python, uvicorn, sh and scripts that the image copies can"
         )
 
     def environment(self, changes: Mapping[str, str]) -> dict[str, str]:

@@ -160,8 +160,8 @@ def _elsewhere(running: Running, found: set[tuple[str, int]]) -> LearnerError:
     return LearnerError(
         f"with PORT={running.port} it listens on {places}",
         where,
-        wanted=f"0.0.0.0:{running.port}: all addresses of the container, since its 127.0.0.1 cannot be reached from "
-        "outside, and the port in PORT",
+        wanted=f"0.0.0.0:{running.port}: the port in PORT, on all addresses of the container. Its 127.0.0.1 cannot be "
+        "reached from outside",
         hint=hint,
     )
 
@@ -171,8 +171,8 @@ def _port_taken(running: Running) -> Exception:
     with suppress(OSError), socket.create_connection(running.address, timeout=1):
         return Inconclusive(f"another program on this machine took port {running.port} just before the service did")
     return LearnerError(
-        f"with PORT={running.port} it uses another port, which is taken on this machine{last_lines(running, 2)}",
+        f"with PORT={running.port} it tries another port, which is taken on this machine{last_lines(running, 2)}",
         running.container.argv_at,
-        wanted=f"0.0.0.0:{running.port}: PORT names the port that is free on this machine",
+        wanted=f"0.0.0.0:{running.port}: PORT names a port that is free on this machine",
         hint=TAKE_PORT,
     )

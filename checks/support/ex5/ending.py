@@ -105,7 +105,7 @@ def assert_new_connections_are_refused(service: Running, seen: Farewell) -> None
     assert seen.turned_away, Failure(
         f"after the signal the service accepted all {seen.asked} new connections while it finished its work; "
         + signal_in_words(service.container, seen),
-        wanted="from some moment on a new connection gets no answer: the server got the signal, and takes no more work",
+        wanted="new connections soon get no answer any more: the server got the signal, and takes no more work",
         hint=hint,
         where=where,
     )
@@ -136,7 +136,7 @@ def assert_lifespan_ends(service: Running, seen: Farewell) -> None:
     )
     assert silent or seen.finished >= seen.started, Failure(
         f"{seen.started} workers ran the app's startup, and {seen.finished} of them ran its shutdown",
-        wanted="all of them: what is open is closed, what is buffered is written",
+        wanted="all of them: the shutdown closes connections and writes buffers",
         where=where,
     )
 
@@ -177,7 +177,7 @@ def _why_lost(container: Container, seen: Farewell) -> tuple[str, str]:
         name = option[0] if option else "LAB_DRAIN_SECONDS"
         return (
             f"`{name}` is the time in which requests can finish after the signal. It must be longer than the longest "
-            "request: what is not finished by then ends in a 500.",
+            "request: a request that is not finished by then ends in a 500.",
             container.argv_at if option else container.line_of("LAB_DRAIN_SECONDS"),
         )
     return EXEC, line_of_process_1(container)

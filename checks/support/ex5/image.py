@@ -61,7 +61,7 @@ def assert_base_is_pinned_and_slim(recipe: Recipe) -> None:
     argument = variable and _line_of_argument(recipe, variable[1])
     assert variable is None or not re.search(r"^$|[:/-]$", base), Failure(
         f"the base is `{base}`: the variable {variable and variable[1]} has no value",
-        wanted="a name that is whole without options of the build",
+        wanted="a name that is complete without `--build-arg`",
         hint=f"`ARG {variable and variable[1]}=...` above the first FROM gives it a value.",
         where=argument or first.where,
     )
@@ -86,7 +86,7 @@ def assert_context_is_small(files: Files) -> None:
     found += sorted(path for path in parents if CACHE.fullmatch(PurePosixPath(path).name))
     assert not found, Failure(
         f"a build sends {', '.join(found)} to the engine",
-        wanted="none of .git, .venv, tests, checks, solutions and caches: they slow down a build, and end up in images",
+        wanted="no .git, .venv, tests, checks, solutions and caches: they slow down a build, and end up in images",
         hint="One line for each in .dockerignore. `**/__pycache__` matches at any depth.",
         where=".dockerignore",
     )
@@ -124,12 +124,12 @@ def assert_no_cache(files: Files, seen: Inspected | None) -> None:
     """No layer holds what pip or uv keeps for the next time."""
     found = leaves_cache(files.recipe, files.context)
     place = (
-        f"line {found[0].line} leaves in its layer"
+        f"line {found[0].line} leaves downloaded files in its layer"
         if found
-        else f"a layer holds, in {', '.join(seen.caches if seen else ())},"
+        else f"a layer holds downloaded files, in {', '.join(seen.caches if seen else ())}"
     )
     assert not (seen.caches if seen else found), Failure(
-        f"{place} what was downloaded: a later `rm` hides it, and each machine still pulls it",
+        f"{place}: a later `rm` hides them, and each machine still pulls them",
         wanted="no cache of pip or uv in any layer",
         hint=f"`{found[1]}` in the command of line {found[0].line}." if found else "`--no-cache` where it installs.",
         where=(found[0] if found else files.recipe.last.start).where,
@@ -139,9 +139,9 @@ def assert_no_cache(files: Files, seen: Inspected | None) -> None:
 def assert_nothing_for_tests(files: Files, seen: Inspected | None) -> None:
     """The image holds what the service needs, and no Locust."""
     found = installs_tests(files.recipe, files.context)
-    place = f"line {found[0].line} installs" if found else f"the image holds, in {seen.locust if seen else None},"
+    place = f"line {found[0].line} installs" if found else f"{seen.locust if seen else None} in the image holds"
     assert not (seen.locust if seen else found), Failure(
-        f"{place} Locust and what else only tests need",
+        f"{place} Locust: only tests need it",
         wanted=found[1] if found else "only the dependencies of the service",
         hint="`uv sync --locked --no-dev --no-cache`: without the group `dev`."
         if found and "uv sync" in found[1]
@@ -161,7 +161,7 @@ def assert_not_root(files: Files) -> None:
         wanted="a non-root user, so that an attacker who gets in has no root rights",
         hint="`user:` in compose.yaml wins over USER in the Dockerfile. Delete it, or name the user there."
         if by_compose
-        else "`RUN useradd --uid 10001 app` and `USER app` in the last stage: a USER of the build stage ends with it.",
+        else "`RUN useradd --uid 10001 app` and `USER app` in the last stage: a USER of the build stage ends there.",
         where=container.user_at or stage.start.where,
     )
     assert not unknown_user(files.recipe, container.user), Failure(
@@ -179,8 +179,8 @@ def assert_health_check(files: Files) -> None:
     switched_off = bool(container.health_at)
     assert container.health, Failure(
         "the health check is switched off" if switched_off else "there is no health check",
-        wanted="HEALTHCHECK, or a `healthcheck` in compose.yaml: without one a process that runs and does not answer "
-        "goes unnoticed",
+        wanted="HEALTHCHECK, or a `healthcheck` in compose.yaml: without one Docker does not notice a process that "
+        "runs but does not answer",
         hint=f"`HEALTHCHECK {HEALTH_CHECK}`.",
         where=container.health_at or recipe.last.start.where,
     )
@@ -194,7 +194,7 @@ def assert_health_check(files: Files) -> None:
         Failure(
             f"the health check calls {program[1]}, {_how_it_comes(installed)}",
             wanted="a health check that needs no further program: Python is in the image",
-            hint=f"`{HEALTH_CHECK}`" + (", and `install` it no more." if installed else "."),
+            hint=f"`{HEALTH_CHECK}`" + (f". Do not install {program[1]} any more." if installed else "."),
             where=container.health.where,
         )
     )
@@ -202,5 +202,5 @@ def assert_health_check(files: Files) -> None:
 
 def _how_it_comes(installed: Instruction | None) -> str:
     if installed:
-        return f"which line {installed.line} installs only for it: more to download, and more to attack"
+        return f"which line {installed.line} installs only for it: a larger image, and one more program to attack"
     return "which a slim image does not have"

@@ -66,11 +66,11 @@ def _worker_hint(container: Container) -> str:
     """What sets another number than WEB_CONCURRENCY."""
     text = "\n".join([" ".join(container.argv), *container.scripts.values()])
     if "--reload" in text:
-        return "Delete `--reload`: it runs one process and restarts it at each change, which is for your desk."
+        return "Delete `--reload`: it runs one process and restarts it at each change. It is for development only."
     if option := re.search(r"--workers\b|(?<!\w)-w\b", text):
         return f"Delete `{option[0]}` from the command: without it the server takes the number in WEB_CONCURRENCY."
     if "WEB_CONCURRENCY=" in text:
-        return "The command sets WEB_CONCURRENCY. Leave it to whoever runs the image."
+        return "The command sets WEB_CONCURRENCY. Delete that: the environment sets it."
     if "lab.serve" in text:
         return (
             "`lab/serve.py` takes WEB_CONCURRENCY from the environment and passes it to uvicorn as `workers`: see 4.2."
@@ -96,12 +96,12 @@ def assert_health_check_succeeds(service: Running) -> None:
     if "404" in line:
         hint = "The path is `/health`."
     elif fixed:
-        hint = f"It asks port {fixed[1]}, whatever PORT says. In Python: `os.environ['PORT']`, in shell form: `$PORT`."
+        hint = f"It always asks port {fixed[1]}. Use PORT: `os.environ['PORT']` in Python, `$PORT` in shell form."
     elif "KeyError" in line:
         hint = "`os.environ.get('PORT', '8000')`, or set PORT with ENV."
     assert ended.code == 0, Failure(
         f"with PORT={service.port} the health check {how}: {line[:150]}",
-        wanted="exit code 0: it asks for /health, at the port in PORT",
+        wanted="exit code 0: it requests /health at the port in PORT",
         hint=hint,
         where=container.health.where,
     )
@@ -128,10 +128,10 @@ def blind_check_hint(test: str) -> str:
     if re.search(r"(\|\||;)\s*(true|:|exit 0)\s*$", test):
         return "The end of the command makes every check succeed. Delete it."
     if re.search(r"connect|/dev/tcp|\bnc\b", test):
-        return "The kernel accepts connections also for a stopped process. Ask for /health, and wait for the answer."
+        return "The kernel accepts connections also for a stopped process. Request /health, and wait for the answer."
     if fixed := re.search(r":(\d{2,5})\b", test):
-        return f"It asks port {fixed[1]}, where another program may answer. Ask at the port in PORT."
-    return "Ask for /health and wait for the answer: `urllib.request.urlopen(..., timeout=2)` raises without one."
+        return f"It asks port {fixed[1]}, where another program may answer. Use the port in PORT."
+    return "Request /health and wait for the answer: `urllib.request.urlopen(..., timeout=2)` raises without one."
 
 
 def _last_line(ended: Ended) -> str:

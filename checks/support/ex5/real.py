@@ -29,7 +29,7 @@ def assert_small(built: Built, where: str) -> None:
     """The image adds little to its base."""
     assert built.added_mb < ADDED_MB, Failure(
         f"the image adds {built.added_mb:.0f} MB to its base of {built.base_size / 1e6:.0f} MB",
-        wanted=f"less than {ADDED_MB} MB: what the service needs, without what installs it",
+        wanted=f"less than {ADDED_MB} MB: only what the service needs, without the tools that install it",
         hint="Install in a stage of its own (`uv sync --locked --no-dev`), and copy only the environment from it.",
         where=where,
     )
@@ -64,7 +64,7 @@ def assert_becomes_healthy(frozen: Running) -> None:
     health = frozen.container.health
     assert status == "healthy", Failure(
         f"the service answers, and the engine calls it {status}: {_last_check(frozen)}",
-        wanted="a health check that finds /health",
+        wanted="a health check that gets an answer from /health",
         hint=f"`HEALTHCHECK {HEALTH_CHECK}`.",
         where=health.where if health else None,
     )
@@ -77,7 +77,7 @@ def assert_unhealthy_when_frozen(frozen: Running) -> float:
     blind, health = _checks_that_succeed(frozen), frozen.container.health
     assert blind < BLIND_CHECKS, Failure(
         f"with every process stopped (SIGSTOP) {blind} health checks in a row still succeeded",
-        wanted="unhealthy: a check that waits for an answer of /health, and fails without one",
+        wanted="unhealthy: the check waits for an answer from /health, and fails without one",
         hint=blind_check_hint(" ".join(health.test)) if health else "",
         where=health.where if health else None,
     )

@@ -48,7 +48,7 @@ def assert_api_is_built_here(files: Files, stack: Stack) -> None:
     profiles = api.get("profiles") or ()
     assert not profiles, Failure(
         f"`api` starts only with the profile {', '.join(profiles)}",
-        wanted="it always starts: the stack is there for it",
+        wanted="`api` without a profile: it must start every time",
         hint="Delete `profiles` from `api`: only the load test has one.",
         where=stack.line(API, "profiles"),
     )
@@ -68,8 +68,8 @@ def assert_limits(stack: Stack) -> None:
     _, memory = rules.limits(stack.services[API])
     assert memory >= LEAST_MEMORY, Failure(
         f"`api` may use {memory / 2**20:.3g} MB of memory",
-        wanted=f"at least {LEAST_MEMORY >> 20} MB: one process with FastAPI takes about twice that. What exceeds "
-        "the limit is ended",
+        wanted=f"at least {LEAST_MEMORY >> 20} MB: one process with FastAPI takes about twice that. A process that "
+        "exceeds the limit is killed",
         hint="A number without a unit is bytes, `k` is kilobytes: `512M` is 512 MB.",
         where=stack.line(API, "memory", "mem_limit"),
     )
@@ -92,7 +92,7 @@ def assert_grace_is_longer_than_drain(container: Container, stack: Stack, defaul
     assert container.stop_grace_seconds > drain, Failure(
         f"docker kills `api` {container.stop_grace_seconds:g} s after the signal, and requests have up to {drain:g} s "
         "to finish (LAB_DRAIN_SECONDS)",
-        wanted="a `stop_grace_period` that is longer than the drain. The default is 10 s, which is also the drain's",
+        wanted="a `stop_grace_period` that is longer than the drain. Both are 10 s by default",
         hint=f"`stop_grace_period: {drain + 5:g}s` in `api`.",
         where=container.stop_grace_at or stack.line(API),
     )
@@ -133,13 +133,13 @@ def _locust(stack: Stack) -> tuple[str, str]:
         without = [n for n, one in stack.services.items() if n not in behind and rules.is_locust(one, role)]
         assert len(names) < 2, Failure(
             f"the profile `{LOAD}` has {len(names)} services with `--{role}`: {', '.join(names)}",
-            wanted=f"one service with `--{role}`" + (": how many run is said at the start" * (role == "worker")),
+            wanted=f"one service with `--{role}`" + (": `--scale` sets how many of it run" * (role == "worker")),
             hint=f"Delete `{names[-1]}`" + (": `--scale worker=4` starts four of one." * (role == "worker") or "."),
             where=stack.line(names[-1]),
         )
         assert len(names) == 1, Failure(
-            f"the profile `load` has the services {', '.join(behind) or 'none'}; a Locust {role} is "
-            f"{', '.join(names) or 'none of them'}",
+            f"the profile `load` has {'the services ' if behind else ''}{', '.join(behind) or 'no service'}, and no "
+            f"Locust {role}",
             wanted=f"one service with `--{role}`: a master that sums up, and workers that send requests",
             hint=f"`profiles: [load]` in `{without[0]}`." if without else f"`--{role}` in the command of one service.",
             where=stack.line(without[0]) if without else stack.line(next(iter(behind), API)),
@@ -153,14 +153,14 @@ def _assert_reach_each_other(stack: Stack, one: str, other: str) -> None:
     outside = next((name for name in (one, other) if stack.services[name].get("network_mode")), None)
     assert not outside, Failure(
         f"`{outside}` has `network_mode: {stack.services[outside or one].get('network_mode')}`",
-        wanted="the network of the stack: only there services reach each other by name",
+        wanted="the network of the stack: services reach each other by name only there",
         hint=f"Delete `network_mode` from `{outside}`.",
         where=stack.line(outside or one, "network_mode"),
     )
     first, second = (rules.networks(stack.services[name]) for name in (one, other))
     assert first & second, Failure(
         f"`{one}` is in the network {', '.join(sorted(first))}, `{other}` in {', '.join(sorted(second))}",
-        wanted="one network that both are in: only there services reach each other by name",
+        wanted="both in one network: services reach each other by name only there",
         hint="Delete `networks` from both: then they are in the stack's own network.",
         where=stack.line(other if "default" in first else one, "networks"),
     )
@@ -170,7 +170,7 @@ def _assert_worker_can_be_scaled(stack: Stack, worker: str) -> None:
     service = stack.services[worker]
     assert not service.get("container_name"), Failure(
         f"`{worker}` has a container_name",
-        wanted="none: workers are scaled, and only one container can have that name",
+        wanted="no container_name: workers are scaled, and only one container can have that name",
         hint=f"Delete `container_name` from `{worker}`.",
         where=stack.line(worker, "container_name"),
     )
@@ -189,8 +189,8 @@ def _assert_loads_the_api(stack: Stack, name: str, port: int, *, has_master: boo
     assert from_master or host == f"http://api:{port}", Failure(
         f"`{name}` loads {host or 'no host'}",
         wanted=f"http://api:{port}: the service by its name, and the port inside its container",
-        hint=f"`--host http://api:{port}`. In a container localhost is the container itself, and a published port is "
-        "one of your machine.",
+        hint=f"`--host http://api:{port}`. In a container localhost is the container itself, and a published port "
+        "exists only on your machine.",
         where=stack.line(name, "host", "HOST", "command"),
     )
 
@@ -199,7 +199,7 @@ def _assert_waits_for_health(stack: Stack, name: str) -> None:
     where = stack.line(name, "links", "depends_on")
     assert "links" not in stack.services[name], Failure(
         f"`{name}` has `links`",
-        wanted="none: the services of a stack reach each other by name without them",
+        wanted="no `links`: the services of a stack reach each other by name without them",
         hint=f"Delete `links` from `{name}`.",
         where=where,
     )

@@ -11,8 +11,8 @@ from checks.support.ex6.scenes import End, Play, Scene, Seen, answered, calls_in
 FOREVER = 50.0
 """A window, in virtual seconds, that no item should wait for once the batcher is closed."""
 OWN_TASK = (
-    "The call of the model belongs to no caller: a task of its own awaits `run`, and each caller awaits a future of "
-    "its own, which it can leave."
+    "The call of the model belongs to no caller: a task of its own awaits `run`, and each caller awaits only a future "
+    "of its own."
 )
 
 
@@ -20,12 +20,12 @@ def _leaves_at_once(end: End, at: float, where: str) -> None:
     assert end.how == "cancelled", Failure(
         f"a caller was cancelled {where}, and it {end}",
         "it ends with the CancelledError, at once",
-        OWN_TASK if end.how == "raised" else "`except asyncio.CancelledError:` has to `raise`, once it has tidied up.",
+        OWN_TASK if end.how == "raised" else "`except asyncio.CancelledError:` has to `raise` again at its end.",
     )
     assert same(end.ended, at), Failure(
         f"a caller was cancelled {where} at {seconds(at)}, and ended at {seconds(end.ended or 0)}",
         "at once",
-        "Await nothing else on the way out: " + OWN_TASK[0].lower() + OWN_TASK[1:],
+        "Await nothing else after the cancellation. " + OWN_TASK,
     )
 
 
@@ -45,10 +45,10 @@ def cancelled_while_waiting(play: Play, rng: random.Random, show: Show) -> None:
         stay = [number for number in range(8) if number != leaves]
         call = seen.call_of(3)
         assert call is None or not same(call.entered, round(0.5 * window, 3)), Failure(
-            f"with max_batch=4 a batch of {len(call.items) if call else 0} left when the third item that still waits "
-            "had come: the one who left was counted",
+            f"with max_batch=4 a batch of {len(call.items) if call else 0} left when only three callers still waited: "
+            "the cancelled one was counted, too",
             "an item whose caller was cancelled takes no place in a batch",
-            "`finally:` in `submit` takes it out of what waits.",
+            "`finally:` in `submit` removes the item from those that wait.",
         )
         _others_are_answered(seen, stay, "one caller was cancelled while its item waited")
 
@@ -71,8 +71,8 @@ def cancelled_behind_a_busy_model(play: Play, rng: random.Random, show: Show) ->
     assert call is None or len(stay) == got, Failure(
         f"with max_batch=4 five items waited for a busy model, and the caller of place {leaves} was cancelled; the "
         f"next call then had {got} item{'s' * (got != 1)}",
-        "the four that still waited: who has left takes no place in a batch",
-        "`finally:` in `submit` takes the item out of what waits, so that a batch is filled with those that stay.",
+        "the four that still waited: a cancelled item takes no place in a batch",
+        "`finally:` in `submit` removes the item from those that wait. Then a batch is filled with those that stay.",
     )
     _others_are_answered(seen, [0, *stay], "one caller was cancelled while its item waited")
 
@@ -91,8 +91,8 @@ def cancelled_is_not_waiting(play: Play, rng: random.Random, show: Show) -> None
     told = seen.reports[0].get("waiting") if isinstance(seen.reports[0], dict) else None
     assert told != 3, Failure(
         "three items waited, and one of their callers was cancelled; `report()` still says waiting 3",
-        "2: who has left does not wait",
-        "`finally:` in `submit` takes the item out of what waits.",
+        "2: a cancelled caller does not wait any more",
+        "`finally:` in `submit` removes the item from those that wait.",
     )
 
 
@@ -135,10 +135,10 @@ def cancelled_in_the_model(play: Play, rng: random.Random, show: Show) -> int:
 def _never_served(seen: Seen, items: list[int]) -> None:
     served = [number for number in items if seen.call_of(number)]
     assert not served, Failure(
-        f"{len(served)} items whose callers had been cancelled while they waited were in the model "
+        f"{len(served)} items were in the model, though their callers had been cancelled while they waited "
         f"({calls_in_words(seen)})",
-        "never: that is work for callers who are gone, in a place that another could have",
-        "`finally:` in `submit` takes the item out of what waits.",
+        "such an item never reaches the model: it would take the place of another item",
+        "`finally:` in `submit` removes the item from those that wait.",
     )
 
 
@@ -194,7 +194,7 @@ def closed_with_many(play: Play, rng: random.Random, show: Show) -> int:
     what = f"{most} items were in the model and {most + rest} waited when it was closed (max_batch={most})"
     too_many = [len(call.items) for call in seen.calls if len(call.items) > most]
     assert not too_many, Failure(
-        f"{what}: a call had {too_many[0]} items", f"at most {most}: batches as always", "Close in batches as always."
+        f"{what}: a call had {too_many[0]} items", f"at most {most}, also after `close`", "Also close in batches."
     )
     _drained(seen, [*range(total)], times, what)
     _no_task_is_left(seen)
@@ -206,13 +206,13 @@ def _drained(seen: Seen, items: list[int], times: list[float], what: str) -> Non
         end = seen.callers[number]
         assert end.how == "answered", Failure(
             f"{what}, and a caller {end}",
-            "all that wait are served",
-            "`close` lets what waits leave in batches, and waits for them: nothing is thrown away or cancelled.",
+            "all waiting items are served",
+            "`close` serves the waiting items in batches, and waits for them. It drops and cancels none.",
         )
         assert same(end.ended, at), Failure(
             f"{what}, and a caller was answered at {seconds(end.ended or 0)}",
-            f"at {seconds(at)}: no window is waited for any more, only the model",
-            "`closed` is a third reason for a batch to leave, besides full and over.",
+            f"at {seconds(at)}: after `close` an item waits only for the model, not for the window",
+            "A batch has a third reason to leave: the batcher is closed.",
         )
     for end in seen.closed:
         _closed_at(end, times[-1], "with items to serve")
@@ -227,14 +227,14 @@ def _closed_at(end: End, at: float, where: str) -> None:
         f"at {seconds(at)}, with the last outcome",
         "Wait for the call that is running, and for those behind it."
         if (end.ended or 0) < at
-        else "When nothing is left, return: no window, no sleep.",
+        else "Return as soon as nothing is left: no window, no sleep.",
     )
 
 
 def _refused(end: End, when: str) -> None:
     assert end.how == "raised", Failure(
         f"submit {when}: its caller {end}",
-        "a RuntimeError: no batch will leave any more",
+        "a RuntimeError: after `close` no new batch is collected",
         "`if self._closed: raise RuntimeError(...)` at the start of `submit`.",
     )
     assert end.what[0] == "RuntimeError", Failure(f"submit {when}: its caller {end}", "a RuntimeError")
@@ -243,6 +243,6 @@ def _refused(end: End, when: str) -> None:
 def _no_task_is_left(seen: Seen) -> None:
     assert not seen.tasks, Failure(
         f"close() had returned, and {seen.tasks} tasks of the batcher were left",
-        "none: a task that is left keeps the loop's end waiting, and is destroyed with a warning",
+        "no task: one that is left delays the end of the loop, and is destroyed with a warning",
         "A task that loops for ever has to end: `task.cancel()`, and then await it.",
     )

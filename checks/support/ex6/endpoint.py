@@ -67,7 +67,7 @@ def without_the_pool(batched: Batched) -> None:
         batched.app.until(lambda: one.done)
         called = len(batched.probe.calls) - before
     assert called, Failure(
-        "with all threads of the pool taken, by `def` endpoints say, the batch model was not called",
+        "with all threads of the pool taken (as by `def` endpoints) the batch model was not called",
         "it has a thread of its own",
         ON_A_THREAD + " `run_in_threadpool` takes a thread of the pool.",
     )
@@ -84,7 +84,7 @@ def nothing_wrong_gets_in(batched: Batched) -> None:
             "422, as /predict answers",
             "The handler's body is a `PredictRequest`.",
         )
-    assert len(batched.probe.calls) == before, Failure("a body that was refused had reached the model", "never")
+    assert len(batched.probe.calls) == before, Failure("a refused body reached the model", "no call of the model")
 
 
 def a_failed_item_travels(service: Service) -> None:
@@ -100,7 +100,7 @@ def a_failed_item_travels(service: Service) -> None:
     assert answer.status_code >= 500, Failure(
         f"the mean of [1e308, 1e308] overflows in the batch model, and POST {PATH} gave {answer.status_code}: "
         f"{answer.text[:60]}",
-        "the exception of an item that has no answer travels on: a 500",
+        "the exception of an item without an answer reaches the server: a 500",
         "No `try` around `await batcher.submit(...)`: an exception of the model is no answer.",
     )
 
@@ -140,14 +140,14 @@ def behind_the_admission(batched: Batched, other: Batched) -> None:
     done = [one for one in queued if one.done]
     what = f"with max_in_flight={batched.most + 2} and max_queue=2 the request number {batched.most + 5}"
     assert last.done, Failure(
-        f"{what} waits on",
+        f"{what} waits",
         "503 at once: the batcher has no limit of its own, the admission control in front of it is the limit",
         "The path is below /predict, which AdmissionControl guards.",
     )
     del batched.sent[[*batched.sent][-1]]
     status = last.answer().status_code
     assert status == 503, Failure(f"{what} gave {status}", "503 at once")
-    assert not done, Failure(f"{what} was refused, and so was one that should wait", "two wait")
+    assert not done, Failure(f"{what} was refused, and also a request before it", "the two before it wait")
     batched.let_all_go()
     sizes_are_told(batched, second=True)
 
@@ -158,7 +158,7 @@ def nothing_is_left(batched: Batched) -> None:
     left = batched.app.tasks_left
     assert not left, Failure(
         f"the lifespan had ended, and {left} tasks of the app were left",
-        "none",
+        "no task",
         "`await app.state.batcher.close()` behind the lifespan's `yield`.",
     )
 

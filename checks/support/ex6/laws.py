@@ -110,9 +110,9 @@ def _of_size(got: Any, load: Load) -> str:
     if got > load.most:
         return "`min(max_batch, ...)`: no batch is larger."
     if math.isclose(got, load.rate * load.window, rel_tol=CLOSE):
-        return "The window begins with an item that is there already: 1 + rate x window."
+        return "The first item is there when the window begins: 1 + rate x window."
     if got == round(load.size):
-        return "A mean need not be whole."
+        return "A mean need not be whole: do not round it."
     return "The larger of 1 + rate x window and rate x base / (1 - rate x item), at most max_batch."
 
 
@@ -130,14 +130,14 @@ def _of_latency(got: Any, load: Load) -> str:
         return ""
     if load.latency == math.inf:
         return (
-            f"The model serves {load.capacity:.4g}/s at most, and {load.rate:g}/s arrive: the queue has no end. "
+            f"The model serves {load.capacity:.4g}/s at most, and {load.rate:g}/s arrive: the queue grows for ever. "
             "`math.inf`."
         )
     service = load.base + load.item * load.size
     if load.meanwhile >= load.in_window:
-        return "The model never rests here: 1.5 x what a call takes, and the window is nowhere in it."
+        return "The model is always busy here: 1.5 x the time of a call, without the window."
     if math.isclose(got, load.window + service, rel_tol=CLOSE):
-        return "Only the first item waits for the whole window, those that come in it half of it on average."
+        return "Only the first item waits for the whole window. Later items wait half of it on average."
     return "w x (1 + rate x w / 2) / (1 + rate x w) + a call, with w = min(window, (max_batch - 1) / rate)."
 
 

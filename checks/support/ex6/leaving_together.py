@@ -9,13 +9,13 @@ from checks.harness.report.evidence import Show
 from checks.support.ex6.scenes import Play, Scene, Seen, answered, calls_in_words, same, seconds
 
 AT_ONCE = (
-    "Look whether a batch is due at each arrival, and when a call has ended: `len(waiting) >= max_batch` is enough."
+    "Check whether a batch is due at each arrival, and when a call has ended: `len(waiting) >= max_batch` is enough."
 )
 SINCE_ARRIVAL = (
-    "Keep with each item when its window ends: `loop.time() + batch_window` at its arrival. It is due when that of "
-    "the longest waiting is over; one timer for it is enough (`loop.call_at`)."
+    "Keep with each item when its window ends: `loop.time() + batch_window` at its arrival. A batch is due when the "
+    "window of the longest waiting item is over. One timer is enough (`loop.call_at`)."
 )
-ZERO = "0 is a window, too: `if window:` and `window or ...` take it for none."
+ZERO = "0 is a window, too: `if window:` and `window or ...` treat it as if there were no window."
 
 
 def full_at_once(play: Play, rng: random.Random, show: Show) -> None:
@@ -66,7 +66,7 @@ def _leaves_full(scene: Scene, seen: Seen, at: float, what: str) -> None:
     )
     assert same(first.entered, at), Failure(
         f"{what}: they left at {seconds(first.entered)}",
-        f"at {seconds(at)}, in the instant in which the batch is full: nothing that comes later can join it",
+        f"at {seconds(at)}, in the instant in which the batch is full: no later item can join it",
         AT_ONCE,
     )
     assert first.items == list(range(most)), _order(first.items)
@@ -75,7 +75,7 @@ def _leaves_full(scene: Scene, seen: Seen, at: float, what: str) -> None:
 def _order(items: list[int]) -> Failure:
     return Failure(
         f"a batch holds its items in another order than they came: {items}",
-        "in the order of arrival, the longest waiting first",
+        "the order of arrival, the longest waiting item first",
         "`collections.deque`: `append` at an arrival, `popleft` for a batch.",
     )
 
@@ -104,8 +104,8 @@ def burst(play: Play, rng: random.Random, show: Show) -> int:
         assert same(earlier.left, later.entered), Failure(
             f"a call ended at {seconds(earlier.left or 0)}, the next began at {seconds(later.entered)} with items that "
             "had waited for it",
-            "in the same instant: a model that rests while items wait is capacity lost",
-            "When a call has ended, look at once whether the next batch is due. No loop with a sleep.",
+            "in the same instant: capacity is lost if the model is idle while items wait",
+            "When a call has ended, check at once whether the next batch is due. Use no loop with a sleep.",
         )
     answered(seen, range(total))
     return rest
@@ -127,7 +127,7 @@ def a_lone_one(play: Play, rng: random.Random, show: Show) -> None:
         wanted,
         "`batch_window` is in seconds."
         if waited < scene.window / 100 and not same(waited, 0)
-        else "It waits for company: `loop.call_later(batch_window, ...)`."
+        else "It waits for other items: `loop.call_later(batch_window, ...)`."
         if waited < scene.window
         else SINCE_ARRIVAL,
     )
@@ -161,9 +161,9 @@ def after_a_full_batch(play: Play, rng: random.Random, show: Show) -> None:
     assert same(second.entered, late + window), Failure(
         f"{what} and left at {seconds(second.entered)}"
         + (": that is the end of the first item's window" if same(second.entered, window) else ""),
-        f"at {seconds(late + window)}: its window runs since its own arrival",
-        "A timer is for the items that wait when it is set. Cancel it when they leave (`timer.cancel()`), or look at "
-        "its end whether the window of the longest waiting is over."
+        f"at {seconds(late + window)}: its window starts at its own arrival",
+        "A timer is for the items that wait when it is set. Cancel it when they leave (`timer.cancel()`), or check at "
+        "its end whether the window of the longest waiting item is over."
         if same(second.entered, window)
         else SINCE_ARRIVAL,
     )
@@ -181,7 +181,7 @@ def a_trickle(play: Play, rng: random.Random, show: Show) -> None:
     assert first, Failure(f"{what}, and the model was never called", "a call", SINCE_ARRIVAL)
     assert same(first.entered, scene.window), Failure(
         f"{what}: the first left after {seconds(first.entered)}",
-        f"after {seconds(scene.window)}: the window is that of the longest waiting, whoever comes later",
+        f"after {seconds(scene.window)}: the window of the longest waiting item counts, and no later item changes it",
         SINCE_ARRIVAL,
     )
     assert first.items == [0, 1], Failure(
@@ -204,7 +204,7 @@ def behind_a_busy_model(play: Play, rng: random.Random, show: Show) -> None:
     assert second, Failure(f"{what}, and were never served", f"one call at {seconds(free)}", AT_ONCE)
     assert same(second.entered, free), Failure(
         f"{what}: it was free at {seconds(free)}, and they left at {seconds(second.entered)}",
-        "in the moment in which it is free: their window was over long ago",
+        "as soon as the model is free: their window was over long ago",
         SINCE_ARRIVAL,
     )
     assert second.items == [1, 2, 3], Failure(
@@ -225,7 +225,7 @@ def young_when_the_model_is_free(play: Play, rng: random.Random, show: Show) -> 
     assert second, Failure(f"{what}, and was never served", f"a call at {seconds(4.5 * window)}", SINCE_ARRIVAL)
     assert same(second.entered, 4.5 * window), Failure(
         f"{what}: it left {seconds(second.entered - 3.5 * window)} after it came",
-        f"after {seconds(window)}: its window runs since its own arrival",
+        f"after {seconds(window)}: its window starts at its own arrival",
         SINCE_ARRIVAL,
     )
     answered(seen, range(2))

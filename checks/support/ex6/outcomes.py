@@ -15,8 +15,8 @@ CALLERS = 60
 BATCHES = 10
 BREAKS = {
     "raises": "`run` raised",
-    "short": "`run` returned an outcome too few",
-    "long": "`run` returned an outcome too many",
+    "short": "`run` returned one outcome too few",
+    "long": "`run` returned one outcome too many",
     "none": "`run` returned None instead of a list",
 }
 
@@ -54,8 +54,8 @@ def a_tuple(play: Play, rng: random.Random, show: Show) -> None:
     for number, end in seen.callers.items():
         assert end.how == "answered", Failure(
             f"`run` returned a tuple of outcomes, and a caller {end}",
-            "its outcome: `run` returns a sequence, and a list is only one kind of it",
-            "`len(outcomes) != len(batch)` says all that is to be known: no `isinstance(outcomes, list)`.",
+            "its outcome: `run` may return any sequence, not only a list",
+            "Check `len(outcomes) != len(batch)`, and no `isinstance(outcomes, list)`.",
         )
         _own(scene, seen, number, end)
 
@@ -66,11 +66,11 @@ def _each_item_once(seen: Seen) -> None:
     assert not strange, Failure(
         f"`run` was given {strange} things that no caller has submitted",
         "the items, each as it is",
-        "`run(items)`: a list of what `submit` was given, with nothing around it.",
+        "`run(items)`: a list of the items as `submit` got them, with nothing around them.",
     )
     assert not missing, Failure(
         f"{len(missing)} of {len(seen.callers)} items never reached the model",
-        "each item is in one call, also one that is equal to another",
+        "each item is in one call, also where two items are equal",
         "Two callers may send equal items: keep them in a list, not in a set or a dict.",
     )
     twice = [number for number, count in times.items() if count > 1]
@@ -87,20 +87,20 @@ def _own(scene: Scene, seen: Seen, number: int, end: End) -> None:
         )
         assert end.what[1] == wanted, Failure(
             f"the outcome of an item was an exception ({wanted}), and its caller {end}",
-            "that very exception",
-            "Hand the exception on as it is.",
+            "the same exception",
+            "Pass the exception on unchanged.",
         )
         return
     assert end.how is not None, Failure(
         f"a caller {end}: the outcome of its item was {wanted!r:.40}",
         "each caller is answered",
-        "`None`, 0.0 and other false values are answers: compare with `is`, or keep apart whether there is one."
+        "`None`, 0.0 and other false values are answers: compare with `is`, or use `future.done()`."
         if not wanted
         else "Each item has a future of its own, which gets its outcome when `run` has returned.",
     )
     assert end.how != "raised", Failure(
         f"the outcome of an item was {wanted!r:.40}, and its caller {end}",
-        "its own outcome: an exception of another item concerns only that item's caller",
+        "its own outcome: an exception of another item goes only to that item's caller",
         "Set the exception on the future of that item alone.",
     )
     ok = end.how == "answered" and type(end.what) is type(wanted) and end.what == wanted
@@ -115,10 +115,10 @@ def _hint(scene: Scene, seen: Seen, number: int, end: End) -> str:
     call = seen.call_of(number)
     alike = [other for other, value in enumerate(scene.values) if value == scene.values[number] and other != number]
     if any(scene.outcomes[other][1] == end.what for other in alike):
-        return "An equal item has another answer: callers are not told apart by their items."
+        return "Equal items can have different answers: do not tell callers apart by their items."
     if call and any(scene.outcomes[other][1] == end.what for other in call.items if other >= 0):
         return "Outcomes come in the order of the items: `zip(batch, outcomes)`."
-    return "The outcome in the place of the item, as it is."
+    return "Take the outcome in the place of the item, and do not change it."
 
 
 def a_batch_that_fails(play: Play, rng: random.Random, show: Show, ends: str) -> None:
@@ -138,7 +138,7 @@ def a_batch_that_fails(play: Play, rng: random.Random, show: Show, ends: str) ->
         assert end.how == "answered", Failure(
             f"{what} for one batch, and a caller of a later one {end}",
             f"the batches that follow are served: {len(rest)} callers",
-            "What goes wrong in one batch must not end the task, or the timer, that serves the others: catch it there.",
+            "An exception in one batch must not end the task, or the timer, that serves the others: catch it there.",
         )
         _own(scene, seen, number, end)
 
@@ -149,12 +149,12 @@ def _all_are_told(seen: Seen, call: Call, what: str, words: str) -> None:
         which = f"the caller of place {place + 1} of {len(call.items)} {end}"
         assert end.how == "raised", Failure(
             f"{what}, and {which}",
-            "each caller of that batch gets an exception: no outcome can be trusted, and none may wait for ever",
-            "Compare `len(outcomes)` with `len(batch)` first; `zip` stops at the shorter one without "
-            "a word (`strict=True` raises, but only at the end)."
+            "each caller of that batch gets an exception: no outcome is reliable, and no caller may wait for ever",
+            "Compare `len(outcomes)` with `len(batch)` first. `zip` stops at the shorter one without "
+            "an exception (`strict=True` raises one, but only at the end)."
             if what != BREAKS["raises"]
             else "`except Exception as error:` around `await run(...)`, and set it on every future of the batch.",
         )
         assert not words or end.what[1] == words, Failure(
-            f"{what} (Broken: {words}), and {which}", "that very exception", "`future.set_exception(error)`."
+            f"{what} (Broken: {words}), and {which}", "the same exception", "`future.set_exception(error)`."
         )

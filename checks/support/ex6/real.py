@@ -113,8 +113,8 @@ class Batches:
             )
             raise AssertionError(
                 Failure(
-                    f"{CONNECTIONS} connections got {reached:.1f} times what one item a call gives, from the lab's own "
-                    f"batcher {theirs:.1f} times in the same seconds",
+                    f"{CONNECTIONS} connections got {reached:.1f} times what one item a call gives. The lab's own "
+                    f"batcher gave {theirs:.1f} times in the same seconds",
                     f"at least {TIMES} times: with {CONNECTIONS} callers every batch can be full",
                     "One batcher for all requests, and `settings.max_batch`. /metrics has the sizes.",
                 )

@@ -46,7 +46,7 @@ class End:
         """In words."""
         match self.how:
             case None:
-                return "got no answer, and never will"
+                return "got no answer until the end"
             case "raised":
                 return f"got a {self.what[0]}: {self.what[1]}"
             case "returned":
@@ -165,13 +165,13 @@ class Scene:
         assert not together, Failure(
             f"`run` was called at {seconds(together[0].entered)}, while another call of it was running",
             "one call at a time: the model does one thing at a time, and the next batch collects meanwhile",
-            "Keep the call that is running in a field, and start none while there is one.",
+            "Keep the running call in a field, and start none while there is one.",
         )
         empty = [call for call in seen.calls if not call.items]
         assert not empty, Failure(
             f"`run` was called with no items, at {seconds(empty[0].entered)}",
-            "no call: the model is not called for nothing",
-            "Look whether any item still waits before you call it: those that waited may have been cancelled.",
+            "no call without items",
+            "Check whether any item still waits before you call it: those that waited may have been cancelled.",
         )
 
 

@@ -12,8 +12,8 @@ from checks.support.ex6.batched import Batched
 from checks.support.ex6.scenes import Play, Scene
 
 OF_ITS_OWN = (
-    "What belongs to one app stays on it: `app.state.batcher`, and the batcher's fields on `self`, made in `__init__`. "
-    "A variable of the module or of the class is one for all."
+    "Keep the state of an app on that app: `app.state.batcher`, and the batcher's fields on `self`, made in "
+    "`__init__`. All apps share a variable of the module or of the class."
 )
 
 
@@ -41,13 +41,13 @@ def sizes_are_as_run_was_given_them(play: Play, rng: random.Random, show: Show, 
     foreign = {str(size) for size in got} - sizes
     assert not foreign, Failure(
         f"a new batcher gave batches of {', '.join(sorted(sizes))} to the model, and its `report()` says sizes {got}",
-        f"{wanted}: its own batches, and none of another batcher's",
+        f"{wanted}: only its own batches, not those of another batcher",
         OF_ITS_OWN,
     )
     missing = sizes - {str(size) for size in got}
     assert not missing, Failure(
         f"after a batch of two for which `run` raised and a batch of three, `report()` says sizes {got}",
-        f"{wanted}: what `run` was given, whatever came of it",
+        f"{wanted}: every batch that `run` was given, also one that failed",
         "Count a batch when it is given to `run`, not when it has been answered.",
     )
 
@@ -76,5 +76,5 @@ def waiting_is_told(batched: Batched, waiting: int) -> None:
     assert got == waiting, Failure(
         f"while a call was running and {waiting} items waited, GET /metrics says waiting {got!r}",
         f"{waiting}",
-        "`len(self._waiting)`: what is in the model does not wait for it.",
+        "`len(self._waiting)`: an item in the model does not wait any more.",
     )

@@ -43,7 +43,7 @@ def _decoding(streams: Streams) -> int:
 def _no_other_has_it(streams: Streams, readers: list[Reader], one: Reader) -> None:
     assert not any(one.let_out[-1] in other.tokens for other in readers if other is not one), Failure(
         f"one of {len(readers)} readers has a token of another one's stream",
-        "the tokens of its own stream",
-        "A queue for each stream, which no other stream takes from.",
+        "only the tokens of its own stream",
+        "Use a queue for each stream, which no other stream shares.",
         streams.where_decoded,
     )

@@ -9,14 +9,12 @@ from checks.harness.cell.decoder_probe import Decoding
 from checks.harness.errors import Failure
 from checks.support.ex7.streams import NO_LOCK, RELEASE, Reader, Streams
 
-LISTEN = (
-    "A task of its own awaits `receive()` until that gives `http.disconnect`; then the task that decodes is cancelled."
-)
+LISTEN = "A task of its own awaits `receive()` until that gives `http.disconnect`. Then cancel the task that decodes."
 AT_ANY_TURN = (
-    LISTEN + " `asyncio.timeout` in the place of `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that "
-    "comes in the turn in which a slot is there."
+    LISTEN + " Use `asyncio.timeout` instead of `asyncio.wait_for`, which in Python 3.11 loses a cancellation that "
+    "comes in the same turn as a slot."
 )
-LOOK = "When the slot comes, look whether the reader is still there, before `generate`; else release it."
+LOOK = "When the slot comes, check whether the reader is still there before you call `generate`. If not, release it."
 TURNS = 50
 STEPS = 150
 
@@ -40,8 +38,8 @@ def in_the_middle(streams: Streams) -> None:
             streams.given_back(what, partial(_listens, reader, decoding))
             streams.closed(decoding)
             assert decoding.closed, Failure(
-                f"{what}: the slot is free, and the decoder's `generate` is not closed",
-                "it is closed: its tokens have no reader any more",
+                f"{what}: the slot is free, but `generate` of the decoder is not closed",
+                "`generate` is closed: its tokens have no reader any more",
                 "Cancel the task that iterates it; `async with aclosing(decoder.generate(...)) as tokens:`.",
                 streams.where_decoded,
             )
@@ -59,7 +57,7 @@ def at_each_turn(streams: Streams) -> None:
         streams.ended(reader)
         what = f"a reader left {turns} turns of the event loop after its request had come"
         assert reader.done, Failure(
-            f"{what}, and the app has not returned from it", "it returns", AT_ANY_TURN, streams.where_decoded
+            f"{what}, and the app did not return", "the app returns", AT_ANY_TURN, streams.where_decoded
         )
         streams.given_back(what, RELEASE)
 
@@ -76,8 +74,8 @@ def while_it_waits(streams: Streams) -> None:
         streams.end(first)
         streams.let_out(third)
         assert not streams.probe.of(second.prompt), Failure(
-            f"{way} while it waited for a slot, and was decoded for all the same when the slot came",
-            "never: the slot goes to the next who is still there",
+            f"{way} while the stream waited for a slot, and it was still decoded when the slot came",
+            "the slot goes to the next stream whose reader is still there",
             LOOK,
             streams.where_acquired,
         )
@@ -144,11 +142,11 @@ def _decoded_are_alive(streams: Streams, alive: list[Reader], held: int) -> None
     streams.until(lambda: decoded(there=True) == held and not decoded(there=False))
     dead, count = decoded(there=False), decoded(there=True)
     assert not dead, Failure(
-        f"{dead} streams are decoded whose readers have left", "none", LOOK, streams.where_acquired
+        f"{dead} streams are decoded though their readers have left", "no such stream", LOOK, streams.where_acquired
     )
     assert count == held, Failure(
         f"{held} slots are held, and {count} streams are decoded",
-        "a stream is decoded for each slot",
+        "one stream is decoded for each slot that is held",
         NO_LOCK,
         streams.where_decoded,
     )

@@ -156,17 +156,18 @@ class Measured:
         assert ends == self.ends, Failure(
             f"GET /metrics says {ends} {when}",
             f"{self.ends}",
-            "Each stream ends once: finished, left, failed or refused. Who left before its end was sent has left.",
+            "Each stream ends once: finished, left, failed or refused. Count it as left if its reader has left before "
+            "the last event was sent.",
             self.streams.where_decoded,
         )
         for name, count, of in (
-            ("ttft", self.first, "everybody who got a first token, however it ended"),
-            ("tpot", self.several, "streams that finished with two tokens or more"),
+            ("ttft", self.first, "all streams with a first token, however they ended"),
+            ("tpot", self.several, "the streams that finished with two tokens or more"),
         ):
             got = told[name]["count"]
             assert got == count, Failure(
                 f"GET /metrics counts {got} {name} {when}",
-                f"{count}: of {of}",
+                f"{count}: {of}",
                 RECORDS[name],
                 self.streams.where_decoded,
             )
@@ -176,7 +177,7 @@ class Measured:
         rounding = ROUNDING
         right = is_number(got) and span.least * MS - rounding <= got <= span.most * MS + rounding
         assert right, Failure(
-            f"GET /metrics says of a stream of {tokens} tokens {name} {got!r} ms",
+            f"GET /metrics reports {name} {got!r} ms for a stream of {tokens} tokens",
             f"{span.least * MS:.1f} to {span.most * MS:.1f} ms: between what the decoder did and what the reader saw",
             self._hint(name, got, span, tokens),
             self.streams.where_decoded,
@@ -185,11 +186,11 @@ class Measured:
     @staticmethod
     def _hint(name: str, got: Any, span: Span, tokens: int) -> str:
         if not is_number(got):
-            return "One sample is in the window: `window.record(seconds)` at the first token."
+            return "There is no number. Call `window.record(seconds)` at the first token."
         if span.least * MS - ROUNDING <= got / MS <= span.most * MS + ROUNDING:
             return "`record` takes seconds, and the summary has ms."
         if name == "ttft" and got < span.least * MS:
-            return "It begins with the handler, not with the slot: a reader waits for both."
+            return "It begins with the handler, not with the slot: the wait for a slot is a part of it."
         if name == "ttft":
             return "It ends when the *first* token is handed to `send`."
         if tokens > 1 and span.least * (tokens - 1) / tokens * MS <= got <= span.most * (tokens - 1) / tokens * MS:
@@ -198,6 +199,6 @@ class Measured:
 
     def show(self, show: Show) -> None:
         """The streams, and what was said of them."""
-        columns = ("tokens", "waited for a slot", "TTFT between, ms", "told, ms")
+        columns = ("tokens", "waited for a slot", "TTFT between, ms", "reported, ms")
         show.table("time to first token, one slot", columns, self.rows)
         show.number(f"{len(self.rows)} streams, each between its limits", len(self.rows))

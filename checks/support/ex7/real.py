@@ -96,8 +96,8 @@ class OnUvicorn:
         """Let a token out; its reader has it before the next is let out."""
         self._until(
             lambda known: stream.prompt in known.asking,
-            f"on uvicorn {number} tokens were let out, and the decoder is not asked for the next",
-            "it is asked",
+            f"on uvicorn the decoder gave {number} tokens, and is not asked for the next",
+            "the app asks for the next token",
             ALONE,
         )
         token, clock = secrets.token_hex(3), FairClock()
@@ -106,8 +106,8 @@ class OnUvicorn:
         if got is None and clock.busy:
             raise Inconclusive(f"this machine is too busy ({load_in_words()}): no token within {LIMIT:g} s")
         assert got == token, Failure(
-            f"on uvicorn token {number + 1} was let out, and its reader has {'none' if got is None else repr(got)}",
-            f"{token!r}, over the socket, before the next is let out",
+            f"on uvicorn the decoder gave token {number + 1}, its reader has {'none' if got is None else repr(got)}",
+            f"{token!r}, over the socket, before the next token",
             ALONE,
         )
 

@@ -18,7 +18,7 @@ TIMED = "`async with asyncio.timeout(settings.queue_seconds):` around `acquire` 
 def refused(answer: Any, what: str, hint: str, where: str | None) -> None:
     """A 503 with `Retry-After`, whole seconds, at least 1."""
     assert answer.status_code == 503, Failure(
-        f"{what}, and was answered {answer.status_code}", "503: come again later", hint, where
+        f"{what}, and was answered {answer.status_code}", "503: its client can try again later", hint, where
     )
     after = answer.headers.get("retry-after")
     assert after is not None and after.isascii() and after.isdigit() and int(after) >= 1, Failure(  # noqa: PT018
@@ -46,14 +46,14 @@ def _waits(streams: Streams, what: str) -> Reader:
             )
         )
     assert reader.pending.status is None, Failure(
-        f"{what}, and the status {reader.pending.status} was sent to one that waits for a slot",
+        f"{what}, and the status {reader.pending.status} was sent to a stream that waits for a slot",
         "nothing is sent before the slot is there: a 200 cannot become a 503 any more",
         "`acquire` first, then the `http.response.start`: not in the generator of a response that has begun.",
         streams.where_acquired,
     )
     assert not probe.of(reader.prompt), Failure(
         f"{what}, and a stream without a slot is decoded",
-        "a slot first",
+        "it waits until it has a slot",
         "`await decoder.acquire()`.",
         streams.where_decoded,
     )
@@ -97,8 +97,8 @@ def _is_next(streams: Streams, waiting: list[Reader]) -> None:
     served = [number for number, one in enumerate(waiting) if streams.probe.of(one.prompt)]
     assert served == [0], Failure(
         f"a slot was released while {len(waiting)} waited, and "
-        + ("none of them got it" if not served else f"number {served[0] + 1} of them got it"),
-        "the longest waiting is next",
+        + ("no stream got it" if not served else f"number {served[0] + 1} of them got it"),
+        "the stream that waits longest gets it",
         FIRST_COME,
         streams.where_acquired,
     )
@@ -128,7 +128,7 @@ def too_long(service: Service, rng: random.Random) -> float:
     waited = float(late.pending.finished - late.pending.sent)
     assert waited >= PATIENCE, Failure(
         f"the only slot is held, and with queue_seconds={PATIENCE} a stream was answered after {waited:.3f} s",
-        "not before that: it waits for a slot",
+        f"it waits {PATIENCE} s for a slot before it is refused",
         TIMED,
         where,
     )
@@ -140,9 +140,9 @@ def too_long(service: Service, rng: random.Random) -> float:
     for one in places:
         _is_served(streams, one, where)
     assert not streams.probe.of(late.prompt), Failure(
-        "a stream that had been refused was decoded for when the slot came", "never", TIMED, where
+        "a stream that had been refused was decoded when the slot came", "no decoding after a 503", TIMED, where
     )
-    streams.given_back("all had ended or been refused", "Who is refused is not kept on the decoder's list: " + TIMED)
+    streams.given_back("all had ended or been refused", "Take a refused stream off the decoder's list: " + TIMED)
     return waited
 
 
@@ -152,7 +152,7 @@ def _refused_in_time(late: Reader, where: str | None) -> None:
         answer = late.pending.answer()
     except BrokenOff as error:
         seen = f"{what}, and its request ended in {error.ended}"
-        raise AssertionError(Failure(seen, "503: come again later", CAUGHT, where)) from None
+        raise AssertionError(Failure(seen, "503: its client can try again later", CAUGHT, where)) from None
     refused(answer, what, TIMED, where)
 
 
@@ -167,7 +167,7 @@ def _is_served(streams: Streams, one: Reader, where: str | None) -> None:
     assert waited >= PATIENCE, Failure(
         "a stream that had waited too long was refused, and its place in the queue is still taken: one that came later "
         f"was answered {one.pending.answer().status_code} after {waited:.3f} s",
-        "its place is free: it is not kept on the decoder's list",
+        "its place is free: a refused stream leaves the decoder's list",
         TIMED,
         where,
     )

@@ -41,10 +41,10 @@ class Slow:
         streams.until(lambda: any(call.asks for call in calls))
         asks = [call for call in calls if call.asks]
         assert asks, Failure(
-            f"a reader has not taken token 1, and the decoder was asked for {number} of {TOKENS} tokens: the slot is "
-            "held for a reader who is slow",
-            "all are decoded meanwhile: what waits for the reader is bounded by max_tokens",
-            OWN_TASK + " The queue has no bound of its own.",
+            f"a reader has not taken token 1, and the decoder was asked for {number} of {TOKENS} tokens: a slow reader "
+            "holds the slot",
+            "all tokens are decoded meanwhile: max_tokens limits how many wait for the reader",
+            OWN_TASK + " The queue needs no bound of its own.",
             streams.where_decoded,
         )
         self.reader.let_out.append(f"token {number}")
@@ -61,15 +61,15 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
         slow.reader.pending.leave()
         streams.app.settle()
         streams.given_back(
-            "a reader left whose tokens had all been decoded, while another stream is decoded", RELEASED, held=1
+            "a reader left after all its tokens had been decoded, while another stream is decoded", RELEASED, held=1
         )
     for _ in range(2):
         streams.let_out(other)
     streams.probe.end(streams.asking(other))
     streams.ended(other)
     assert other.done, Failure(
-        "while one reader is slow, another stream was decoded to its end, and does not leave the app",
-        "a reader waits for its own stream alone",
+        "while one reader is slow, another stream was decoded to its end, but it does not leave the app",
+        "a reader waits only for its own stream",
         "No lock around `send`, and no queue that streams share.",
         streams.where_decoded,
     )
@@ -79,7 +79,7 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
         _reads_on(streams, slow)
     streams.given_back("both streams have ended", RELEASED)
     assert not streams.probe.refused_releases, Failure(
-        "a slot was released twice", "once, by whoever holds it", RELEASED, streams.where_acquired
+        "a slot was released twice", "each slot is released once", RELEASED, streams.where_acquired
     )
 
 
@@ -88,8 +88,8 @@ def _reads_on(streams: Streams, slow: Slow) -> None:
     slow.taken.open()
     streams.ended(reader)
     assert reader.done, Failure(
-        "a slow reader reads on, and its stream does not end",
-        "all that waits for it, and the end",
+        "a slow reader reads again, and its stream does not end",
+        "the reader gets all its tokens, and the stream ends",
         OWN_TASK,
         streams.where_decoded,
     )
@@ -98,7 +98,7 @@ def _reads_on(streams: Streams, slow: Slow) -> None:
     assert missing <= 0, Failure(
         f"a reader who was slow has {len(reader.tokens)} of {TOKENS} tokens",
         "every token, when it reads again",
-        "A queue without a bound: `put_nowait` drops nothing then.",
+        "Use a queue without a bound. Then `put_nowait` drops nothing.",
         streams.where_decoded,
     )
     streams.has_all(reader)

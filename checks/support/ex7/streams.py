@@ -25,7 +25,7 @@ MANY = 100
 """`decoder_queue` where no stream is to be refused."""
 LONG = 3600.0
 """`queue_seconds` where no stream is to be refused."""
-SEAM = "The handler asks for `request.app.state.decoder` at each request: the checkpoint replaces it."
+SEAM = "Read `request.app.state.decoder` in the handler, at each request: the checkpoint replaces it."
 OWN_TASK = (
     "A task of its own decodes, from `acquire` to the last token, and puts each token into an `asyncio.Queue`; the "
     "response takes them out."
@@ -38,13 +38,13 @@ HANGS = 10.0
 """Seconds after which what is waited for will not come, though timers still go off."""
 A_WHILE = 2.0
 """Seconds after which it need not be waited for."""
-RELEASE = "`release` in a `finally`, or in a done-callback of the task that decodes: whatever ends it."
+RELEASE = "Call `release` in a `finally`, or in a done-callback of the task that decodes, whatever ends it."
 ONCE = "`release` once for each `acquire`: in a `finally` or in a done-callback, and not in both."
-FREE = "`await decoder.acquire()` takes a free slot at once: nothing else decides who waits."
-NO_LOCK = "No lock, and no queue that streams share: a slot is all that a stream waits for."
+FREE = "`await decoder.acquire()` takes a free slot at once: let a stream wait for nothing else."
+NO_LOCK = "No lock, and no queue that streams share: a stream waits only for a slot."
 LIMIT = (
-    "`if not decoder.free and decoder.waiting >= settings.decoder_queue:` a 503, with nothing awaited between this and "
-    "`acquire`."
+    "`if not decoder.free and decoder.waiting >= settings.decoder_queue:` send a 503. Await nothing between this check "
+    "and `acquire`."
 )
 
 Service = Callable[..., Any]
@@ -176,8 +176,8 @@ class Streams:
             )
         assert not probe.unslotted, Failure(
             "`generate` was called while no slot was held",
-            "a slot first",
-            "`await decoder.acquire()`, and `release` not before the last token is decoded.",
+            "a stream calls `generate` only while it holds a slot",
+            "`await decoder.acquire()` first, and `release` after the last token is decoded.",
             self.where_decoded,
         )
         if reader.done:
@@ -186,8 +186,8 @@ class Streams:
         if calls:
             raise AssertionError(
                 Failure(
-                    f"{count} of {reader.most} tokens were let out, and the decoder is not asked for the next",
-                    "each token is asked for as soon as the one before is there",
+                    f"the decoder gave {count} of {reader.most} tokens, and is not asked for the next",
+                    "the app asks for each token as soon as it has the one before",
                     OWN_TASK,
                     self.where(calls[-1].caller),
                 )
@@ -203,7 +203,7 @@ class Streams:
         raise AssertionError(
             Failure(
                 f"a stream waits, {probe.holders} of {probe.slots} slots are held, and {decoded} streams are decoded",
-                "a stream is decoded once a slot is free, and each that holds one is",
+                "a waiting stream gets a free slot, and each stream with a slot is decoded",
                 hint,
                 self.where_acquired or self.app.where_waiting(),
             )
@@ -232,7 +232,7 @@ class Streams:
             )
         raise AssertionError(
             Failure(
-                f"the stream ended after {len(reader.let_out)} tokens, and the decoder had more",
+                f"the stream ended after {len(reader.let_out)} tokens, but the decoder had more",
                 "every token, until the decoder ends, or `max_tokens`",
                 "`async for token in decoder.generate(body.prompt, body.max_tokens):`.",
                 self.where_decoded,
@@ -269,13 +269,13 @@ class Streams:
                 )
             raise AssertionError(
                 Failure(
-                    f"token {len(got) + 1} was let out, and has not left the app"
+                    f"the decoder gave token {len(got) + 1}, and it has not left the app"
                     + (
                         ", while the decoder is asked for the next"
                         if any(d.asks for d in self.probe.of(reader.prompt))
                         else ""
                     ),
-                    "each token leaves in the moment in which the decoder gives it",
+                    "each token leaves the app as soon as the decoder gives it",
                     "`send` each token's event at once: collect nothing, and let no middleware hold a body back.",
                     self.where_decoded,
                 )
@@ -284,7 +284,7 @@ class Streams:
             raise AssertionError(
                 Failure(
                     f"a reader has {got[len(wanted)]!r} as token {len(wanted) + 1}, which the decoder did not give",
-                    f"{len(wanted)} events without a name: they are tokens, and nothing else",
+                    f"{len(wanted)} events without a name: only tokens have none",
                     "How it ended is an event with a name: `event: done`.",
                     self.where_decoded,
                 )
@@ -294,7 +294,7 @@ class Streams:
             Failure(
                 f"a reader has {got[place]!r} as token {place + 1}",
                 f"{wanted[place]!r}: each token as the decoder gave it",
-                "`json.dumps` spells line breaks out, and all else that has a meaning in an event.",
+                "`json.dumps` escapes line breaks, and everything else with a meaning in an event.",
                 self.where_decoded,
             )
         )
@@ -305,7 +305,7 @@ class Streams:
             self.probe.end(self.asking(reader))
         self.until(lambda: reader.done or reader.goes_on)
         assert reader.done, Failure(
-            f"the decoder has given all {len(reader.let_out)} tokens of a stream, and its response does not end",
+            f"the decoder has given all {len(reader.let_out)} tokens of a stream, but its response does not end",
             "an event that says how it ended, and the end of the response",
             LAST,
             self.where_decoded,
@@ -316,7 +316,7 @@ class Streams:
             raise AssertionError(
                 Failure(
                     error.failure.seen,
-                    "a last message, whatever was sent before",
+                    "a last message in every case",
                     LAST,
                     self.where_decoded,
                 )

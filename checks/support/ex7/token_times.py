@@ -62,7 +62,7 @@ def between(gaps: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> 
     for one, got in zip(cases, each(gaps, [(one,) for one in cases]), strict=True):
         wanted = streams.gaps(one)
         right = isinstance(got, list | tuple) and len(got) == len(wanted) and all(map(same, got, wanted))
-        hint = "No prefill in it: from the first token to the second, and so on. `[]` for fewer than two tokens."
+        hint = "Leave the prefill out: from the first token to the second, and so on. `[]` for fewer than two tokens."
         assert right, Failure(f"gaps({shown(one)}) is {_short(got)}", _short(wanted), hint)
 
 
@@ -88,7 +88,7 @@ def _why(one: Any, got: object) -> str:
     if same(got, (one.tokens[-1] - one.scheduled) / (len(one.tokens) - 1)) or same(
         got, (one.tokens[-1] - one.scheduled) / len(one.tokens)
     ):
-        return "The time to the first token is no part of it: (last token - first token) / (tokens - 1)."
+        return "TPOT leaves out the time to the first token: (last token - first token) / (tokens - 1)."
     if got == math.inf:
         return "`math.inf` is for streams that did not finish. This one did."
     return "(last token - first token) / (tokens - 1), in seconds."
@@ -147,9 +147,9 @@ def _slots_hint(got: object, exact: Fraction, one_token: Fraction, noisy: int) -
     if is_number(got) and isinstance(got, float) and not got.is_integer():
         return "Whole slots: `math.ceil`."
     if is_number(got) and got == noisy and exact.denominator == 1:
-        return "Floats add a little to a product, and `math.ceil` makes one more of it: `round(..., 9)` first."
+        return "A product of floats can be a little too large, and `math.ceil` then adds one: `round(..., 9)` first."
     if is_number(got) and got == math.floor(exact):
-        return "Rounded down, a part of the streams finds no slot, and the queue grows for ever: `math.ceil`."
+        return "Round up with `math.ceil`. Rounded down, there are too few slots, and the queue grows for ever."
     if is_number(got) and got == math.ceil(exact + one_token):
         return "The first token comes with the prefill: (tokens - 1) x token_seconds."
     return "Little's law: rate x the seconds that a stream holds its slot, prefill + (tokens - 1) x token_seconds."
@@ -190,12 +190,12 @@ def _without_tokens(finished: float | None) -> Made:
 LATE = "Both limits: the first token has to be in time, too. They are in ms, the times of a stream in seconds."
 CASES_OF_USE = (
     ("in time, and steady", _paced(0.25, 0.03125, 0.03125), True, ""),
-    ("one token, in time", _paced(0.25), True, "An answer of one token has no TPOT, and so none to miss."),
+    ("one token, in time", _paced(0.25), True, "An answer of one token has no TPOT, so it keeps that limit."),
     ("one token, late", _paced(0.75), False, LATE),
     ("late, and then fast", _paced(0.75, 0.03125, 0.03125), False, LATE),
-    ("in time, and then slow", _paced(0.25, 0.125, 0.125), False, "Both limits, not one of them."),
+    ("in time, and then slow", _paced(0.25, 0.125, 0.125), False, "Check both limits, not only one."),
     (
-        "a stall inside, made good afterwards",
+        "a stall inside, then fast tokens",
         _paced(0.25, 0.125, 0.015625, 0.015625),
         True,
         "TPOT is a mean over the stream, not its worst gap.",
@@ -291,7 +291,7 @@ def _tail_is(got: Any, kinds: ModuleType, table: list[Any], q: int) -> None:
         right = value is None if wanted is None else same(value, wanted)
         assert right, Failure(
             f"{what}: {name} is {value!r}",
-            "None: there is nothing to take it of" if wanted is None else f"{wanted!r} s",
+            "None: there are no samples" if wanted is None else f"{wanted!r} s",
             _tail_hint(name, value, table, q),
         )
 
@@ -306,17 +306,17 @@ def _tail_hint(name: str, value: Any, table: list[Any], q: int) -> str:
     survivors = [one for one in table if one.finished is not None]
     means = [sum(streams.gaps(one)) / len(streams.gaps(one)) for one in table if streams.gaps(one)]
     if not samples:
-        return "No samples give `None`: zero would be a splendid percentile."
+        return "Without samples give `None`: zero would look like a perfect latency."
     if is_number(value) and same(value / 1000, _nearest_rank(samples, q) or 0.0):
         return "In seconds, as the streams are: only the limits are in ms."
     if name == "itl" and is_of(means):
-        return "ITL is no percentile of means: all gaps of all streams in one pool."
+        return "ITL is not a percentile of means: take all gaps of all streams in one pool."
     if name == "itl" and is_of([gap for one in survivors for gap in streams.gaps(one)]):
-        return "The gaps of streams that were broken off were seen as well: all streams."
+        return "Take the gaps of all streams, also of those that were broken off: their readers saw them."
     if name != "itl" and is_of(finite):
-        return "A stream that failed counts as `math.inf`: left out, a service that refuses everybody looks fast."
+        return "A stream that failed counts as `math.inf`: without it a service that refuses all streams looks fast."
     if name == "ttft" and is_of([*map(streams.ttft, survivors)]):
-        return "The TTFT of every stream, whether it has finished or not."
+        return "Take the TTFT of every stream, whether it has finished or not."
     return "Nearest rank, as in exercise 2: `lab.timing.percentile`."
 
 

@@ -27,7 +27,7 @@ TRAPS = (
 """Tokens that break a stream whose JSON is written by hand."""
 FAILS = "out of memory"
 AN_ERROR = (
-    "Around the decoder `except Exception as error:`, and then an `error` event: the 200 has been sent, and no other "
+    "Write `except Exception as error:` around the decoder, and send an `error` event: the 200 was sent, and no other "
     "status can follow it."
 )
 MOST_TOKENS = 512
@@ -119,13 +119,13 @@ class Wire:
         )
         assert "no-cache" in fields.get("cache-control", ""), Failure(
             f"POST {PATH} has the header Cache-Control: {fields.get('cache-control')}",
-            "no-cache: what stands between the two may keep nothing back",
+            "no-cache: then no proxy on the way keeps events back",
             '`headers={"cache-control": "no-cache"}`.',
         )
         assert "content-length" not in fields, Failure(
             f"POST {PATH} says Content-Length: {fields['content-length']}",
             "no such header: the length is not known before the last token",
-            "A response of your own sends its own headers: `Response.__init__` counts an empty body.",
+            "A response of your own sends its own headers: those of `Response.__init__` count an empty body.",
         )
 
     def _ends(self, reader: Reader, how: str, number: int | None, what: str) -> None:
