@@ -1,4 +1,4 @@
-"""Admission control: what cannot be served soon is refused at once, so that what is taken on is served in time."""
+"""Admission control: a request that cannot be served soon is refused at once. Then all others are served in time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ class AdmissionControl:
 
     Pure ASGI, for one event loop. Guards the path `GUARDED` and all below it; other paths, and what is not HTTP, pass.
 
-    - A request holds its slot until the app returns, however it does: its last byte sent, an exception, a cancellation.
+    - A request holds its slot until the app returns: after its last byte, with an exception, or with a cancellation.
     - A freed slot goes to the request that waits longest. Newcomers never overtake; `max_queue=0` means no waiting.
     - A request that has waited `queue_seconds` since it arrived is refused and never reaches the app. A request that is
       refused or cancelled while it waits frees its place at once. Work that has begun is never cut off.

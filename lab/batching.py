@@ -12,9 +12,9 @@ class Batcher:
     arrival. Everything else follows:
 
     - A full batch leaves at once, a lone item after the window. Arrivals do not restart the window.
-    - Items that have waited for longer than that, for a busy model, leave in the moment in which it is free.
-    - While the model works the next batch collects. `run` is never called while a call is running, nor with nothing.
-    - With `batch_window=0` no item waits for company, only for the model.
+    - Items that have waited for longer than that, for a busy model, leave as soon as it is free.
+    - While the model works the next batch collects. `run` is never called while a call is running, nor without items.
+    - With `batch_window=0` no item waits for others, only for the model.
 
     Time is the event loop's: `loop.time()`, `loop.call_later`, `asyncio.timeout`, `asyncio.sleep`. It is not
     `time.monotonic()`: the checkpoints run this on a virtual clock.
@@ -48,10 +48,10 @@ class Batcher:
         raise NotImplementedError("6.2: Batcher.submit")
 
     async def close(self) -> None:
-        """End it: what waits leaves without waiting for the window, in batches as always.
+        """Close it: the items that wait leave in batches, without waiting for the window.
 
-        Returns when the last outcome is there, and leaves no task behind. To close twice, or with nothing to do, is
-        fine.
+        Returns when the last outcome is there, and leaves no task behind. It may be called twice, or with nothing to
+        do.
         """
         raise NotImplementedError("6.6: Batcher.close")
 

@@ -30,7 +30,7 @@ class SimulatedDecoder:
         return sum(not turn.done() for turn in self._turns)
 
     async def acquire(self) -> None:
-        """Wait for a slot, and take it: first come, first served. Who is cancelled meanwhile holds none afterwards."""
+        """Wait for a slot, and take it: first come, first served. A caller that is cancelled meanwhile holds none."""
         if self.free:
             self.free -= 1
             return

@@ -1,4 +1,4 @@
-"""Given: the answer to a request whose body is not what was asked for."""
+"""Given: the answer to a request with an invalid body."""
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError

@@ -14,8 +14,8 @@ async def open_feature_store(settings: Settings) -> AsyncIterator[httpx.AsyncCli
 
     Its base URL is `settings.feature_store_url`. It keeps at most `settings.feature_store_connections` open and uses
     them again and again. Connecting may take `settings.feature_store_seconds`, and so may each read, as httpx
-    counts them; waiting for one of our own connections to become free may take as long as it takes. At the end all
-    connections are closed.
+    counts them. Waiting for one of our own connections to become free has no limit. At the end all connections are
+    closed.
     """
     raise NotImplementedError("4.4: open_feature_store")
     yield httpx.AsyncClient()  # here the service runs; what comes behind it runs at its end

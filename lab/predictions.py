@@ -19,7 +19,7 @@ def max_throughput(kind: str, workers: int, seconds: float, threads: int = THREA
     """Requests per second that a service cannot exceed, when its model needs `seconds` for each.
 
     `kind` is as in `burst_seconds`; each of the `workers` is a process with an event loop, and a pool of `threads`, of
-    its own. Waiting sets no limit to "async": `math.inf`. Any other kind is a ValueError.
+    its own. "async" has no limit, since it only waits: `math.inf`. Any other kind is a ValueError.
 
     >>> max_throughput("threaded", workers=2, seconds=0.5, threads=40)
     160.0
@@ -53,7 +53,7 @@ def batch_size(rate: float, base_seconds: float, item_seconds: float, window: fl
     The larger of two, and at most `max_batch`:
 
     - 1 + rate x window: the first item, and what arrives in its window;
-    - rate x base / (1 - rate x item): as many as arrive while such a batch is served. There is no end to that when
+    - rate x base / (1 - rate x item): as many as arrive while such a batch is served. This is infinite when
       rate x item is 1 or more.
 
     >>> batch_size(20, base_seconds=0.1, item_seconds=0.025, window=0.05, max_batch=8)  # 1 + 1, and 2 / 0.5
@@ -63,16 +63,16 @@ def batch_size(rate: float, base_seconds: float, item_seconds: float, window: fl
 
 
 def batched_latency(rate: float, base_seconds: float, item_seconds: float, window: float, max_batch: int) -> float:
-    """The mean seconds from an item's arrival to its answer; `math.inf` when `rate` is all that the model can serve.
+    """The mean seconds from an item's arrival to its answer; `math.inf` when `rate` is at least the model's capacity.
 
     With s = base + item x `batch_size(...)`, the time of one call:
 
-    - Where the second of the two in `batch_size` is at least the first, the model never rests: 1.5 s, half a call until
-      it is free, and its own.
-    - Else the first item waits w, the window, or (max_batch - 1) / rate where that is shorter (the batch is full before
-      the window ends), and those that come later half of it: w x (1 + rate x w / 2) / (1 + rate x w) + s.
+    - Where the second of the two in `batch_size` is at least the first, the model is always busy: 1.5 s. An item waits
+      half a call until the model is free, and then for its own call.
+    - Else the first item waits w: the window, or (max_batch - 1) / rate where that is shorter (the batch is full before
+      the window ends). Later items wait half of it: w x (1 + rate x w / 2) / (1 + rate x w) + s.
 
-    All that the model can serve is `batch_throughput(max_batch, ...)`.
+    The model's capacity is `batch_throughput(max_batch, ...)`.
 
     >>> batched_latency(20, base_seconds=0.1, item_seconds=0.025, window=0.05, max_batch=8)  # 1.5 x (0.1 + 0.1)
     0.30000000000000004

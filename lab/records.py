@@ -54,7 +54,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class TokenSlo:
-    """Limits of a streamed answer, both kept by a value that is equal to them."""
+    """Limits of a streamed answer. A value that is equal to its limit keeps it."""
 
     ttft_ms: float
     tpot_ms: float
@@ -62,7 +62,7 @@ class TokenSlo:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """A percentile of each kind of latency, in seconds; `None` where there is nothing to take it of."""
+    """A percentile of each kind of latency, in seconds; `None` where there are no values."""
 
     ttft: float | None
     tpot: float | None

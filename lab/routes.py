@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 UNMATCHED = "unmatched"
-"""The one name of all requests that no route takes: there is no end of paths, and anybody can make up more."""
+"""One name for all requests that no route takes: clients can invent any number of paths."""
 
 
 def route_template(scope: Mapping[str, Any]) -> str:

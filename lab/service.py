@@ -20,13 +20,13 @@ class PredictRequest(BaseModel):
 
 
 class EnrichedRequest(BaseModel):
-    """What a caller sends whose features the feature store holds: `{"user_id": 7}`, a JSON integer."""
+    """What a caller sends for a user of the feature store: `{"user_id": 7}`, a JSON integer."""
 
     user_id: int  # TODO(4.4): this lets "7" and true through
 
 
 class GenerateRequest(BaseModel):
-    """What a caller sends who wants tokens: `{"prompt": "Hello", "max_tokens": 16}`.
+    """What a caller sends to get tokens: `{"prompt": "Hello", "max_tokens": 16}`.
 
     At least one character; a JSON integer from 1 to `MAX_TOKENS`.
     """
@@ -97,25 +97,26 @@ async def predict_enriched(body: EnrichedRequest, request: Request, model: Model
 
 @router.post("/predict/batched")
 async def predict_batched(body: PredictRequest, request: Request) -> PredictResponse:
-    """One prediction of the batch model: the features wait at `app.state.batcher` for others to share a call with.
+    """One prediction of the batch model: the features wait at `app.state.batcher`, and share a call with others.
 
-    Body and answer are those of `/predict`. The exception of an item that has no answer travels on: a 500.
+    Body and answer are those of `/predict`. The exception of an item without an answer is not caught: a 500.
     """
     raise NotImplementedError("6.7: POST /predict/batched")
 
 
 @router.post("/generate")
 async def generate(body: GenerateRequest, request: Request) -> Response:
-    """The tokens of an answer, each an event of its own in the moment in which the decoder gives it.
+    """The tokens of an answer, each sent as an event of its own as soon as the decoder gives it.
 
     Events without a name are tokens, and nothing else: `data: {"token": "Hel"}`. The last event says how it ended:
     `event: done` with `data: {"tokens": 12}`, or `event: error` with `data: {"detail": "..."}` where the decoder has
     failed. The content type is `text/event-stream`, with `Cache-Control: no-cache` and no `Content-Length`.
 
-    A slot of `app.state.decoder` first, then the 200; nothing is sent before. Who finds no free slot and
-    `settings.decoder_queue` waiting, or has waited for `settings.queue_seconds`, gets a 503 with `Retry-After`: whole
-    seconds, at least 1. The slot is held for decoding, not for reading: until the last token is decoded, or the decoder
-    has failed, or the reader has left, and is given back once. Work that has begun is never cut off.
+    A slot of `app.state.decoder` first, then the 200; nothing is sent before. A request that finds no free slot and
+    `settings.decoder_queue` others waiting gets a 503, and so does one that has waited for `settings.queue_seconds`.
+    The 503 has `Retry-After`: whole seconds, at least 1. The slot is held for decoding, not for reading: until the last
+    token is decoded, or the decoder has failed, or the reader has left. It is given back once. Work that has begun is
+    never cut off.
     """
     raise NotImplementedError("7.3: POST /generate")
 
@@ -128,9 +129,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     threads: the limiter of `anyio.to_thread` belongs to the event loop, which runs only now. The feature store is open
     at `app.state.feature_store`, from here to the end.
 
-    Exercise 6: a `Batcher` around the `predict_batch` of `app.state.batch_model`, whatever stands there now, is at
-    `app.state.batcher`; it is closed at the end. The call blocks, so it runs on a thread: not on the event loop's, and
-    on none of the pool's, which may all be taken.
+    Exercise 6: a `Batcher` around the `predict_batch` of the model that is at `app.state.batch_model` now goes to
+    `app.state.batcher`; it is closed at the end. The call blocks, so it runs on a thread of its own: not on the event
+    loop's, and not on one of the pool's, which may all be taken.
     """
     raise NotImplementedError("4.3: lifespan")
     yield  # here the service runs; what comes behind it runs at its end

@@ -46,12 +46,13 @@ class StreamMetrics:
 
 
 class TokenStream(Response):
-    """A response that waits for a slot of the decoder, and sends each token in the moment in which it is there.
+    """A response that waits for a slot of the decoder, and sends each token as soon as it is there.
 
-    - A slot first, then the 200. Who finds no free slot and `queue` waiting, or has waited `queue_seconds`, gets a 503.
+    - A slot first, then the 200. A stream gets a 503 if it finds no free slot and `queue` others waiting, or if it has
+      waited `queue_seconds`.
     - The slot is held for decoding, not for reading: from `acquire` to the last token decoded, failed, or given up.
     - A reader who leaves frees its slot at once, before the next token. So does a request that the server cancels.
-    - A reader who leaves while it waits for a slot is never decoded for.
+    - If the reader leaves while its stream waits for a slot, the stream is never decoded.
     - A decoder that fails after the 200 gives an `error` event, and the response ends as it should.
     """
 
@@ -67,7 +68,7 @@ class TokenStream(Response):
     ) -> None:
         """An answer of at most `max_tokens` tokens. Its time to first token begins here.
 
-        FastAPI needs what `Response.__init__` sets. The headers that it makes count an empty body: do not send those.
+        Call `Response.__init__`: FastAPI needs what it sets. But do not send its headers: they count an empty body.
         """
         raise NotImplementedError("7.3: TokenStream")
 

@@ -8,7 +8,7 @@ Summary = dict[str, float | None]
 """`count`, and `min_ms`, `avg_ms`, `max_ms`, `p50_ms`, `p95_ms`, `p99_ms`."""
 
 NOT_COUNTED = ("/health", "/metrics")
-"""Paths that machines ask for, all the time: their latencies would hide those of the users' requests."""
+"""Paths that machines request all the time: their latencies would hide those of the users' requests."""
 
 
 def percentile(samples: Sequence[float], q: float) -> float:
@@ -52,13 +52,13 @@ class LatencyWindow:
 def merged_summary(windows: Sequence[LatencyWindow]) -> Summary:
     """The summary of several workers' windows together: counts are added, samples are pooled, the windows stay as is.
 
-    It is not the average of their summaries: an average of two p99s is the p99 of nothing.
+    It is not the average of their summaries: the average of two p99s is not a p99.
     """
     raise NotImplementedError("2.10: merged_summary")
 
 
 class Metrics:
-    """What `GET /metrics` reports, collected request by request: `report` does the arithmetic, `record` does none."""
+    """What `GET /metrics` reports, collected request by request. `record` only stores; `report` computes."""
 
     def __init__(self, window: int = 1000) -> None:
         """Start without routes. Each route, and each of its stages, gets a `LatencyWindow` of this size."""
@@ -107,7 +107,7 @@ class TimingMiddleware:
         The header goes out with the first message and holds the time until then. A request is recorded once, under its
         route's template (`lab.routes.route_template`), unless the path is in `NOT_COUNTED`. An exception before the
         last byte makes it a 500. An exception after that, in a background task, changes nothing: the request keeps the
-        status that was sent. Every exception travels on. A cancelled request is recorded nowhere. Whatever happens,
+        status that was sent. Every exception is raised again. A cancelled request is not recorded. Whatever happens,
         `in_flight` loses a request exactly once.
         """
         raise NotImplementedError("2.4: TimingMiddleware")
@@ -129,7 +129,7 @@ def stage(name: str) -> Iterator[None]:
 def bottleneck(metrics: dict[str, Any], route: str) -> str | None:
     """The stage that takes the largest share of a route's time, given what `GET /metrics` answers.
 
-    The share is the total time, mean times count: not the largest maximum, which is one request's bad luck, nor the
-    largest mean, which may belong to a stage that hardly any request enters. None for a route without stages.
+    The share is the total time, mean times count. It is not the largest maximum, which may be that of one slow request,
+    nor the largest mean, which may be that of a stage that few requests enter. None for a route without stages.
     """
     raise NotImplementedError("2.12: bottleneck")

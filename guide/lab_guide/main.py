@@ -38,7 +38,7 @@ def page(
     from lab_guide.serving import PortTaken, serve
 
     if workspace and not (workspace / "lab").is_dir():
-        typer.echo(f"{workspace} is no workspace: it holds no folder `lab`", err=True)
+        typer.echo(f"{workspace} is not a workspace: it has no folder `lab`", err=True)
         raise typer.Exit(2)
     try:
         serve(find_place(workspace), port, browser=not no_browser, say=typer.echo)

@@ -68,7 +68,7 @@ class Guard:
             if headers.get("origin", "") not in {f"http://{host}" for host in self._hosts}:
                 return PlainTextResponse("This was sent by another page.", 403)
             if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-                return PlainTextResponse("This takes application/json.", 415)
+                return PlainTextResponse("The content type must be application/json.", 415)
         return None
 
     def _is_token(self, given: str) -> bool:

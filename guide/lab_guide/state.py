@@ -163,7 +163,7 @@ class Guide:
     def require_no_measurement(self) -> None:
         """Raise `Busy` while the bench measures."""
         if self._measurement:
-            raise Busy("The bench measures: anything beside it would spoil its numbers. Wait for its end, or stop it.")
+            raise Busy("A measurement is running: other work would change its numbers. Wait for its end, or stop it.")
 
     def close(self) -> None:
         """End all streams: an open one would keep the server from ending."""

@@ -93,10 +93,10 @@ def _source(root: Path, file: str) -> str:
 def _history(root: Path, file: str) -> Iterator[str]:
     """The text of a file in each commit that changed it, from the newest to the oldest."""
     if shutil.which("git") is None:
-        raise CannotReset("this takes git, which is not installed")
+        raise CannotReset("this needs git, which is not installed")
     done = _git(root, "log", "--format=%H", "--", file)
     if done.returncode:
-        raise CannotReset("this takes the lab's git history, and here is none: clone the lab instead of copying it")
+        raise CannotReset("this needs the lab's git history, which is not here: clone the lab instead of copying it")
     for commit in done.stdout.split():
         shown = _git(root, "show", f"{commit}:./{file}")
         if shown.returncode == 0:  # else the commit removed it

@@ -37,10 +37,10 @@ def trustworthy(step: Step) -> bool:
 
 
 def find_breaking_point(steps: Sequence[Step], slo_ms: float) -> Step | None:
-    """The first step from which on none is good any more; `None` when the last one is good.
+    """The first step of which it and all later steps are bad; `None` when the last step is good.
 
     A step is good when its p95 is at most `slo_ms` and at most 1 % of its requests failed. `steps` come in ascending
-    users. A bad step that a good one follows is a spike: no breaking point. Throughput alone says nothing.
+    users. A bad step before a good one is only a spike, not the breaking point. Throughput alone decides nothing.
 
     >>> find_breaking_point([Step(4, 40, 100, 120, 0), Step(8, 80, 100, 130, 0), Step(12, 80, 150, 310, 0)], slo_ms=300)
     Step(users=12, requests_per_second=80, mean_ms=150, p95_ms=310, failure_ratio=0, pace_seconds=0.0)

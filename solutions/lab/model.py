@@ -1,4 +1,4 @@
-"""The model: a delay in place of the arithmetic, and a mean in place of the intelligence."""
+"""The model, simulated: it waits instead of computing, and its answer is the mean of the features."""
 
 import asyncio
 import time

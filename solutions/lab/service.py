@@ -35,13 +35,13 @@ class PredictRequest(BaseModel):
 
 
 class EnrichedRequest(BaseModel):
-    """What a caller sends whose features the feature store holds: `{"user_id": 7}`, a JSON integer."""
+    """What a caller sends for a user of the feature store: `{"user_id": 7}`, a JSON integer."""
 
     user_id: Annotated[int, Field(strict=True)]
 
 
 class GenerateRequest(BaseModel):
-    """What a caller sends who wants tokens: `{"prompt": "Hello", "max_tokens": 16}`.
+    """What a caller sends to get tokens: `{"prompt": "Hello", "max_tokens": 16}`.
 
     At least one character; a JSON integer from 1 to `MAX_TOKENS`.
     """
@@ -123,9 +123,9 @@ async def predict_enriched(body: EnrichedRequest, request: Request, model: Model
 
 @router.post("/predict/batched")
 async def predict_batched(body: PredictRequest, request: Request) -> PredictResponse:
-    """One prediction of the batch model: the features wait at `app.state.batcher` for others to share a call with.
+    """One prediction of the batch model: the features wait at `app.state.batcher`, and share a call with others.
 
-    Body and answer are those of `/predict`. The exception of an item that has no answer travels on: a 500.
+    Body and answer are those of `/predict`. The exception of an item without an answer is not caught: a 500.
     """
     batcher: Batcher = request.app.state.batcher
     with stage("model"):
@@ -135,16 +135,17 @@ async def predict_batched(body: PredictRequest, request: Request) -> PredictResp
 
 @router.post("/generate")
 async def generate(body: GenerateRequest, request: Request) -> Response:
-    """The tokens of an answer, each an event of its own in the moment in which the decoder gives it.
+    """The tokens of an answer, each sent as an event of its own as soon as the decoder gives it.
 
     Events without a name are tokens, and nothing else: `data: {"token": "Hel"}`. The last event says how it ended:
     `event: done` with `data: {"tokens": 12}`, or `event: error` with `data: {"detail": "..."}` where the decoder has
     failed. The content type is `text/event-stream`, with `Cache-Control: no-cache` and no `Content-Length`.
 
-    A slot of `app.state.decoder` first, then the 200; nothing is sent before. Who finds no free slot and
-    `settings.decoder_queue` waiting, or has waited for `settings.queue_seconds`, gets a 503 with `Retry-After`: whole
-    seconds, at least 1. The slot is held for decoding, not for reading: until the last token is decoded, or the decoder
-    has failed, or the reader has left, and is given back once. Work that has begun is never cut off.
+    A slot of `app.state.decoder` first, then the 200; nothing is sent before. A request that finds no free slot and
+    `settings.decoder_queue` others waiting gets a 503, and so does one that has waited for `settings.queue_seconds`.
+    The 503 has `Retry-After`: whole seconds, at least 1. The slot is held for decoding, not for reading: until the last
+    token is decoded, or the decoder has failed, or the reader has left. It is given back once. Work that has begun is
+    never cut off.
     """
     settings: Settings = request.app.state.settings
     return TokenStream(
@@ -165,9 +166,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     threads: the limiter of `anyio.to_thread` belongs to the event loop, which runs only now. The feature store is open
     at `app.state.feature_store`, from here to the end.
 
-    Exercise 6: a `Batcher` around the `predict_batch` of `app.state.batch_model`, whatever stands there now, is at
-    `app.state.batcher`; it is closed at the end. The call blocks, so it runs on a thread: not on the event loop's, and
-    on none of the pool's, which may all be taken.
+    Exercise 6: a `Batcher` around the `predict_batch` of the model that is at `app.state.batch_model` now goes to
+    `app.state.batcher`; it is closed at the end. The call blocks, so it runs on a thread of its own: not on the event
+    loop's, and not on one of the pool's, which may all be taken.
     """
     settings: Settings = app.state.settings
     current_default_thread_limiter().total_tokens = settings.thread_pool_size

@@ -1,4 +1,4 @@
-"""What a streamed answer is measured by: time to the first token, time per token, and both under a limit."""
+"""Metrics of a streamed answer: time to the first token, time per token, and both under a limit."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def gaps(stream: Stream) -> list[float]:
 def tpot(stream: Stream) -> float | None:
     """Time per output token, after the first: (last token - first token) / (tokens - 1), in seconds.
 
-    `math.inf` for a stream that did not finish. `None` for one that did with fewer than two tokens: it has none.
+    `math.inf` for a stream that did not finish. `None` for a finished stream with fewer than two tokens.
 
     >>> tpot(Stream(scheduled=10.0, tokens=(10.5, 11.0, 12.0), finished=12.0))
     0.75
@@ -44,7 +44,7 @@ def goodput(streams: Sequence[Stream], slo: TokenSlo, seconds: float) -> float:
     """Streams per second, of a load of so many `seconds`, that were of use to their readers.
 
     Such a stream has finished, its first token came in time, and its TPOT is within the limit; the limits are in ms. An
-    answer of one token has no TPOT, and so none to miss.
+    answer of one token has no TPOT, so it keeps that limit.
     """
     return sum(_is_of_use(stream, slo) for stream in streams) / seconds
 
@@ -58,8 +58,8 @@ def _is_of_use(stream: Stream, slo: TokenSlo) -> bool:
 def tail(streams: Sequence[Stream], q: float) -> Tail:
     """The percentile `q` (nearest rank, as in exercise 2) of TTFT, TPOT and of the gaps between tokens (ITL).
 
-    TTFT: of all streams. TPOT: of all that have one; `math.inf` is one, `None` is none. ITL: of all gaps of all streams
-    in one pool. `None` where there is nothing to take it of: `lab.timing.percentile` needs a sample at least.
+    TTFT: of all streams. TPOT: of all that have one; `math.inf` counts, `None` does not. ITL: of all gaps of all
+    streams in one pool. `None` where there are no values: `lab.timing.percentile` needs at least one sample.
     """
     per_token = [value for value in map(tpot, streams) if value is not None]
     between = [gap for stream in streams for gap in gaps(stream)]

@@ -164,7 +164,7 @@ async def test_a_run_and_a_measurement_wait_for_each_other(page: httpx.AsyncClie
     record = guide.bench.read(guide.bench.briefs()[-1]["name"])
 
     assert (409, 409, 409) == (refused.status_code, again.status_code, during.status_code)
-    assert "The bench measures" in refused.text
+    assert "A measurement is running" in refused.text
     assert (None, 1) == waiting
     assert 0 == told[1]["exit_code"]
     assert record is not None

@@ -82,5 +82,5 @@ class Measurement:
             self._record.state, self._record.said = "stopped", "It was stopped before its end."
             self._record.rows = self.live["rows"]
         else:
-            said = "\n".join(self._other) or "it said nothing"
+            said = "\n".join(self._other) or "it printed nothing"
             self._record.state, self._record.said = "lab_error", f"The measurement itself failed: {said}"

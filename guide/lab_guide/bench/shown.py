@@ -58,10 +58,10 @@ def _batches(plan: Plan, rows: Sequence[Row], measured: dict[str, Any]) -> Batch
     requests = [(due / MS, end / MS) for due, end, *_ in rows]
     found = together(requests, max(plan.batch_base_seconds / 2, LEAST), plan.max_batch)
     sizes = Counter(str(len(batch)) for batch in found)
-    note = "Those whose answers came together were in one batch"
+    note = "Requests whose answers came together were in one batch"
     if (told := measured.get("sizes")) is not None:
         note += ", as /metrics counts them" if sizes == told else f"; /metrics counts {sum(told.values())}"
-    return batch_timeline(found, plan.call_seconds, "Batches: who travelled in which", f"{note}.")
+    return batch_timeline(found, plan.call_seconds, "Batches: which requests were together", f"{note}.")
 
 
 def _tokens(rows: Sequence[Row]) -> TokenTimeline:

@@ -14,7 +14,7 @@ MINUTES = 9.0
 def autograder_zip(
     to: Annotated[Path, typer.Argument(help="the zip to write")] = Path("autograder.zip"),
     exercise: Annotated[list[int] | None, typer.Option(help="only this one; may be given again")] = None,
-    minutes: Annotated[float, typer.Option(help="what one submission may take")] = MINUTES,
+    minutes: Annotated[float, typer.Option(help="time limit for one submission")] = MINUTES,
 ) -> None:
     """Write a zip for Gradescope (setup.sh, run_autograder), which Classroom 50 takes unpacked (autograder.py)."""
     from checks.harness.classroom.autograder import write_zip

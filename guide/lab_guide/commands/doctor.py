@@ -85,7 +85,7 @@ def _cores() -> Finding:
     from checks.harness.machine import BUSY, crowding, load_in_words
 
     if crowding() >= BUSY:
-        do = "close what computes: checkpoints that measure time may be inconclusive, and are never failed for that"
+        do = "close programs that use the CPU: checkpoints that measure time may be inconclusive, but will not fail"
         return Finding("cores", "missing", f"busy: {load_in_words()}", do)
     return Finding("cores", "fine", load_in_words())
 
@@ -106,7 +106,7 @@ def _port(port: int, use: str) -> Finding:
         try:
             tried.bind(("127.0.0.1", port))
         except OSError:
-            return Finding(f"port {port}", "missing", f"taken (for {use})", "give another port, or end what has it")
+            return Finding(f"port {port}", "missing", f"taken (for {use})", "give another port, or end what uses it")
     return Finding(f"port {port}", "fine", f"free (for {use})")
 
 
@@ -116,4 +116,4 @@ def _browser() -> Finding:
     try:
         return Finding("browser", "fine", webbrowser.get().__class__.__name__)
     except webbrowser.Error:
-        return Finding("browser", "missing", "none that this machine can open")
+        return Finding("browser", "missing", "this machine can open no browser")

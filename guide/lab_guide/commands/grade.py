@@ -22,8 +22,8 @@ def grade(
         str, typer.Option(help="auto (bwrap, else docker), bwrap, docker, uid, or plain: no wall")
     ] = "auto",
     scheduler: Annotated[str, typer.Option(help="tcp://...: on the workers of dask there, and not here")] = "",
-    minutes: Annotated[float, typer.Option(help="what one submission may take")] = MINUTES,
-    seed: Annotated[int | None, typer.Option(help="the same random inputs for everybody")] = None,
+    minutes: Annotated[float, typer.Option(help="time limit for one submission")] = MINUTES,
+    seed: Annotated[int | None, typer.Option(help="the same random inputs for all learners")] = None,
 ) -> None:
     """Grade every submission of a class, each in a cell of its own: grades.csv, summary.html, reports for each."""
     from rich.console import Console

@@ -12,7 +12,7 @@ from lab_guide.commands.status import RESULTS
 
 def report(
     html: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
-    results: Annotated[Path, typer.Option(help="What --results of pytest wrote.", show_default=False)] = RESULTS,
+    results: Annotated[Path, typer.Option(help="The results that pytest wrote.", show_default=False)] = RESULTS,
 ) -> None:
     """Write verdicts, pictures and journal as one HTML file: for a teacher, or a portfolio."""
     from lab_guide.export import everything

@@ -16,7 +16,7 @@ RESULTS = ROOT / ".lab" / "last-run.json"
 
 
 def status(
-    results: Annotated[Path, typer.Option(help="What --results of pytest wrote.", show_default=False)] = RESULTS,
+    results: Annotated[Path, typer.Option(help="The results that pytest wrote.", show_default=False)] = RESULTS,
 ) -> None:
     """Points and verdicts of the last run. Nothing is run. Exit code 1: there are no results."""
     from checks.harness.report.card import Card, console

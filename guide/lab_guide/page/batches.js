@@ -30,7 +30,7 @@ export function batches(e, until) {
     mark: (n) => calls.forEach((call, one) => call.classList.toggle("chosen", one === n)),
     at: (event) => { const box = drawing.getBoundingClientRect(); const at = ((event.clientY - box.top) / box.height) * (y + 18); return tops.findLastIndex((top) => top <= at); },
   });
-  return [key(["waiting", "waiting"], ["working", "in the model together; beside it how many"]), asked.element, e.note && el("p", { class: "over" }, e.note)];
+  return [key(["waiting", "waiting"], ["working", "in the model together, with their number"]), asked.element, e.note && el("p", { class: "over" }, e.note)];
 }
 
 /** The same as a table. */

@@ -40,11 +40,11 @@ export const fill = (wish) => form?.fill(wish);
 /** Show what is new: what runs, the chosen run, the list. */
 export function updateBench(store, actions) {
   if (!form) return;
-  form.busy(!store.connected ? "Not connected." : store.bench ? "It measures." : store.running ? "Checkpoints are being judged: wait for their end, or stop them." : "");
+  form.busy(!store.connected ? "Not connected." : store.bench ? "A measurement is running." : store.running ? "Checkpoints are being judged: wait for their end, or stop them." : "");
   const { bench: live, shown, other, kept } = store;
   const now = live ? [live.name, live.phase, live.rows.length, live.answered, live.refused, live.failed] : null;
   patch(result, [now, shown?.name, shown?.state, shown?.explained, other?.name, kept?.map((k) => [k.name, k.state, k.explained])], () => [
-    live ? running(live, actions) : shown ? record(store, shown, actions) : el("p", { class: "note" }, "Nothing is measured yet. The service runs in a real uvicorn, on a copy of your files; the load comes from the generator of the checkpoints."),
+    live ? running(live, actions) : shown ? record(store, shown, actions) : el("p", { class: "note" }, "Nothing is measured yet. Your service runs on a real uvicorn, from a copy of your files. The load comes from the generator of the checkpoints."),
     !live && shown && other ? compared(store, shown, other) : null,
     list(store, actions)]);
 }
@@ -73,12 +73,12 @@ function record(store, run, actions) {
     lag(m), explanation(run, actions));
 }
 
-const requests = (run) => ({ kind: "timeline", title: "Requests", rows: rowsOf(run), unit: "ms", left_out: run.left_out, note: `The ${run.plan.inference_seconds} s of the model are drawn at the end of each answer: all before them was waiting.` });
+const requests = (run) => ({ kind: "timeline", title: "Requests", rows: rowsOf(run), unit: "ms", left_out: run.left_out, note: `The ${run.plan.inference_seconds} s of the model are drawn at the end of each answer. The time before them was waiting.` });
 
 /** The pictures of a run: of streams the server has made them, of single answers they are made of the rows. */
 const drawn = (run) => (run.kind === "answer" ? [run.rows.length && requests(run), run.measured?.histogram.count && run.measured.histogram].filter(Boolean) : run.pictures);
 
-const lag = (m) => (m?.lag_p99_ms > 20 ? el("p", { class: "note bad" }, `The generator itself was late: by ${ms(m.lag_p99_ms)} for one request of a hundred. This machine is too busy for this load, and the numbers are too high.`) : null);
+const lag = (m) => (m?.lag_p99_ms > 20 ? el("p", { class: "note bad" }, `The load generator itself was late, by ${ms(m.lag_p99_ms)} for one request of a hundred. This machine is too busy for this load: the latencies shown are too high.`) : null);
 
 /** A prediction beside its measurement, and how far it was off, in percent of the measurement. */
 function guess(store, name, predicted, m) {
@@ -98,7 +98,7 @@ export function off(predicted, measured) {
 
 function explanation(run, actions) {
   const field = el("textarea", { id: "explained", rows: 2, maxlength: 1000, "data-k": "explained" }, run.explained);
-  return el("div", { class: "fig explain" }, el("label", { for: "explained" }, "Why was it so? A sentence for your journal"), field,
+  return el("div", { class: "fig explain" }, el("label", { for: "explained" }, "Why did you get this result? Write one sentence for your journal"), field,
     el("button", { class: "btn", "data-k": "explain", onclick: () => actions.explain(run.name, field.value) }, run.explained ? "Write it down again" : "Write it down"));
 }
 
@@ -117,7 +117,7 @@ function list(store, actions) {
   if (!runs.length) return null;
   const open = (run) => el("button", { class: "btn quiet", "data-k": `run-${run.name}`, "aria-current": run.name === store.shown?.name ? "true" : null, onclick: () => actions.showRun(run.name) }, time(run.written_at));
   const both = (run) => (store.shown?.measured && run.measured && run.name !== store.shown.name ? el("button", { class: "btn quiet", "data-k": `with-${run.name}`, "aria-pressed": String(run.name === store.other?.name), onclick: () => actions.compare(run.name) }, "Compare") : "");
-  return el("section", { class: "kept" }, el("h2", {}, "Kept runs"), table(["", "plan", "came to", ""], runs.map((run) => [open(run), run.words, run.measured ? cameTo(run) : STATES[run.state], both(run)])));
+  return el("section", { class: "kept" }, el("h2", {}, "Kept runs"), table(["", "plan", "result", ""], runs.map((run) => [open(run), run.words, run.measured ? cameTo(run) : STATES[run.state], both(run)])));
 }
 
 export const benchLink = (store, actions) => el("button", { class: "btn quiet bench-link", "data-k": "bench", "aria-current": store.view === "bench" ? "true" : null, onclick: () => actions.view(store.view === "bench" ? "checkpoint" : "bench") },

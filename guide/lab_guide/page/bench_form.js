@@ -11,9 +11,9 @@ const PATHS = {
 const LOADS = { burst: "all at once", closed: "closed loop", open: "open loop", sweep: "over load" };
 const ABOUT = {
   burst: "Each connection sends one request, all in the same moment.",
-  closed: "Each user sends the next request when the last one was answered.",
+  closed: "Each user sends its next request as soon as the last one is answered.",
   open: "Requests come at random times, however slowly they are answered. Latency counts from when a request was due.",
-  sweep: { stream: "Open loops one after the other, each for so many seconds: half of what the slots can decode, all of it, and twice as much.", batch: "Open loops one after the other, each for so many seconds: a tenth of what full batches can serve, 40 and 80 % of it. The law is drawn beside." },
+  sweep: { stream: "Open loops one after the other, each for so many seconds: half of what the slots can decode, all of it, and twice as much.", batch: "Open loops one after the other, each for so many seconds: a tenth of what full batches can serve, 40 and 80 % of it. The law is drawn beside the measurement." },
 };
 const whole = (min, max) => ({ min, max, step: 1 }), any = (min, max) => ({ min, max, step: "any" });
 /** Label, value (or one for each kind of path), limits, and for which loads and kinds; without those, for all. */
@@ -28,11 +28,11 @@ const FIELDS = {
   tpot_ms: ["TPOT limit, ms", 40, any(0, 60000), { kinds: ["stream"] }],
 };
 const SETTINGS = [
-  ["answer batch", "Admission control: lifted, as in the checkpoints", "With a number here the service refuses what is above it.",
+  ["answer batch", "Admission control: lifted, as in the checkpoints", "With a number here the service refuses requests above it.",
     { max_in_flight: ["max_in_flight", "", whole(1, 10000)], max_queue: ["max_queue", "", whole(0, 10000)] }],
-  ["batch", "The batcher and its model", "A call takes base + n × item seconds. A batch leaves when the model is free and it is full, or its first has waited for the window.",
+  ["batch", "The batcher and its model", "A call takes base + n × item seconds. A batch leaves when the model is free, and the batch is full or its first request has waited for the window.",
     { max_batch: ["max_batch", 8, whole(1, 500)], batch_window: ["batch_window, seconds", 0.005, any(0, 5)], batch_base_seconds: ["base, seconds", 0.08, any(0, 5)], batch_item_seconds: ["item, seconds", 0.0025, any(0, 1)] }],
-  ["stream", "The decoder: slots, queue, seconds", "Who finds no free slot waits in the queue, and is refused after queue_seconds, or where the queue is full.",
+  ["stream", "The decoder: slots, queue, seconds", "A stream that finds no free slot waits in the queue. It is refused after queue_seconds, or at once if the queue is full.",
     { decoder_slots: ["decoder_slots", 4, whole(1, 500)], decoder_queue: ["decoder_queue", 8, whole(0, 10000)], queue_seconds: ["queue_seconds", 1, any(0, 60)], prefill_seconds: ["prefill_seconds", 0.2, any(0, 5)], token_seconds: ["token_seconds", 0.02, any(0, 1)] }],
 ];
 

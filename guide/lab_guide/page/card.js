@@ -90,7 +90,7 @@ function excerpt(source, result) {
 function hints(store, result, actions) {
   const all = [result.hint, ...result.hints].filter(Boolean);
   const shown = Math.min(store.hints, all.length);
-  if (!all.length) return "There is none for this.";
+  if (!all.length) return "There is no hint for this.";
   const more = el("button", { class: "btn", "data-k": "hint", id: "hint", onclick: actions.hint }, shown ? "One more hint " : "Show a hint ", el("kbd", {}, "h"));
   return [all.slice(0, shown).map((text) => el("p", { class: "hint" }, ticks(text))), shown < all.length ? more : null];
 }

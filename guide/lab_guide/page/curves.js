@@ -24,7 +24,7 @@ export function overload(e) {
   const p95 = (of) => e.points.map((p) => p[of].p95_ms ?? e.gave_up_ms);
   const most = (of) => e.points.reduce((best, p) => (p.times > best.times ? p : best))[of].goodput;
   const lasted = [...new Set(e.points.map((p) => p.lasted))];
-  const uneven = lasted.length > 1 ? ` ${e.points.map((p) => `${p.times} × lasted ${p.lasted} s`).join(", ")}: an overload that lasts longer is worse without a limit, so the points are not of one curve.` : "";
+  const uneven = lasted.length > 1 ? ` ${e.points.map((p) => `${p.times} × lasted ${p.lasted} s`).join(", ")}: without a limit a longer overload is worse, so do not read the points as one curve.` : "";
   const told = (s) => `${number(s.goodput)}/s in time, p95 ${s.p95_ms == null ? `more than ${ms(e.gave_up_ms)}: callers gave up` : ms(s.p95_ms)}`;
   return [
     key(["with", "with admission control"], ["without", "without (dashed)"]),
@@ -62,7 +62,7 @@ export function law(e) {
       `At ${number(last.rate)} requests/s a batch holds ${told(last.size)}, by the law ${told(by.size)}. Full batches serve ${number(e.capacity)} requests/s.`,
       (n) => { const p = e.points[n], at = e.law.find((one) => one.rate === p.rate); return `${number(p.rate)} requests/s: batch ${told(p.size)}, by the law ${told(at.size)}; mean latency ${told(p.mean_ms)} ms, by the law ${told(at.mean_ms)} ms`; },
       e.points.map((p) => x.indexOf(p.rate))),
-    el("p", { class: "over" }, "The law takes arrivals for a steady flow. Random ones make a queue that it does not know: near the capacity the latency is higher."),
+    el("p", { class: "over" }, "The law assumes that requests arrive as a steady flow. Random arrivals also make a queue: near the capacity the measured latency is higher."),
   ];
 }
 

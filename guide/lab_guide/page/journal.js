@@ -19,7 +19,7 @@ export async function journal(exercise, section, actions, said) {
   const sentence = el("textarea", { id: "table-explained", rows: 3, maxlength: 2000 }, told.explained);
   const write = () => notes(said);
   const below = el("div", { class: "explain" }, el("button", { class: "btn main", type: "button", onclick: write }, "Write down what I have filled in"),
-    el("label", { for: "table-explained" }, "What surprised you, and why? A sentence for your journal"), sentence,
+    el("label", { for: "table-explained" }, "What surprised you, and why? Write one sentence for your journal"), sentence,
     el("button", { class: "btn", type: "button", onclick: () => send("/journal/explain", { exercise, text: sentence.value }).then(() => said("It is in your journal.")).catch((error) => said(error.message)) }, "Write it down"));
   if (told.fields.length) (tables[0].closest(".scroll") ?? tables[0]).after(below);
   update({ exercise, ...told });

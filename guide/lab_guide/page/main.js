@@ -70,7 +70,7 @@ function render() {
 
 function status() {
   const [dot, words] = !store.connected ? ["off", "Not connected"]
-    : store.bench ? ["run", benchTitle(store) + (store.changed ? ". What you have saved is judged afterwards" : "")]
+    : store.bench ? ["run", benchTitle(store) + (store.changed ? ". Your saved files are judged afterwards" : "")]
     : store.running ? ["run", `Running ${store.running.only.join(", ") || `exercise ${store.running.exercise}`}`]
       : ["", store.changed ? "Saved" : "Watching your files"];
   const clock = store.last && new Date(store.last.started).toLocaleTimeString("en-GB");
@@ -87,7 +87,7 @@ const cutOff = () => Boolean(store.last && !store.last.finished && !store.runnin
 function notes() {
   const code = store.ended?.exit_code;
   return [
-    !store.connected && el("p", { class: "note bad" }, ticks("Not connected: `uv run lab` starts the page's server again. What you see stays as it was.")),
+    !store.connected && el("p", { class: "note bad" }, ticks("Not connected: `uv run lab` starts the page's server again. This page shows the last results until then.")),
     store.note && el("p", { class: "note" }, ticks(store.note)),
     store.said && el("p", { class: "note" }, ticks(store.said)),
     store.ended?.output && el("div", { class: "note bad" }, el("p", {}, `pytest ended with exit code ${code} and left no results:`), el("pre", { tabindex: "0" }, store.ended.output)),
