@@ -198,7 +198,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     ),
 )
 def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
-    """/predict/threaded: one call on each thread.
+    """/predict/threaded: one call a thread.
 
     Blocking code on threads is not a mistake, and often the only way: most model libraries block. But the pool has 40
     threads for the whole process: the 41st caller waits, even on an idle machine. Code that needs no thread can still

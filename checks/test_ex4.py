@@ -88,7 +88,7 @@ def test_workers(serve, launch, service, workspace, lab, rng, show):
     ),
 )
 def test_thread_pool_size(service, workspace, lab, rng, show):
-    """The pool has as many threads as the settings say.
+    """The pool has thread_pool_size threads.
 
     40 is a default, not a property of your model. threads_needed tells you how many threads your target needs. A thread
     that waits costs little. With one thread too few the requests wait in a queue.
@@ -185,7 +185,7 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     ),
 )
 def test_admission(service, workspace, lab, rng, show):
-    """A limit for the app, a limit for the queue.
+    """A limit for the app, and for the queue.
 
     A queue without a limit loses no request, but it makes all of them late. So a service accepts only what it can serve
     soon, in the order of arrival, and refuses all others at once: their callers can then try another service, or try
