@@ -65,16 +65,16 @@ def test_health(service, workspace, lab, show):
     "1.2",
     points=2,
     hints=(
-        "The handler awaits `model.predict(body.features)` and returns the answer in a `PredictResponse`. "
-        "The model comes from `Depends(get_model)`, so that this checkpoint can put one of its own in its place.",
+        "The handler awaits `model.predict(body.features)` and returns the answer in a `PredictResponse`. Take "
+        "the model from `Depends(get_model)`: this checkpoint replaces it by a model of its own.",
     ),
 )
 def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     """/predict honours its contract.
 
-    A service calls its model exactly once for each request, with what the caller sent, and returns its answer
-    unchanged. A body that is not a list of numbers is refused before it reaches the model: a NaN that gets in comes out
-    as a prediction that nobody can explain.
+    A service calls its model exactly once for each request, with the features that the caller sent, and returns the
+    model's answer unchanged. It refuses a body that is not a list of numbers before it calls the model: a NaN would
+    give a prediction that nobody can explain.
     """
     # The probe takes the place of the model. Its answers cannot be guessed from the features.
     probe = Probe(held=False, seconds=0)
@@ -106,9 +106,9 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
     points=3,
     deadline=30,
     hints=(
-        "`time.sleep` keeps the thread and everything that runs on it; `await asyncio.sleep` hands the thread back to "
-        "the event loop until the time is over.",
-        "The model holds nothing but its `seconds`: sixty calls of one model wait side by side.",
+        "`time.sleep` blocks the thread and everything that runs on it. `await asyncio.sleep` gives the thread "
+        "back to the event loop until the time is over.",
+        "Keep only `seconds` in the model: then sixty calls of one model can wait side by side.",
     ),
 )
 def test_the_model_waits(workspace, lab, rng, show):
@@ -136,15 +136,15 @@ def test_the_model_waits(workspace, lab, rng, show):
     points=3,
     hints=(
         "In an `async def` everything that waits is awaited: `await model.predict(...)`.",
-        "An `async def` that calls something blocking holds the only thread that the event loop has.",
+        "A blocking call in an `async def` blocks the only thread of the event loop.",
     ),
 )
 def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     """/predict serves 60 callers at once.
 
     While one request awaits the model, the event loop can start all the others. One blocking call stops them all: each
-    request then waits for all those before it, and p99 grows with every user. Nothing is timed here. The model holds
-    its callers until all of them are inside, or until no more can come.
+    request then waits for all those before it, and p99 grows with every user. This checkpoint measures no time. Its
+    model holds all calls until 60 are inside, or until no more can come.
     """
     probe = Probe()
     app = service(model=probe)
@@ -198,10 +198,11 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     ),
 )
 def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
-    """/predict/threaded: one for each thread.
+    """/predict/threaded: one call a thread.
 
-    Blocking code on threads is no mistake, and often all there is (most model libraries block). But the pool has 40
-    threads for the whole process: the 41st caller waits, however idle the machine is. What needs no thread goes on.
+    Blocking code on threads is not a mistake, and often the only way: most model libraries block. But the pool has 40
+    threads for the whole process: the 41st caller waits, even on an idle machine. Code that needs no thread can still
+    run.
     """
     pool = lab.settings.Settings().thread_pool_size
     probe = Probe()
@@ -228,10 +229,10 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
         where=held_up,
     )
     assert probe.calls[0].blocking, Failure(
-        "the threads called predict, which is to be awaited", wanted="predict_blocking on each thread", hint=hint
+        "the threads called predict, which must be awaited", wanted="predict_blocking on each thread", hint=hint
     )
     assert busy == pool, Failure(
-        f"{busy} of FastAPI's {pool} threads were in use", wanted="its own pool, and no other", hint=hint
+        f"{busy} of FastAPI's {pool} threads were in use", wanted="all calls on FastAPI's own pool", hint=hint
     )
     assert probe.peak == pool, Failure(
         f"{probe.peak} calls were in the model together in the end", wanted=f"{pool}, one for each thread", hint=hint
@@ -242,7 +243,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     assert healthy, Failure(
         "GET /health got no answer while all threads were taken",
         wanted="an answer",
-        hint="A plain `def` needs a thread of the same pool. `/health` waits for nothing: an `async def` needs none.",
+        hint="A plain `def` needs a thread of the same pool. Make `/health` an `async def`: an `async def` needs none.",
         where=workspace.where_defined(health.endpoint),
     )
     answers.all_the_models_own(app, calls, probe, workspace)
@@ -252,13 +253,17 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
 @pytest.mark.checkpoint(
     "1.6",
     points=2,
-    hints=("`async def`, and in it `model.predict_blocking` without await or thread: here the mistake is wanted.",),
+    hints=(
+        "Call `model.predict_blocking` in an `async def`, without `await` and without a thread: this route makes "
+        "the mistake on purpose.",
+    ),
 )
 def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
     """/predict/blocking stops the process.
 
-    One blocking call in an `async def` stops the whole process, its health check included: a busy service then looks
-    dead to its load balancer and is restarted in the middle of its work. Kept here on purpose, to be measured.
+    One blocking call in an `async def` stops the whole process, its health check included. A busy service then looks
+    dead to its load balancer and is restarted in the middle of its work. This route keeps the mistake on purpose, so
+    that you can measure it.
     """
     probe = Probe()
     app = service(model=probe)
@@ -302,8 +307,8 @@ def test_blocking_stops_the_whole_process(service, workspace, lab, rng, show):
 def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
     """Each caller gets its own answer.
 
-    Between an `await` and the next line any other request may have run. What was put on a module, the app or the model
-    by then belongs to another request: a fault that shows only under load, and gives one user's data to another.
+    Between an `await` and the next line other requests can run. They overwrite what a request keeps on a module, the
+    app or the model. The fault shows only under load, and gives one user's data to another user.
     """
     probe = Probe()
     app = service(model=probe, inference_seconds=0.02)
@@ -336,7 +341,7 @@ def test_each_caller_gets_its_own_answer(service, workspace, lab, rng, show):
     points=2,
     deadline=15,
     hints=(
-        "How many can be in the model together? The burst goes through in waves of that many; how many waves?",
+        "How many calls can be in the model together? That many calls form a wave. How many waves has the burst?",
         "A last wave that is not full takes as long as a full one: round the number of waves up (`math.ceil`).",
     ),
 )
@@ -369,7 +374,7 @@ def test_burst_seconds(workspace, lab, rng, show):
     assert isinstance(got, ValueError), Failure(
         f"burst_seconds('telepathy', 1, 0.1) gave {got!r}",
         wanted="a ValueError",
-        hint="`raise ValueError(...)` for a kind that is none of the three.",
+        hint="`raise ValueError(...)` for any kind other than these three.",
     )
     show.number("41 calls on 40 threads: two waves", 2)
 
@@ -426,7 +431,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
             Failure(
                 f"/predict reached {rate:.1f} requests/s, the lab's own service {reached:.1f} in the same seconds",
                 wanted=f"at least {wanted:.1f}, 4 times what blocking could reach",
-                hint="Look for what only one, or a few, requests can hold at a time on the way to the model.",
+                hint="Look for something that only one, or a few, requests can hold at a time before the model call.",
                 where=workspace.where_defined(here.post(real.AWAITED, {"features": [1.0]}).endpoint),
             )
         )

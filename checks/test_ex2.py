@@ -65,9 +65,9 @@ def test_percentile(workspace, lab, rng, show):
 def test_summary(workspace, lab, rng, show):
     """A summary has every figure in ms.
 
-    A mean hides what users feel: of nine answers in 10 ms and one in 5 s it is half a second, which no user waited. So
-    a summary gives the middle, the tail and the extremes, in one unit. And a route without requests so far must not
-    break the page that is opened first in an outage.
+    A mean hides what users feel: nine answers in 10 ms and one in 5 s have a mean of half a second, and no user waited
+    that long. So a summary gives the middle, the tail and the extremes, in one unit. And a route without requests must
+    not break this page: it is the first page that people open in an outage.
     """
     window = lab.timing.LatencyWindow(1000)
     show.at(workspace.where_defined(lab.timing.LatencyWindow.summary))
@@ -93,7 +93,7 @@ def test_the_window_forgets(workspace, lab, rng, show):
     """The window holds the last samples only.
 
     A service runs for months. A list of all samples fills the memory. A maximum over all time shows last week's spike
-    for ever. And work at each sample makes the requests slower that it measures.
+    for ever. And a `record` that takes long makes the requests slower that it measures.
     """
     size, places = rng.randint(80, 120), windows.places_of(lab, workspace)
     window = lab.timing.LatencyWindow(size)
@@ -120,7 +120,7 @@ def test_the_window_forgets(workspace, lab, rng, show):
         blame_the_machine_if(control, 8)
     assert ratio <= 8, Failure(
         f"recording into a full window of {LARGE:,} costs {ratio:.0f} times what it costs with {SMALL}",
-        wanted="about the same: every request pays for it",
+        wanted="about the same: `record` runs in every request",
         hint=windows.CHEAP_HINT,
     )
 
@@ -138,9 +138,9 @@ def test_the_window_forgets(workspace, lab, rng, show):
 def test_every_duration_is_true(service, workspace, lab, rng, show):
     """Model <= recorded <= client, each time.
 
-    The model's time is a part of the service's time, and that a part of what the caller waits. A number that breaks
-    this order is wrong, however plausible it looks and however busy the machine is. Waiting for a thread is latency,
-    too: for a caller a wait is a wait, wherever it happens.
+    The model's time is a part of the service's time, and the service's time is a part of the caller's wait. A number
+    that breaks this order is wrong, however plausible it looks and however busy the machine is. Waiting for a thread is
+    latency, too: it is a part of the caller's wait.
     """
     middleware.begun_in_service(service, lab, workspace, show)
     probe = Probe(held=False, seconds=rng.uniform(0.01, 0.02))
@@ -200,8 +200,9 @@ def test_the_wall_clock_may_jump(wall_clock, service, workspace, lab, rng, show)
 def test_errors_are_counted_too(service, workspace, lab, rng, show):
     """Errors count, nothing stays in flight.
 
-    Errors are often the fastest answers of all. Metrics that leave them out, or mix them in unseen, show an outage as a
-    speed-up. And a gauge of requests in flight that loses or keeps one at each error is soon far from the truth.
+    Errors are often the fastest answers. If metrics leave them out, or mix them with other answers, an outage looks
+    like a speed-up. And if a gauge of requests in flight is wrong by one after each error, it is soon far from the
+    truth.
     """
     middleware.begun_in_service(service, lab, workspace, show)
     gate, held_streams = Probe(), Probe()
@@ -224,8 +225,8 @@ def test_errors_are_counted_too(service, workspace, lab, rng, show):
 def test_streams_are_timed_to_their_end(service, workspace, lab, show):
     """A stream is timed to its last byte.
 
-    A model that answers token by token begins at once and ends much later: its latency is that of the last token. And a
-    middleware that holds back what it measures turns a stream into one long silence.
+    A model that answers token by token begins at once and ends much later: its latency is that of the last token. And
+    if a middleware collects the answer before it sends it, the caller sees nothing until the end.
     """
     middleware.begun(lab, workspace, show)
     gate, after = Probe(), Probe()
@@ -244,9 +245,9 @@ def test_streams_are_timed_to_their_end(service, workspace, lab, show):
 def test_one_series_a_route(service, workspace, lab, rng, show):
     """One series for each route.
 
-    A name for each path means a name for each user: a metrics store with a million series of one sample each, which
-    costs more than the service and says nothing. And what only machines ask for, once a second, would hide the
-    latencies of users.
+    One name for each path means one name for each user. Such a metrics store has a million series of one sample each:
+    it costs more than the service, and its figures say nothing. And requests that only machines send, once a second,
+    would hide the latencies of users.
     """
     middleware.begun_in_service(service, lab, workspace, show)
     app = service(routes=Given("items"))
@@ -273,9 +274,9 @@ def test_one_series_a_route(service, workspace, lab, rng, show):
 def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     """One log line a request, with its id.
 
-    A user reports an id, and with it you find every line of every service that touched the request. An id that is mixed
-    up among concurrent requests leads to another user's. The lines are read from a real process, as a log collector
-    does.
+    A user reports an id, and with it you find every line of every service that handled the request. If concurrent
+    requests mix up their ids, you find the lines of another user. The checkpoint reads the lines of a real process, as
+    a log collector does.
     """
     with suppress(AttributeError, TypeError):  # another name or signature is the learner's choice
         lab.logs.configure_logging()
@@ -309,8 +310,8 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
 def test_windows_are_merged(workspace, lab, rng, show):
     """Workers are merged by their samples.
 
-    Four workers, four p99s: their average is the p99 of nothing. If one worker has all the slow requests, the average
-    hides three quarters of them.
+    Four workers have four p99s, and their average is not the p99 of all requests. If one worker has all the slow
+    requests, the average hides three quarters of them.
     """
     show.at(workspace.where_defined(lab.timing.merged_summary))
     each, samples = windows.three_windows(lab, rng)
@@ -321,8 +322,8 @@ def test_windows_are_merged(workspace, lab, rng, show):
     after = [window.summary() for window in each]
     assert after == before, Failure(
         "merging changed a window",
-        wanted="the windows as they were: their workers go on with them",
-        hint="Copy the samples into a list of its own before you add others.",
+        wanted="unchanged windows: their workers still use them",
+        hint="Copy the samples into a new list before you add others.",
     )
     with calling("merged_summary of windows, one of them full or empty,", workspace):
         windows.counts_forgotten_samples(lab)
@@ -335,8 +336,8 @@ def test_windows_are_merged(workspace, lab, rng, show):
 def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     """On a real server the numbers agree.
 
-    The service's numbers and its callers' differ by the way between them, and by nothing else. And measuring must cost
-    next to nothing: every request pays for a middleware.
+    The service's numbers and its callers' numbers may differ only by the time on the network. And measuring must cost
+    almost nothing, because every request passes the middleware.
     """
     middleware.begun_in_service(service, lab, workspace, show)
     seconds = round(rng.uniform(0.005, 0.015), 3)
@@ -363,8 +364,8 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
 def test_the_bottleneck_shows(service, workspace, lab, rng, show):
     """Stages show where the time goes.
 
-    "It is slow" is no finding. "71 % of the time goes into preprocessing" is one, and it is often not the model. A
-    wrong stage optimised gives a fast part in a slow service.
+    "It is slow" does not help. "71 % of the time goes into preprocessing" does, and the slowest stage is often not the
+    model. If you optimise the wrong stage, the service stays slow.
     """
     middleware.begun_in_service(service, lab, workspace, show)
     timing = lab.timing

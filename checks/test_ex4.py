@@ -21,7 +21,8 @@ from checks.harness.processes.servers import free_port
     deadline=15,
     hints=(
         "How many requests can be in the model together? Each of those places serves 1 / seconds requests a second.",
-        "Little's law: busy threads = rate x seconds. Take the float noise off (`round(..., 9)`) before `math.ceil`.",
+        "Little's law: busy threads = rate x seconds. Remove the rounding error of floats (`round(..., 9)`) "
+        "before `math.ceil`.",
     ),
 )
 def test_predictions(workspace, lab, rng, show):
@@ -46,18 +47,18 @@ def test_predictions(workspace, lab, rng, show):
     deadline=180,
     hints=(
         '`uvicorn.run("lab.service:create_app", factory=True, host=..., port=..., workers=...)`: with more than one '
-        "worker uvicorn wants the app's name, because each of them imports it anew.",
+        "worker uvicorn needs the app's name, because each worker imports the app.",
         'The environment holds text: `int(os.environ.get("PORT", "8000"))`.',
         "On a busy machine uvicorn may end workers that do not answer it within 5 s: `timeout_worker_healthcheck=60`.",
         "Try it by hand: `PORT=8080 WEB_CONCURRENCY=4 uv run python -m lab.serve`.",
     ),
 )
 def test_workers(serve, launch, service, workspace, lab, rng, show):
-    """Workers multiply what blocks.
+    """Workers multiply blocking work.
 
-    A worker is a process with an event loop of its own. Blocking code gains by each of them, waiting code by none, and
-    code that computes by as many as there are cores; all of them are paid for in memory. How many there are is decided
-    by whoever runs the service: the number comes from the environment.
+    A worker is a process with an event loop of its own. Blocking code gets faster with each worker. Code that awaits
+    gains nothing, and code that computes gains up to the number of cores. Each worker costs memory. The number of
+    workers comes from the environment, so that whoever runs the service can set it.
     """
     from checks.support.ex4 import deployment
 
@@ -83,14 +84,14 @@ def test_workers(serve, launch, service, workspace, lab, rng, show):
     hints=(
         "In `lifespan`, before the `yield`: `current_default_thread_limiter().total_tokens = ...`, which is in "
         "`anyio.to_thread`. And the app is made with `FastAPI(..., lifespan=lifespan)`.",
-        "The limiter belongs to an event loop. At import, and in create_app, there is none yet.",
+        "The limiter belongs to an event loop. At import, and in create_app, no event loop runs yet.",
     ),
 )
 def test_thread_pool_size(service, workspace, lab, rng, show):
-    """The pool has as many threads as asked.
+    """The pool has thread_pool_size threads.
 
-    40 is a default, not a property of your model. With threads_needed you know how many your target takes; a thread
-    that waits costs little, one too few costs a queue.
+    40 is a default, not a property of your model. threads_needed tells you how many threads your target needs. A thread
+    that waits costs little. With one thread too few the requests wait in a queue.
     """
     from checks.support.ex4 import requests, threads
 
@@ -120,15 +121,15 @@ def test_thread_pool_size(service, workspace, lab, rng, show):
         "One `httpx.AsyncClient` for the life of the service, with `limits=httpx.Limits(max_connections=...)`; "
         "`async with open_feature_store(settings) as store:` in the lifespan opens it and closes it.",
         "`httpx.Timeout(seconds, pool=None)`: connecting and reading have a limit, waiting for our own pool has none.",
-        "`httpx.TimeoutException` is a 504, any other `httpx.HTTPError` a 502. Check the answer before you believe it.",
+        "`httpx.TimeoutException` is a 504, any other `httpx.HTTPError` a 502. Check the answer before you use it.",
     ),
 )
 def test_feature_store(feature_store, service, workspace, lab, rng, show):
-    """A pool of connections, used again.
+    """A pool reuses its connections.
 
-    A connection per request costs a handshake each, and under load as many sockets as there are requests: its own
-    clients overload the store. A pool sets a limit, and its queue is ours. Whatever the store does wrong, our callers
-    learn whose fault it was.
+    A new connection for each request costs a handshake, and under load as many sockets as there are requests: that
+    overloads the store. A pool sets a limit, and the other requests wait in our queue. When the store fails, our status
+    says that the store is the cause.
     """
     from checks.support.ex4 import store
 
@@ -173,19 +174,23 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     "4.5",
     points=5,
     hints=(
-        "Count what is in the app; what finds no slot waits for a Future of its own in a `collections.deque`. Whoever "
-        "leaves pops the first of them and hands the slot over, without making it free in between.",
-        "`try: await self.app(...)`, and give the slot back in `finally:`: exceptions and cancellations pass there.",
-        "A waiter that is cancelled has to leave the queue: `except asyncio.CancelledError`, tidy up, `raise`.",
+        "Count the requests in the app. A request that finds no free slot waits for a Future of its own in a "
+        "`collections.deque`. A request that ends pops the first Future and hands its slot over, without making "
+        "it free in between.",
+        "`try: await self.app(...)`, and give the slot back in `finally:`, which also runs after exceptions "
+        "and cancellations.",
+        "A request that is cancelled while it waits has to leave the queue: `except asyncio.CancelledError`, "
+        "remove it, `raise`.",
         "`app.add_middleware(AdmissionControl, ...)` comes before the TimingMiddleware's: the last added is outermost.",
     ),
 )
 def test_admission(service, workspace, lab, rng, show):
-    """So many inside, so many waiting, no more.
+    """A limit for the app, and for the queue.
 
-    A queue without an end loses no request; it makes all of them late. So a service takes on what it can serve soon, in
-    the order of arrival, and refuses the others at once: a caller who knows can go elsewhere, or come again. A slot
-    that is lost, by a crash or by a caller who left, never comes back: after some days nothing is served.
+    A queue without a limit loses no request, but it makes all of them late. So a service accepts only what it can serve
+    soon, in the order of arrival, and refuses all others at once: their callers can then try another service, or try
+    again later. A slot that is lost, by a crash or by a cancelled request, never comes back: after some days no request
+    is served.
     """
     from checks.support.ex4 import admission
 
@@ -210,17 +215,17 @@ def test_admission(service, workspace, lab, rng, show):
     "4.6",
     points=3,
     hints=(
-        "The time belongs to the waiting alone: `loop.call_later(queue_seconds, ...)` ends the wait, and is cancelled "
-        "when the slot comes.",
+        "The time limit is for the wait alone: `loop.call_later(queue_seconds, ...)` ends the wait, and is "
+        "cancelled when the slot comes.",
         "A request that was refused must not be in the queue any more when a slot is handed out.",
     ),
 )
 def test_waiting_has_an_end(service, workspace, lab, rng, show):
     """A request that waits too long is refused.
 
-    A caller who has waited a second has often gone, and sent the request again. Work for callers who left is the worst
-    kind of load: it takes slots from those who are still there, and so makes them leave, too. Work that has begun is
-    another matter: if it is cut off, all that was spent on it is lost.
+    After a second of waiting a caller has often gone, and sent the request again. Work for callers who have gone is
+    useless load: it takes slots from callers who still wait, until they go, too. Work that has begun is different: if
+    it is cut off, all the time spent on it is lost.
     """
     from checks.support.ex4 import waiting
 
@@ -248,16 +253,16 @@ def test_waiting_has_an_end(service, workspace, lab, rng, show):
     points=4,
     deadline=180,
     hints=(
-        "In an overload a service with S slots and S places to wait keeps all slots busy, and no request waits longer "
-        "than two service times. What is refused costs nearly nothing: no handler, no body, no waiting.",
+        "In an overload a service with S slots and S places to wait keeps all slots busy, and no request waits "
+        "longer than two service times. A refusal costs nearly nothing: no handler, no body, no waiting.",
         "Refuse before any work is done, and let a refused request hold nothing: no slot, no place, no count.",
     ),
 )
 def test_overload(serve, service, workspace, lab, rng, show):
-    """Twice the load, and goodput stays.
+    """Goodput stays at twice the load.
 
     Goodput counts only answers that come in time. Without a limit the queue grows for as long as the overload lasts,
-    and soon every answer is too late: the service works at full throughput, and is of no use to any caller.
+    and soon every answer is too late: the service works at full throughput, and no caller can use its answers.
     """
     from checks.support.ex4.storms import Storms, one_of_each
 
@@ -277,15 +282,16 @@ def test_overload(serve, service, workspace, lab, rng, show):
     points=2,
     deadline=15,
     hints=(
-        "Two steps: leave out whatever breaks the SLO, then take the most goodput of the rest.",
-        "`min(..., key=lambda m: (-m.goodput, m.workers, m.threads), default=None)` decides between equals, too.",
+        "Two steps: leave out all rows that break the SLO, then take the one with the most goodput.",
+        "`min(..., key=lambda m: (-m.goodput, m.workers, m.threads), default=None)` also decides between rows "
+        "of equal goodput.",
     ),
 )
 def test_choose(workspace, lab, rng, show):
     """The best configuration keeps the SLO.
 
-    The fastest row of a table is often one that no caller can use: most requests/s at a p95 of seconds. And of two that
-    serve alike the smaller one wins: each worker is a copy of the model in memory.
+    The row with the most requests/s is often useless, because its p95 is seconds. And if two rows have the same
+    goodput, the smaller configuration is better: each worker is a copy of the model in memory.
     """
     from checks.support.ex4.arithmetic import Choices
 

@@ -43,7 +43,7 @@ def handler(model: Model | Middleware): ...
 # what runs in an `async def`: words of its description, words of its hint
 RAISED = {
     "async with asyncio.wait_for(value(), 1): pass": ("given a coroutine", "asyncio.timeout"),
-    "async with threading.Lock(): pass": ("asynchronous context", "a plain `with`, which may stand in an `async def`"),
+    "async with threading.Lock(): pass": ("asynchronous context", "a plain `with`, which an `async def` may contain"),
     "with asyncio.Lock(): pass": ("context manager", "asyncio's Lock takes `async with`"),
     "with empty(): pass": ("needs one `yield`", "exactly one `yield`"),
     "with empty: pass": ("it is not called", "call it"),
@@ -61,7 +61,7 @@ RAISED = {
     "fmean([1.0])": ("NameError: name 'fmean'", "`from statistics import fmean`"),
     "value = value()": ("UnboundLocalError", "another name"),
     "Probe().run([1.0])": ("AttributeError: the model has no `run`", "`await model.predict(features)`"),
-    "Probe()([1.0])": ("the model itself is no function", "`await model.predict(features)`"),
+    "Probe()([1.0])": ("the model itself is not a function", "`await model.predict(features)`"),
     "Model().features": ("no attribute 'features'", "There is `inputs`"),
     "import os; os.environ['NOWHERE_AT_ALL']": ("KeyError: 'NOWHERE_AT_ALL'", "takes a default"),
     "answer = {}; answer['pid']": ("KeyError: 'pid'", '"pid": os.getpid()'),
@@ -92,7 +92,7 @@ def test_an_exception_is_described_and_mended(code: str) -> None:
         ("found = {'predictions': 1}; found['prediction']", "no key 'prediction'. There is `predictions`: is that the"),
         ("found = {'a': 1, 'b': 2}; found['zzz']", "`found` has no key 'zzz'. There is `a`, `b`."),
         ("found = {}; found['zzz']", "`found` has no key 'zzz'. It is empty."),
-        ("{}['zzz']", "What is looked in has no key 'zzz'"),
+        ("{}['zzz']", "There is no key 'zzz'"),
     ],
 )
 def test_a_key_that_is_missing_is_told_with_those_that_are_there(code: str, hint: str, tmp_path: Path) -> None:

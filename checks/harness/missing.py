@@ -78,8 +78,8 @@ def hint_for(error: BaseException) -> str:
     match error:
         case UnboundLocalError():
             return (
-                f"The function assigns `{error.name}` further down, so that name is its own, and has no value yet: "
-                "give one of the two another name."
+                f"The function assigns `{error.name}` further down, so the name is local to the function, and has "
+                "no value yet: give one of the two another name."
             )
         case NameError():
             return _missing_name(error.name or "")
@@ -148,7 +148,7 @@ def _missing_key(key: str, error: KeyError) -> str:
             held = frame.f_locals.get(name, frame.f_globals.get(name))
             if type(held) is dict and key not in held:
                 return f"`{name}` has no key {key!r}. {_instead(key, [one for one in held if isinstance(one, str)])}"
-    return f"What is looked in has no key {key!r}: print it, and compare the spelling."
+    return f"There is no key {key!r}: print the dictionary, and compare the spelling."
 
 
 def _missing_attribute(name: str, thing: object) -> str:

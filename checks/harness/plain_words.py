@@ -13,7 +13,7 @@ _AWAIT = (
 )
 _RETURN = "The value is None: a function ended without `return`."
 _CONTEXTMANAGER = "A function under `@contextmanager` needs exactly one `yield`, on every way through it."
-_ROUTE = "A parameter that is no part of the request comes from a dependency: `model: Model`, or `= Depends(...)`."
+_ROUTE = "A parameter that is not part of the request comes from a dependency: `model: Model`, or `= Depends(...)`."
 
 
 class Known(NamedTuple):
@@ -43,9 +43,9 @@ KNOWN = (
     ),
     Known(
         r"'coroutine' object does not support the asynchronous context manager",
-        "`async with` was given a coroutine, which only `await` takes",
-        "A coroutine is awaited, and not entered: `async with asyncio.timeout(...)` limits a block, "
-        "`await asyncio.wait_for(...)` limits one call.",
+        "`async with` was given a coroutine, but only `await` takes one",
+        "Await a coroutine, do not enter it: `async with asyncio.timeout(...)` limits a block, `await "
+        "asyncio.wait_for(...)` limits one call.",
     ),
     Known(
         r"'async_generator' object does not support the (asynchronous )?context manager",
@@ -65,8 +65,8 @@ KNOWN = (
     Known(
         r"does not support the asynchronous context manager",
         "",
-        "`async with` takes what has `__aenter__`, such as "
-        "`asyncio.Lock()`. Anything else takes a plain `with`, which may stand in an `async def`, too.",
+        "`async with` takes an object with `__aenter__`, such as `asyncio.Lock()`. For other objects use a plain "
+        "`with`, which an `async def` may contain, too.",
     ),
     Known(
         r"'(Lock|Semaphore|BoundedSemaphore|Condition|Timeout)' object does not support the context manager",
@@ -74,7 +74,9 @@ KNOWN = (
         "asyncio's \\1 takes `async with`.",
     ),
     Known(
-        r"does not support the context manager", "", "`with` takes what has `__enter__`: is `@contextmanager` above it?"
+        r"does not support the context manager",
+        "",
+        "`with` takes an object with `__enter__`: is `@contextmanager` above it?",
     ),
     Known(
         r"object is not an iterator|generator didn't yield",
@@ -89,8 +91,8 @@ KNOWN = (
     ),
     Known(
         r"InvalidStateError: invalid state",
-        "a future that has its outcome already was given another one",
-        "A future gets one outcome: look with `if not future.done():` before you set it.",
+        "a future that already has a result was given another one",
+        "A future takes only one result: check `if not future.done():` before you set it.",
     ),
     Known(
         r"async_generator can't be used in 'await' expression",
@@ -100,7 +102,7 @@ KNOWN = (
     Known(
         r"can't be used in 'await' expression",
         "",
-        "`await` takes a coroutine, a task or a future, such as `await asyncio.sleep(...)`. Where nothing waits, "
+        "`await` takes a coroutine, a task or a future, such as `await asyncio.sleep(...)`. For a plain value "
         "leave out the `await`.",
     ),
     Known(
@@ -112,13 +114,13 @@ KNOWN = (
     Known(
         r"'Probe' object has no attribute '(\w+)'",
         "the model has no `\\1`",
-        "A model has two methods, `await model.predict(features)` and `model.predict_blocking(features)`, and nothing "
-        "else that a route may use: a checkpoint puts one of its own in its place.",
+        "A model has two methods, `await model.predict(features)` and `model.predict_blocking(features)`, and "
+        "nothing else that a route may use: a checkpoint replaces the model by one of its own.",
         instead=True,
     ),
     Known(
         r"'(?:Probe|SimulatedModel)' object is not callable|object (?:Probe|SimulatedModel) can't be used in 'await'",
-        "the model itself is no function",
+        "the model itself is not a function",
         "`await model.predict(features)`, or `model.predict_blocking(features)` in a plain `def`.",
     ),
     Known(
@@ -129,12 +131,12 @@ KNOWN = (
     Known(
         r"'(?:float|int)' object is not (?:subscriptable|iterable)",
         "",
-        "It is one number already: take it as it is. A model answers with one.",
+        "It is a single number: use it as it is. A model returns one number.",
     ),
     Known(
         r"must be real number, not (list|tuple)",
         "",
-        "A limit for one number, such as `allow_inf_nan`, does not go to the list but to what is in it: "
+        "Put a limit for one number, such as `allow_inf_nan`, on the items of the list, not on the list: "
         "`list[Annotated[float, Field(...)]]`. A function of `math` takes one number as well.",
     ),
     Known(
@@ -177,14 +179,14 @@ KNOWN = (
     Known(
         r"not JSON compliant",
         "",
-        "JSON has no NaN: `app.add_exception_handler(RequestValidationError, invalid_request)` puts the lab's "
-        "422 in the place of FastAPI's, which repeats the NaN that it refuses.",
+        "JSON has no NaN: `app.add_exception_handler(RequestValidationError, invalid_request)` replaces FastAPI's "
+        "422, which repeats the NaN, by the lab's.",
     ),
     Known(r"is not JSON serializable", "", "JSON knows numbers, strings, booleans, null, lists and dictionaries."),
     Known(
         r"asyncio\.run\(\) cannot be called|event loop is already running",
         "",
-        "Inside a running event loop use `await`. A blocking function gets on without asyncio: `time.sleep`.",
+        "Inside a running event loop use `await`. A blocking function does not need asyncio: `time.sleep`.",
     ),
     Known(
         r"NoEventLoopError",
@@ -206,7 +208,7 @@ KNOWN = (
     Known(
         r"is bound to a different event loop",
         "",
-        "What asyncio made belongs to the loop that used it first: make it in the lifespan, not at import.",
+        "An asyncio object belongs to the loop that used it first: make it in the lifespan, not at import.",
     ),
     Known(r"partially initialized module", "", "Two files import each other: move what both need into a third one."),
     Known(
@@ -226,25 +228,25 @@ KNOWN = (
     Known(
         r"'(\w+)' object is not callable",
         "",
-        "A name that was a function holds a value (\\1) by now: is it assigned anywhere?",
+        "The name of a function now holds a value (\\1): is it assigned anywhere?",
     ),
     Known(
         r"unhashable type: '(\w+)'",
         "",
-        "A \\1 can be no key of a dictionary, and no argument of what `functools.cache` or `lru_cache` stands above. "
+        "A \\1 cannot be a key of a dictionary, or an argument of a function under `functools.cache` or `lru_cache`. "
         "No answer has to be kept here: leave the cache out.",
     ),
     Known(
         r"not supported between instances of '(?:collections\.)?(deque|list|dict|set)' and 'int'",
         "",
-        "A \\1 is no number, and its length is one: `len(...)`.",
+        "A \\1 is not a number, but its length is: `len(...)`.",
     ),
     Known(
         r"(min|max)\(\) .*is (?:an )?empty",
         "",
         "`\\1(..., default=None)` gives None where there is nothing to choose from.",
     ),
-    Known(r"maximum recursion depth", "", "A function calls itself, and nothing ends that."),
+    Known(r"maximum recursion depth", "", "A function calls itself without end."),
     Known(r"'await' outside (async )?function", "", "`await` stands only in an `async def`."),
     Known(r"expected an indented block", "", "A `def` without a body takes `...` or `pass`."),
     Known(

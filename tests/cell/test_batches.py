@@ -103,7 +103,7 @@ def test_what_spins_is_ended(monkeypatch: pytest.MonkeyPatch, gives_way: bool) -
                 if gives_way:
                     await asyncio.sleep(0)
 
-    with pytest.raises(LearnerError, match="came to no end"):
+    with pytest.raises(LearnerError, match="did not end"):
         play(Spins, SCENE)
 
 

@@ -222,7 +222,7 @@ def test_a_dockerignore_of_comments_is_a_stub(tmp_path: Path) -> None:
 
 def test_a_line_of_dockerignore_that_is_no_pattern_is_told(tmp_path: Path) -> None:
     """In one sentence, not as a traceback."""
-    with pytest.raises(LearnerError, match="is no pattern"):
+    with pytest.raises(LearnerError, match="is not a pattern"):
         _ = files(tmp_path, ignore="[z-a]").included
 
 

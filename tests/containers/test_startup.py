@@ -93,8 +93,11 @@ def test_any_answer_will_do() -> None:
             Scripted(1, "Traceback:\n  ...\nModuleNotFoundError: No module named 'lab'\n"),
             "before it answered GET /health: ModuleNotFoundError: No module named 'lab'\n",
         ),
-        (Scripted(2, "Error: Invalid value for '--port': '$PORT' is not a valid integer."), "Exec form resolves no"),
-        (Scripted(1, "[Errno 98] Address already in use"), "with PORT=8080 it tries another port, which is taken"),
+        (
+            Scripted(2, "Error: Invalid value for '--port': '$PORT' is not a valid integer."),
+            "Exec form does not resolve",
+        ),
+        (Scripted(1, "[Errno 98] Address already in use"), "with PORT=8080 it uses another port, which is taken"),
         (Scripted(places={("127.0.0.1", 8080)}), "with PORT=8080 it listens on 127.0.0.1:8080\nwanted: 0.0.0.0:8080"),
         (Scripted(places={("::", 1), ("0.0.0.0", 80)}), "with PORT=8080 it listens on 0.0.0.0:80, [::]:1\n"),
         (Scripted(places={("0.0.0.0", 8080)}), "no answer to GET /health within 0.4 s; it printed nothing"),

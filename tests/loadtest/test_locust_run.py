@@ -201,7 +201,21 @@ def test_locust_that_does_not_end_is_killed_with_its_workers(tmp_path: Path) -> 
 
 @pytest.mark.exhaustive
 def test_a_master_and_two_workers_are_one_load_test(workspace: Workspace, tmp_path: Path) -> None:
-    """The master reports the sum of what its workers sent, and the target saw as much; the gate is the master's."""
+    """The master reports the sum of what its workers sent, and the target saw as much; the gate is the master's.
+
+    Where other processes want the cores the master may end before a worker's last report: it is given longer.
+    """
+    for slower in SLOWER:
+        counts, reported, arrived = _master_and_two_workers(workspace, tmp_path, 5 * slower)
+        if sum(counts) == reported:
+            break
+
+    assert 0 < min(counts)
+    assert sum(counts) == reported == arrived
+
+
+def _master_and_two_workers(workspace: Workspace, tmp_path: Path, stop_seconds: int) -> tuple[list[int], int, int]:
+    """How many requests each worker has sent, the master has reported, and have arrived."""
     counter, port = tmp_path / "counter.py", free_port()
     counter.write_text(COUNTER)
     files = [workspace.tree / "loadtests" / "locustfile.py", counter]
@@ -216,7 +230,9 @@ def test_a_master_and_two_workers_are_one_load_test(workspace: Workspace, tmp_pa
     with target(Service((Answer(0.01),))) as running, ExitStack() as processes:
 
         def start(*arguments: str) -> subprocess.Popen[bytes]:
-            command = locust_command(f"--host={running.url}", "--stop-timeout=5", *arguments, locustfiles=files)
+            command = locust_command(
+                f"--host={running.url}", f"--stop-timeout={stop_seconds}", *arguments, locustfiles=files
+            )
             process = processes.enter_context(
                 subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
             )
@@ -234,8 +250,7 @@ def test_a_master_and_two_workers_are_one_load_test(workspace: Workspace, tmp_pa
 
     assert [0, 0, 0] == codes
     assert 0 == counts[master.pid][0]
-    assert min(sent) > 0
-    assert sum(sent) == row["num_requests"] == len(running.arrivals)
+    return sent, row["num_requests"], len(running.arrivals)
 
 
 @pytest.mark.parametrize(

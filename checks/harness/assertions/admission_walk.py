@@ -23,13 +23,16 @@ LOOKS = 500
 """Looks, 10 ms apart, after which the effect of a step is called missing."""
 SHOWN_ROWS = 5
 
-FINALLY = "`try: await self.app(...)`, and the slot back in `finally:`. A request cancelled while it waits holds none."
-LEAVES = (
-    "A request that is cancelled while it waits leaves the queue: `except asyncio.CancelledError`, tidy up, `raise`."
+FINALLY = (
+    "`try: await self.app(...)`, and give the slot back in `finally:`. A request that is cancelled while it waits "
+    "has no slot."
 )
-HANDED = "Whoever leaves hands the slot to the request that waits longest, without making it free in between."
+LEAVES = (
+    "A request that is cancelled while it waits leaves the queue: `except asyncio.CancelledError`, remove it, `raise`."
+)
+HANDED = "When a request ends, hand its slot to the request that waits longest, without making it free in between."
 CLAIMED = (
-    "Let nothing be awaited between looking for a free slot and taking it; keep a slot until the app has returned, and "
+    "Await nothing between looking for a free slot and taking it. Keep a slot until the app has returned, and "
     "give it back once. `call_next` of a BaseHTTPMiddleware returns when the answer begins, which is too early."
 )
 FULL = "Refuse a request when `max_queue` requests wait already."
@@ -37,7 +40,9 @@ NO_REFUSAL = (
     "An exception of the app passes through, and a TimeoutError of the app, too: let `await self.app(...)` stand "
     "outside of every `try` whose `except` refuses."
 )
-UNTOUCHED = "What the app raises, and a cancellation, pass through: `finally:` tidies up, and `except` raises again."
+UNTOUCHED = (
+    "Exceptions of the app and cancellations pass through: tidy up in `finally:`, and `raise` again in each `except`."
+)
 
 Row = tuple[str, int, int, int, int]
 """What happened, then how many were inside and should be, and the same of those that waited."""
@@ -232,8 +237,8 @@ class Walk:
             return Failure(seen, f"{len(self.inside)} in the app", FINALLY)
         for visitor in self.inside:
             if visitor.where != "inside":
-                later = "another one is inside in its place" if visitor.where == "waiting" else f"it is {visitor.where}"
-                return Failure(f"the slot is due to a request, but {later}", "first come, first served", HANDED)
+                later = "another request is inside instead" if visitor.where == "waiting" else f"it is {visitor.where}"
+                return Failure(f"a request should have the slot, but {later}", "first come, first served", HANDED)
         for visitor in self.waiting:
             if visitor.where != "waiting":
                 seen = f"a request that should wait is {visitor.where}"

@@ -10,7 +10,7 @@ from checks.harness.load.event_stream import Event
 
 EVENT_HINT = 'A token is `data: {"token": "Hel"}` and an empty line: `json.dumps`, and two "\\n" behind it.'
 
-END_HINT = "How a stream ended is an event with a name: a line `event: done`, or `event: error`, before its data."
+END_HINT = "The last event of a stream has a name: a line `event: done`, or `event: error`, before its data."
 
 
 def token(event: Event) -> str:

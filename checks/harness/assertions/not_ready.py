@@ -14,10 +14,10 @@ PING = (
 )
 _RUNS_ON = "a server that runs until it is asked to stop"
 _HINTS = {
-    r"import string": "With more than one worker uvicorn wants the app's name: each worker imports it anew. "
+    r"import string": "With more than one worker uvicorn needs the app's name: each worker imports the app. "
     '`uvicorn.run("lab.service:create_app", factory=True, ...)`.',
     r"Error loading ASGI app|Could not import module": "The factory's name is `lab.service:create_app`, and "
-    "`factory=True` says that it is one.",
+    "`factory=True` makes uvicorn call it.",
     r"TypeError: .*'str'|invalid literal for int": 'The environment holds text: `int(os.environ.get("PORT", "8000"))`.',
     r"KeyError: '(HOST|PORT|WEB_CONCURRENCY)'": 'A variable may be missing: `os.environ.get("PORT", "8000")`.',
     r"got an unexpected keyword argument": "`uvicorn.run` takes host, port, workers, factory and "
@@ -48,7 +48,7 @@ def blame_the_ping(output: str, clock: FairClock) -> None:
         )
     raise LearnerError(
         f"uvicorn replaced {deaths} workers that had ended, or had not answered it within 5 s",
-        wanted="workers that stay",
+        wanted="workers that keep running",
         hint="Does something in your code end the process, or keep the interpreter busy for seconds?",
     )
 

@@ -63,7 +63,7 @@ def unrouted(app: InProcess, answer: httpx.Response) -> Unrouted | None:
     where, hint = where or app.lines.where_defined(route.handler), f"{decorator}: the same method, the same path."
     if route.path != path and route.path.endswith(path):
         where = app.lines.where_written(Path(route.handler.__code__.co_filename), "prefix=") or where
-        hint = f"The routes are asked for without a prefix, as {path}: leave out `prefix=`."
+        hint = f"The checks request the routes without a prefix, as {path}: leave out `prefix=`."
     return Unrouted(f"the app has {route} in its place", where, hint)
 
 

@@ -21,18 +21,18 @@ HEADER_HINT = (
     "every status, and passes each message on."
 )
 DECIMALS_HINT = 'Seconds become ms with one decimal like this: `f"app;dur={seconds * 1000:.1f}"`.'
-UNIT_HINT = "`dur` is a number and nothing else: it is always in ms, and a browser reads no unit behind it."
-SECONDS_HINT = "The number is right in seconds. Server-Timing counts in milliseconds: times 1000."
+UNIT_HINT = "`dur` is a number and nothing else: it is always in ms, and browsers do not accept a unit after it."
+SECONDS_HINT = "The number is right in seconds. Server-Timing is in milliseconds: multiply by 1000."
 START_HINT = (
-    "Take the start in the first line of `__call__`, before `await self.app(...)`: here it lies before the request "
-    "came, or was never set."
+    "Take the start in the first line of `__call__`, before `await self.app(...)`: here the start is earlier than "
+    "the request, or was never set."
 )
 CLOCK_HINT = (
     "`time.perf_counter()` before `await self.app(...)`, and again at the response's start. `time.process_time()` "
     "counts computing only, not waiting."
 )
 LOCAL_HINT = (
-    "Keep the start in a local variable of `__call__`. An attribute of the middleware is one for all requests: the "
+    "Keep the start in a local variable of `__call__`. All requests share an attribute of the middleware, and the "
     "latest request overwrites it."
 )
 

@@ -124,6 +124,6 @@ def assert_bytes(message: Message) -> None:
         if not all(isinstance(part, bytes) for part in field):
             raise LearnerError(
                 f"a header was sent as {field!r}",
-                wanted="a pair of bytes, as ASGI has it",
+                wanted="a pair of bytes, as in ASGI",
                 hint='`(b"server-timing", value.encode())`.',
             )

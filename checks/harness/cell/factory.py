@@ -31,10 +31,10 @@ def make_app(service: ModuleType, lines: SourceLines, *settings: Any) -> FastAPI
     create, path = service.create_app, Path(service.__file__ or "")
     if not inspect.isroutine(create):
         raise LearnerError(
-            f"`create_app` is {_kind(create)}, and no function",
+            f"`create_app` is {_kind(create)}, not a function",
             lines.where_written(path, "create_app ="),
             wanted="a function that makes a new app for each call",
-            hint=f"{A_FUNCTION} is the only thing of that name.",
+            hint=f"Use the name only for the function: {A_FUNCTION}.",
         )
     try:
         app = create(*settings)
@@ -45,7 +45,7 @@ def make_app(service: ModuleType, lines: SourceLines, *settings: Any) -> FastAPI
         raise LearnerError(
             f"a server calls create_app() without settings: {error}",
             lines.where_defined(create),
-            wanted="without settings it reads those of the environment",
+            wanted="without settings create_app reads them from the environment",
             hint="`settings: Settings | None = None`, and in the function `settings = settings or Settings()`.",
         ) from error
     if isinstance(app, FastAPI):
@@ -127,11 +127,11 @@ def _hint(returned: object) -> str:
     if returned is None:
         return "`return app` at its end."
     if inspect.iscoroutine(returned):
-        return "A plain `def create_app(...)`: what calls it does not await it."
+        return "A plain `def create_app(...)`: the server calls it without `await`."
     if inspect.isgenerator(returned):
         return "`return app` in the place of `yield`."
     if type(returned).__name__ == "APIRouter":
         return "`app = FastAPI(title=...)`, `app.include_router(router)`, and `return app`."
     if callable(returned):
         return "`app.add_middleware(...)` wraps the app and leaves it a FastAPI. Return the app itself."
-    return "`return app`: the FastAPI that it has made, and nothing else."
+    return "`return app`: return the FastAPI that create_app has made."

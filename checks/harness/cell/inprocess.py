@@ -141,7 +141,7 @@ def refuse_unless_settled(standstill: Standstill | None, where: Callable[[], str
             standstill.words,
             where(),
             wanted="the loop serves all other requests while one waits",
-            hint="`await` what is waited for, a Future or an Event: no `time.sleep`, and no loop that polls.",
+            hint="`await` a Future or an Event: no `time.sleep`, and no loop that polls.",
         )
 
 
@@ -354,7 +354,7 @@ class InProcess:
         return LearnerError(
             f"your code raised {describe(error)} while it was given the scope `lifespan`{missing}",
             self._lines.where_raised(error.__traceback__),
-            wanted="a middleware passes whatever is not HTTP on, before it looks at anything else in the scope",
+            wanted="a middleware first passes on every scope that is not HTTP",
             hint='`if scope["type"] != "http":`, in it `await self.app(scope, receive, send)` and `return`.',
         )
 
@@ -386,7 +386,7 @@ class InProcess:
             raise LearnerError(
                 f"your code ended the whole program: {describe(self._fatal)}",
                 where,
-                wanted="an exception that ends this request alone, such as HTTPException",
+                wanted="an exception that ends only this request, such as HTTPException",
             )
 
     @property
@@ -621,8 +621,8 @@ class InProcess:
                     f"{REQUEST.get().asked}: the app returned without {what}",
                     wanted="every message passed on",
                     hint="In a middleware `await self.app(scope, receive, send)`, perhaps with a `send` of your own, "
-                    "and in that one `await send(message)` for each message, whatever its type. A response of your own "
-                    "is called, and not returned: `await response(scope, receive, send)`.",
+                    "and in that one `await send(message)` for each message, whatever its type. Do not return a "
+                    "response, but call it: `await response(scope, receive, send)`.",
                 )
 
     def _run(self) -> None:

@@ -11,6 +11,7 @@ then takes its place, and the record names the part.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -53,6 +54,7 @@ def begin(environment: Environment, **_: object) -> None:
     environment.shape_class.runner = environment.runner
     for user in environment.user_classes:
         guard_wait(user)
+    refuse_coroutines(environment)
     gevent.sleep(PLAN["pause_seconds"])
     RECORD["began"], RECORD["cpu_before"] = time.perf_counter(), time.process_time()
     gevent.spawn(look, environment.runner)
@@ -119,12 +121,7 @@ class Guarded(LoadTestShape):
         if self.theirs:
             self.theirs.runner = self.runner
             try:
-                answer = self.theirs.tick()
-                if not (answer is None or (isinstance(answer, tuple) and len(answer) >= 2)):
-                    raise TypeError(f"tick returned {answer!r}, not (users, users per second) or None")
-                if answer is not None:
-                    users, rate = answer[:2]
-                    answer = (int(users), float(rate), *answer[2:])
+                answer = numbers(self.theirs.tick())
             except Exception as error:
                 note("tick", error)
         ended = self.get_run_time()
@@ -134,6 +131,37 @@ class Guarded(LoadTestShape):
             RECORD["overdue"] = answer is not None
             return None
         return answer
+
+
+def numbers(answer: Any) -> Any:
+    """What a tick returned, with numbers in the place of what can be made one."""
+    try:
+        if answer is None:
+            return None
+        if isinstance(answer, tuple):
+            users, rate, *others = answer
+            return (int(users), float(rate), *others)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"tick returned {answer!r}, not (users, users per second) or None")
+
+
+def refuse_coroutines(environment: Environment) -> None:
+    """Note each task and each listener that is an `async def`: Locust calls it, and nothing of it runs."""
+    for user in environment.user_classes:
+        for task in user.tasks:
+            note_coroutine("task", task)
+    for listener in (*environment.events.quitting._handlers, *environment.events.test_stop._handlers):
+        note_coroutine("listener", listener)
+
+
+def note_coroutine(part: str, function: Any) -> None:
+    """Keep that a function is an `async def`, if it is one."""
+    if inspect.iscoroutinefunction(function):
+        code = function.__code__
+        words = f"{function.__name__} is an `async def`: Locust calls it, and nothing of it runs"
+        frames = [[code.co_filename, code.co_firstlineno, function.__name__]]
+        RECORD["faults"].append({"part": part, "type": "TypeError", "words": words, "frames": frames, "stub": False})
 
 
 def guard_wait(user: type[User]) -> None:

@@ -202,7 +202,7 @@ def numbers(features: object) -> bool:
 def no_numbers(given: object) -> tuple[str, str]:
     """What is said of something else that a model was given, and what mends it."""
     shown = textwrap.shorten(str(given), 50, placeholder=" ...")
-    hint = "`model.predict(body.features)`; the body's own type refuses what is not a number."
+    hint = "`model.predict(body.features)`; the type of the body's field refuses everything that is not a number."
     if asyncio.iscoroutine(given):
         hint = "It is a coroutine: put `await` in front of the call that gave it."
     return f"the model was given {shown!r} ({type(given).__name__})", hint

@@ -102,7 +102,7 @@ class Watch:
         """
         if self.slept:
             raise LearnerError(
-                "time.sleep was called on the event loop's own thread: no caller comes or goes meanwhile",
+                "time.sleep was called on the event loop's own thread: meanwhile no request can start or end",
                 self._lines.where_first(self.slept),
                 wanted="all waiting is awaited",
                 hint="`loop.call_at(due, ...)` or `await asyncio.sleep(...)` wait, and let the others run.",
@@ -117,9 +117,9 @@ class Watch:
                 raise one
         if self.spun and not self.clock:
             raise LearnerError(
-                "your code went on computing and came to no end: a wait that looks again and again costs a whole core",
+                "your code kept computing and did not end: a wait that polls costs a whole core",
                 self.spun_at,
-                wanted="what waits is asleep until there is something to do",
+                wanted="a task that waits sleeps until there is something to do",
                 hint="`await` a future or an event. The clock of this checkpoint goes on only when all tasks wait.",
             )
 

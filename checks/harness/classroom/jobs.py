@@ -113,7 +113,7 @@ def _result(future: Future[tuple[Grade, bool]], submission: Submission, plan: Pl
         return future.result()
     except Exception as error:
         said = printable(f"{type(error).__name__}: {error}").replace("\n", " ")
-        return lost(submission, plan, f"no verdict: who graded it was lost ({said})"), False
+        return lost(submission, plan, f"no verdict: the process that graded it was lost ({said})"), False
 
 
 def _kept(grade: Grade, plan: Plan, out: Path, version: str) -> Grade:

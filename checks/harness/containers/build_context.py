@@ -65,7 +65,7 @@ def included(folder: Path, dockerfile: str = "Dockerfile") -> set[str]:
         paths: set[str] = exclude_paths(str(folder), patterns(folder), dockerfile)
     except re.error as error:
         raise LearnerError(
-            f"a line of .dockerignore is no pattern: {error}",
+            f"a line of .dockerignore is not a pattern: {error}",
             ".dockerignore",
             wanted="file names, with `*`, `?` and `**`",
             explains_itself=True,

@@ -114,7 +114,7 @@ def _why_it_ended(cause: str, code: int) -> str:
         return CRLF
     if re.search(r"\$\w+|\$\{", cause):
         return (
-            'Exec form resolves no variables: `["...", "--port", "$PORT"]` passes the five characters. Let '
+            'Exec form does not resolve variables: `["...", "--port", "$PORT"]` passes the five characters. Let '
             "`python -m lab.serve` read PORT, or use shell form: `CMD exec uvicorn ... --port $PORT`."
         )
     if found := re.search(r"No module named '?([\w.]+)", cause):

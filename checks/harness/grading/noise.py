@@ -50,7 +50,8 @@ def blame_the_machine_if(control: float, limit: float) -> None:
     """After a cost ratio above `limit`: raise `Inconclusive` where a control's, which is 1 for certain, is so, too."""
     if control > limit:
         raise Inconclusive(
-            f"this machine is too busy: what is known to cost the same measured {control:.1f} times as much"
+            "this machine is too busy: the lab's own code, which costs the same in both cases, measured "
+            f"{control:.1f} times as much"
         )
 
 

@@ -179,7 +179,7 @@ class Runner:
         def no_debugger(*_: object, **__: object) -> None:
             path, number = Path(item.path).relative_to(self.config.rootpath), item.stash[CHECKPOINT].id
             raise LearnerError(
-                "breakpoint() was called, and in this run nothing can stop there",
+                "breakpoint() was called, and this run has no debugger",
                 wanted="a run with the debugger, or no breakpoint",
                 hint=f"`uv run pytest {path.as_posix()} -k {number} --pdb` stops at it.",
                 explains_itself=True,
@@ -238,6 +238,6 @@ def _ended_badly(ending: isolation.Ending, lines: SourceLines, *, busy: bool) ->
     if "Timeout" in ending.stacks and busy:  # its watchdog did not get to run
         return Outcome("inconclusive", Failure(f"too busy a machine to finish within {ending.seconds:.0f} s"))
     if "Timeout" in ending.stacks:
-        said = f"your code did not finish within {ending.seconds:.0f} s, and let nothing else run meanwhile"
+        said = f"your code did not finish within {ending.seconds:.0f} s, and blocked everything else meanwhile"
         return Outcome("failed", Failure(said, where=lines.where_printed(ending.stacks, innermost_last=False)))
     return Outcome("failed", Failure(how_it_ended(ending.exit_code)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +40,10 @@ AT_ONCE = 6
 AHEAD_SECONDS = 30.0
 """How long a checkpoint that has passed waits for load tests of later ones."""
 
+START_CPU_SECONDS = 15
+"""CPU time that Locust and its libraries may take to be imported, also where nothing has compiled them yet."""
+_OUT_OF_TIME = getattr(signal, "SIGXCPU", 24)
+_START = ROOT / "checks/harness/cell/locust_start.py"
 _RECORDER = ROOT / "checks/harness/cell/locust_recorder.py"
 
 
@@ -182,7 +188,12 @@ def _locust(plan: Plan, running: Target, records: Sequence[Path], tree: Path) ->
     ended: list[float] = []
 
     def run(arguments: list[str], record: Path) -> tuple[int | None, str]:
-        command = locust_command(*arguments, locustfiles=[tree / LOCUSTFILE, _RECORDER])
+        command = [
+            sys.executable,
+            str(_START),
+            str(_cpu_seconds(plan)),
+            *locust_command(*arguments, locustfiles=[tree / LOCUSTFILE, _RECORDER])[3:],
+        ]
         env = locust_environment(tree) | _load_variables(plan, record)
         try:
             return run_guarded(
@@ -193,6 +204,11 @@ def _locust(plan: Plan, running: Target, records: Sequence[Path], tree: Path) ->
 
     with ThreadPoolExecutor(len(commands)) as pool:
         return [*pool.map(run, commands, records)]
+
+
+def _cpu_seconds(plan: Plan) -> int:
+    """CPU time after which a run has a loop without an end: it can use one core, and a second for each to begin."""
+    return math.ceil(START_CPU_SECONDS + 1.2 * plan.seconds)
 
 
 def _load_variables(plan: Plan, record: Path) -> dict[str, str]:
@@ -227,6 +243,10 @@ def _no_run(plan: Plan, code: int | None, log: str, running: Target, workspace: 
             return NoRun(Failure(f"this machine is too busy for Locust: {load_in_words()}"), starved=True)
         seen = "Locust did not end by itself, and was killed with all its processes"
         return NoRun(Failure(seen, "a load test that ends: nothing in it blocks for ever", where=where))
+    if code in (-_OUT_OF_TIME, 128 + _OUT_OF_TIME):
+        seen = f"Locust computed for {_cpu_seconds(plan)} s and did not end: a loop without an end holds up all else"
+        where = workspace.where_printed(log, innermost_last=False)
+        return NoRun(Failure(seen, "a load test that ends: nothing in it computes for ever", where=where))
     if "Address already in use" in log:
         return NoRun(Failure("another process took the port of Locust's master"), starved=True)
     if "No User class found" in log:

@@ -134,7 +134,7 @@ def _not_answered(asked: str, connections: int, answer: Answer) -> LearnerError:
     if answer.status == 503 and answer.text == "Service Unavailable":  # which is uvicorn's own
         return LearnerError(
             f"over {connections} connections {asked} gave 503: {answer.text[:60]}",
-            wanted="200: a connection is no load",
+            wanted="200: an open connection is not load",
             hint="`limit_concurrency` counts open connections, idle ones too: leave it out. The admission control of "
             "4.5 counts requests.",
         )

@@ -24,10 +24,10 @@ from checks.harness.source_lines import SourceLines
 STREAMED = ("application/jsonl", "application/x-ndjson", "text/event-stream")
 """Media types of a stream, in which one answer is a line."""
 NEVER_CALLED, DEPENDS = "the model was never called", "the route calls the model that Depends(get_model) gives it"
-LOCAL = "What belongs to one request stays in local variables: not on the module, the app or the model."
+LOCAL = "Keep what belongs to one request in local variables: not on the module, the app or the model."
 HANDLER = (
-    "Two lines: `answer = await model.predict(body.features)` and `return PredictResponse(prediction=answer)`. The "
-    "parameter `model: Model` brings the model, so that this checkpoint can put one of its own in its place."
+    "Two lines: `answer = await model.predict(body.features)` and `return PredictResponse(prediction=answer)`. "
+    "Take the model from the parameter `model: Model`: this checkpoint replaces it by a model of its own."
 )
 
 
@@ -47,7 +47,7 @@ def prediction(app: InProcess, answer: httpx.Response, where: str | None = None,
     routed(app, answer)
     path, status, text = answer.url.path, answer.status_code, answer.text[:60]
     hint = {
-        422: "The field is called `features`, and integers are numbers, too. A dependency is no part of the body.",
+        422: "The field is called `features`, and integers are numbers, too. A dependency is not part of the body.",
     }
     assert status == 200, Failure(f"{path} gave {status}: {text}", wanted="200", hint=hint.get(status, ""), where=where)
     fields = content(answer, "`return PredictResponse(prediction=answer)`: an object with one field.", where)
@@ -115,7 +115,7 @@ def the_models_own(
     assert calls[0].features == tuple(question), Failure(
         f"the model was given {short(calls[0].features)}",
         wanted=f"what was sent: {short(question)}",
-        hint="Hand `body.features` on as it is: the same numbers in the same order.",
+        hint="Pass `body.features` to the model unchanged: the same numbers in the same order.",
         where=at,
     )
     mixed_up = any(close(got, call.answer or 0.0) for call in others if call.features != calls[0].features)
@@ -142,9 +142,9 @@ def all_the_models_own(
         own = [one for one in probe.calls if one.features == question]
         the_models_own(app, call, question, own, lines, others=probe.calls)
     assert not strays, Failure(
-        f"the model was asked about {short(strays[0].features)}, which no request had",
-        wanted="a call for each request, with what was sent",
-        hint="Hand `body.features` on as it is, once.",
+        f"the model was called with {short(strays[0].features)}, which no request had sent",
+        wanted="one call for each request, with its own features",
+        hint="Pass `body.features` to the model once, and unchanged.",
         where=lines.where(*strays[0].caller),
     )
     question, first = next(iter(calls.items()))
@@ -160,9 +160,9 @@ def is_an_app_of_its_own(app: InProcess, service: Service, rng: Random) -> None:
     service(model=other)
     app.post("/predict", {"features": question}).answer()
     assert not other.asked, Failure(
-        "a second `create_app(...)` gave another model, and a request to the app of the first one reached it",
+        "`create_app(...)` was called twice, and a request to the first app reached the model of the second app",
         wanted="a new app at each call",
-        hint="`app = FastAPI(...)` belongs in `create_app`: what stands on the module is one for all calls.",
+        hint="`app = FastAPI(...)` belongs in `create_app`: all calls share an object of the module.",
     )
 
 
@@ -194,19 +194,19 @@ def what_health_lacks(fields: dict[str, Any]) -> str:
     """The hint for an answer of /health that is not the one that is wanted."""
     pid = fields.get("pid")
     if fields.get("status") != "ok":
-        return '`"status": "ok"` belongs in it, in these words.'
+        return 'The answer needs `"status": "ok"`, spelled like this.'
     if pid is None:
         return '`"pid"` is missing: `return {"status": "ok", "pid": os.getpid()}`.'
     if not isinstance(pid, int):
         return "`os.getpid()` gives a number: put it there as it is, not as text."
-    return "`os.getpid()`, called for each answer: after a fork an earlier one is another process's."
+    return "Call `os.getpid()` for each answer: a value from before a fork belongs to another process."
 
 
 def _routes_at_all(app: InProcess, answer: httpx.Response) -> None:
     """Leave it to 1.1 if the app has no routes."""
     looked_at = app.looked_at
     if answer.status_code == 404 and app.get("/health").answer().status_code == 404:
-        raise Needs("1.1", "the app has no /health either")
+        raise Needs("1.1", "GET /health gives 404, too")
     app.looked_at = looked_at
 
 
@@ -282,13 +282,16 @@ def own_answers(
         others = any(close(got, right(other)) for other in answers)
         whose = ", the answer to another caller's question" if others else ""
         assert close(got, expected), Failure(
-            f"a caller got {got!r}{whose}", wanted=f"{expected!r}, as when it asks alone", hint=LOCAL, where=where
+            f"a caller got {got!r}{whose}", wanted=f"{expected!r}, as for a single request", hint=LOCAL, where=where
         )
     if len({*answers.values()}) == 1:
         if len({alone(question) for question in [*answers][:3]}) == 1:
-            raise Needs("1.2", "single requests get one and the same answer, too")
+            raise Needs("1.2", "single requests all get the same answer, too")
         raise LearnerError(
-            f"{len(answers)} different questions got one answer", where, wanted="each its own", hint=LOCAL
+            f"{len(answers)} different questions got one answer",
+            where,
+            wanted="a different answer for each question",
+            hint=LOCAL,
         )
 
 

@@ -9,7 +9,7 @@ from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure, LearnerError, NoAnswer
 
 STRICT = 'By default pydantic turns "2" and true into numbers: `Annotated[float, Field(strict=True)]` does not.'
-FINITE = "`Field(strict=True, allow_inf_nan=False)` refuses what is no finite number."
+FINITE = "`Field(strict=True, allow_inf_nan=False)` refuses everything that is not a finite number."
 NUMBERS = "`features` is a list of floats: `list[Annotated[float, Field(strict=True, allow_inf_nan=False)]]`."
 LISTED = "The body is a pydantic model (`body: PredictRequest`), and its field `features` has no default."
 BAD_BODIES = {
@@ -44,8 +44,8 @@ def any_numbers_are_taken(app: InProcess, rng: Random, type_line: str | None) ->
         assert answer.status_code == 200, Failure(
             f"{what} gave {answer.status_code}: {answer.text[:60]}",
             wanted="200: a list of one or more finite numbers, however many and however large",
-            hint="`Annotated[list[...], Field(min_length=1)]` is the only limit of the list, and "
-            "`Field(strict=True, allow_inf_nan=False)` that of a number.",
+            hint="`Annotated[list[...], Field(min_length=1)]` is the only limit of the list. `Field(strict=True, "
+            "allow_inf_nan=False)` is the only limit of a number.",
             where=type_line,
         )
 
@@ -77,7 +77,7 @@ def refuse(app: InProcess, body: str, probe: Probe, type_line: str | None) -> No
         f"{body} was answered with {answer.status_code}", wanted=wanted, hint=hint, where=type_line
     )
     assert probe.asked == before, Failure(
-        f"the model was asked about {body}", wanted="422 before the model is called", hint=hint, where=type_line
+        f"the model was called with {body}", wanted="422 before the model is called", hint=hint, where=type_line
     )
 
 

@@ -15,8 +15,8 @@ def waves_hint(kind: str, requests: int) -> str:
         return "Without requests nothing takes any time: 0.0."
     return {
         "async": "Awaited calls wait side by side: a burst of any size takes one model call.",
-        "threaded": "As many as there are `threads` go together; a last wave that is not full takes as long as a full "
-        "one: `math.ceil(requests / threads)`. Without `threads` there are THREAD_POOL_SIZE.",
+        "threaded": "At most `threads` calls run together. A last wave that is not full takes as long as a full one: "
+        "`math.ceil(requests / threads)`. The default of `threads` is THREAD_POOL_SIZE.",
         "blocking": "One at a time: the last one waits for all the others.",
     }[kind]
 

@@ -45,7 +45,7 @@ def why_not_all(probe: Probe, together: int, busy: int) -> tuple[str, str]:
         return why, "In an `async def` everything that waits is awaited: `await model.predict(...)`."
     if not first.on_loop and not busy:
         return (
-            "it runs on threads of another pool than FastAPI's, and there are no more of them",
+            "it runs on threads of another pool than FastAPI's, and that pool has no free thread",
             "`asyncio.to_thread` and an executor take a thread for each call. `await model.predict(...)` needs none.",
         )
     if not first.on_loop:
@@ -56,8 +56,8 @@ def why_not_all(probe: Probe, together: int, busy: int) -> tuple[str, str]:
             why,
             "A plain `def` gets a thread of a pool of 40. An `async def` that awaits `model.predict` needs none.",
         )
-    why = "the others wait for something on their way, such as a lock"
-    return why, "Look for what only one, or a few, can hold at a time: a lock, a semaphore, a queue."
+    why = "the others wait for something else before the model call, such as a lock"
+    return why, "Look for something that only one, or a few, can hold at a time: a lock, a semaphore, a queue."
 
 
 def why_not_the_pool(probe: Probe, together: int, pool: int, busy: int) -> tuple[str, str]:
@@ -76,8 +76,8 @@ def why_not_the_pool(probe: Probe, together: int, pool: int, busy: int) -> tuple
             f"The pool keeps `settings.thread_pool_size` threads ({pool}): leave the limiter's `total_tokens` at that.",
         )
     return (
-        ", and the others wait for something else than a thread, such as a lock",
-        "Look for what only one, or a few, can hold at a time. The pool is the only limit that is wanted here.",
+        ", and the others do not wait for a thread but for something else, such as a lock",
+        "Look for something that only one, or a few, can hold at a time. Here the pool must be the only limit.",
     )
 
 
@@ -95,20 +95,21 @@ def own_way_to_the_model(service: Service, callers: int, rng: Random) -> None:
             "time.sleep was called on the event loop's own thread on the way to the model, which stopped all other "
             "requests",
             slept,
-            wanted="in an `async def` all waiting is awaited, in a dependency as well",
-            hint="`await asyncio.sleep(...)` waits and lets the others run. What takes long to load is loaded once, in "
-            "`create_app` or the lifespan.",
+            wanted="every wait in an `async def` is awaited, also in a dependency",
+            hint="`await asyncio.sleep(...)` waits and lets the others run. If something takes long to load, load "
+            "it once, in `create_app` or the lifespan.",
         )
     app.finish([*calls.values()], seconds=3)
     together = requests_inside(held, len(probe.calls), calls)
     if not together or together == callers:
         return
     raise LearnerError(
-        f"{together} of {callers} calls were in the model together: the others wait in what brings them their model",
+        f"{together} of {callers} calls were in the model together: the others wait in the dependency that "
+        "gives them the model",
         held_up,
         wanted=f"all {callers}",
-        hint="A dependency with `yield` lasts as long as its request: a lock or a semaphore around the `yield` lets "
-        "in no more requests than it has places.",
+        hint="A dependency with `yield` lasts as long as its request: a lock or a semaphore around the `yield` lets in "
+        "only as many requests as it has places.",
     )
 
 
@@ -125,7 +126,7 @@ def needs_no_thread(app: InProcess, get_model: object, lines: SourceLines) -> No
     found = app.plain_dependency or (None if is_async(get_model) else ("get_model", "plain `def`", get_model))
     if found is None:
         raise LearnerError(
-            "/predict waited for a thread of the pool: something on its way to the model needs one",
+            "/predict waited for a thread of the pool: something before the model call needs one",
             app.where_routed,
             wanted="an answer while all 40 threads are taken",
             hint="Look for `run_in_threadpool`.",

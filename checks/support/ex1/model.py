@@ -55,7 +55,7 @@ def awaits(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
         (took,) = explained(simulated_model(other).predict, [(0, features(rng))], lines).seconds
         assert math.isclose(took, other, abs_tol=TICK), Failure(
             f"one predict of SimulatedModel({other}) waited {took:.3f} s on the event loop's clock",
-            wanted=f"exactly {other:.3f} s: the model's own `seconds`, however many, and 0 as well",
+            wanted=f"exactly {other:.3f} s: the model's own `seconds`, also if it is large, and also if it is 0",
             hint="`await asyncio.sleep(self.seconds)`: no `or`, no `min`, no `max` beside it.",
         )
     model = simulated_model(seconds)
@@ -131,9 +131,9 @@ def awaits_side_by_side(
     assert math.isclose(other, seconds, abs_tol=TICK), Failure(
         f"a call that began while another one waited took {other:.3f} s",
         wanted=f"{seconds:.3f} s: each call has a wait of its own",
-        hint="A call shares no task and no future with another one: nothing of it is kept on `self`."
+        hint="A call shares no task and no future with another one: keep nothing of a call on `self`."
         if other < seconds
-        else "A call waits for no other one: no lock and no semaphore in the model.",
+        else "A call must not wait for another one: no lock and no semaphore in the model.",
         where=staggered.where if other > seconds else None,
     )
     for_real(simulated_model, model, questions, seconds)
@@ -188,7 +188,8 @@ def blocks(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
     assert min(burnt, burnt_again) < seconds / 20, Failure(
         f"{name} computed for {min(burnt, burnt_again):.3f} s",
         wanted="a wait that takes no CPU time",
-        hint="`time.sleep(self.seconds)`. A loop that looks at the clock keeps a core, and all threads wait for it.",
+        hint="`time.sleep(self.seconds)`. A loop that reads the clock again and again keeps a core busy, and all "
+        "other threads wait.",
     )
     wanted, shortest = threads / (3 * seconds), list[float]()  # one after the other they would take 8 x seconds
     busiest: str | None = None
@@ -221,7 +222,7 @@ def blocks(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
     assert reached >= wanted, Failure(
         f"{threads} threads got {reached:.1f} calls/s of predict_blocking together",
         wanted=f"at least {wanted:.1f}: they wait side by side, and one alone gives {1 / seconds:.1f}",
-        hint="Nothing in the model is for one call at a time: no lock around `time.sleep`.",
+        hint="Let all calls wait at the same time: no lock around `time.sleep`.",
         where=busiest,
     )
 
@@ -233,9 +234,9 @@ def own_answers(questions: Sequence[Sequence[float]], answers: Sequence[object])
         mixed_up = is_number(got) and any(close(got, fmean(other)) for other in questions if other is not question)
         assert not mixed_up, Failure(
             f"{len(questions)} threads called predict_blocking together, and one got {got:.6g}, the mean of the "
-            "features of another one",
+            "features of another thread",
             wanted=f"the mean of its own, {fmean(question):.6g}",
-            hint="All threads have the same model: what belongs to one call stays in local variables, not on `self`.",
+            hint="All threads share the model: keep what belongs to one call in local variables, not on `self`.",
         )
 
 

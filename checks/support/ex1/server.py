@@ -51,8 +51,8 @@ def all_answered(path: str, trace: Trace, server: Server, lines: SourceLines) ->
         f"{len(failed)} of {len(trace.requests)} calls of {path}: {failed[0]}{said}",
         lines.where_printed(output),
         wanted="200 for all",
-        hint="It works in the process of the checks, and not under uvicorn. Start it by hand, and read what it prints: "
-        "`uv run uvicorn --factory lab.service:create_app`.",
+        hint="The app works in the process of the checks, but not under uvicorn. Start it by hand, and read what it "
+        "prints: `uv run uvicorn --factory lab.service:create_app`.",
     )
 
 
@@ -86,7 +86,7 @@ def settings_reach_the_model(service: Service, awaited: Trace, blocking: Trace, 
     app.until(lambda: call.done)
     assert not call.done, Failure(
         "an app of create_app(Settings(inference_seconds=3600)) has answered /predict already",
-        wanted="an hour's wait: the settings that it is given must reach the model, too",
+        wanted="a wait of an hour: the settings passed to `create_app` must reach the model, too",
         hint=hint,
     )
     slowest = max(blocking.latencies())

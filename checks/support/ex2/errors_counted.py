@@ -20,22 +20,22 @@ CLASS_HINT = 'The class is the status divided by 100: `f"{status // 100}xx"`.'
 EVERY_STATUS_HINT = "Record every answer, whatever its status: 404, 422 and 503 are answers, too."
 CRASH_HINT = "`except Exception:` record a 500, then `raise` without anything behind it."
 RAISE_HINT = "`raise` without anything behind it, at the end of the `except`."
-BROKEN_OFF_HINT = "An exception before the last body message makes it a 500, also when another status was sent already."
+BROKEN_OFF_HINT = "Count an exception before the last body message as a 500, even if another status was sent already."
 ONCE_HINT = (
-    "Record a request once: remember in a local variable that its last body message has passed, and let an exception "
-    "after that only travel on."
+    "Record a request once: remember in a local variable that its last body message has passed. Raise a later "
+    "exception again, and record nothing for it."
 )
 LOCAL_HINT = (
-    "Keep status, scope and stages in local variables of `__call__`: an attribute of the middleware is one for all."
+    "Keep status, scope and stages in local variables of `__call__`: all requests share an attribute of the middleware."
 )
-MACHINES_HINT = "What is in NOT_COUNTED is not in flight either: look at the path before `in_flight` goes up."
+MACHINES_HINT = "A path in NOT_COUNTED is not in flight either: check the path before `in_flight` goes up."
 GAUGE_HINT = (
     "One up when a request comes, one down when it ends, in a `finally`: `+= 1` and `-= 1`, once for each request."
 )
 CANCEL_HINT = (
     "A cancelled request raises CancelledError. It is no Exception: it passes `except Exception`, but not `finally`."
 )
-NO_ANSWER_HINT = "CancelledError is no Exception: `except Exception` leaves it out, `except BaseException` does not."
+NO_ANSWER_HINT = "CancelledError is no Exception: `except Exception` does not catch it, `except BaseException` does."
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ def counts_nothing_of_others(app: InProcess, lab: LearnerModules, workspace: Wor
     """A new app has counted no request yet, although another one in this process has."""
     counted = total_count(metrics_of(app))
     assert not counted, Failure(
-        f"GET /metrics of a new app counts {counted} request{'s' * (counted != 1)}, before the first has come: another "
-        "app of this process had them",
+        f"GET /metrics of a new app counts {counted} request{'s' * (counted != 1)}, before its first request: "
+        "another app of this process got them",
         wanted="each app counts its own",
-        hint="What a Metrics collects is made in `__init__` and kept on `self`. On the class, or on the module, it is "
-        "one for all.",
+        hint="Create what a Metrics collects in `__init__`, as attributes of `self`. All apps share what is on the "
+        "class or on the module.",
         where=workspace.where_defined(getattr(lab.timing, "Metrics", lab.service.create_app)),
     )
 
@@ -97,7 +97,7 @@ def counted_as(
         f"{what} counted as {shown or 'nothing'}", wanted=str(wanted), hint=hint, where=where
     )
     assert latencies == sum(wanted.values()), Failure(
-        f"{what} counted with {latencies} latencies", wanted=f"{sum(wanted.values())}: each request took its time"
+        f"{what} counted with {latencies} latencies", wanted=f"{sum(wanted.values())}: one latency for each request"
     )
 
 
@@ -121,8 +121,8 @@ def crashes(app: InProcess, rng: random.Random) -> int:
     with counted_as(app, f"{count} crashes were", {"5xx": count}, CRASH_HINT):
         for _ in range(count):
             assert crashed(app.get("/crash")), Failure(
-                "a handler raised an exception, and it did not come out of the middleware",
-                wanted="the exception travels on, so that the server can log it and the caller gets a 500",
+                "a handler raised an exception, and the middleware did not raise it again",
+                wanted="the exception passes through: the server logs it, and the caller gets a 500",
                 hint=RAISE_HINT,
             )
     return count
@@ -140,8 +140,8 @@ def crash_after_the_answer(app: InProcess) -> None:
     what = "an answer 200 whose background task raised after the last byte was"
     with counted_as(app, what, {"2xx": 1}, ONCE_HINT):
         assert crashed(app.drive("GET", "/crash/after", until_it_returns=True)), Failure(
-            "a background task raised an exception, and it did not come out of the middleware",
-            wanted="the exception travels on, so that the server can log it",
+            "a background task raised an exception, and the middleware did not raise it again",
+            wanted="the exception passes through, so that the server can log it",
             hint=RAISE_HINT,
         )
 
@@ -177,7 +177,7 @@ def the_gauge_in_between(app: InProcess, gate: Probe, gauge: Gauge) -> None:
             f"{gate.inside} of {len(held)} requests have reached their handler: the others wait for that one",
             app.where_waiting(),
             wanted="all of them, side by side",
-            hint="Nothing in a middleware is for one request at a time: no lock around `await self.app(...)`.",
+            hint="A middleware must let all requests run at the same time: no lock around `await self.app(...)`.",
         )
     gauge.shows(len(held), f"{len(held)} requests wait inside", GAUGE_HINT)
     for path in ("/works", "/nowhere", "/crash"):
@@ -189,8 +189,8 @@ def the_gauge_in_between(app: InProcess, gate: Probe, gauge: Gauge) -> None:
             call.cancel()
             app.until(partial(_has_left, gate, 3 - number, call))
             assert not call.swallowed, Failure(
-                "a request was cancelled, and the middleware let it end as if nothing had happened",
-                wanted="CancelledError travels on, as every exception does",
+                "a request was cancelled, and the middleware did not raise the CancelledError again",
+                wanted="the middleware raises CancelledError again, like every exception",
                 hint="`except Exception` does not catch CancelledError; where you catch it, end with `raise`.",
             )
             in_flight = gauge.read()

@@ -47,9 +47,7 @@ OUTERMOST_HINT = (
     "The middleware added last is the outermost. The one that binds the id stands outside of the one that logs."
 )
 BYTES_HINT = 'Header names and values are bytes, names in lower case: `dict(scope["headers"]).get(b"x-request-id")`.'
-OWN_ID_HINT = (
-    "Bind the id with structlog's contextvars, around the app: what is kept elsewhere is one for all requests."
-)
+OWN_ID_HINT = "Bind the id with structlog's contextvars, around the app: all requests share what is kept elsewhere."
 ONCE_HINT = (
     "Log a request once, where it is recorded: when its last body message passes, or when it raised before that."
 )
@@ -57,17 +55,17 @@ END_HINT = (
     "`duration_ms` is the seconds from the request's start to its last body message, times 1000: log when that message "
     "passes, not at the response's start."
 )
-SECONDS_HINT = "The number is right in seconds: times 1000."
+SECONDS_HINT = "The number is right in seconds: multiply it by 1000."
 ECHO_HINT = 'Give the app a `send` that appends `(b"x-request-id", request_id)` to `http.response.start`.'
-STDOUT_HINT = "structlog writes a handler's lines the same way as yours, once `structlog.configure` has run."
+STDOUT_HINT = "`structlog.configure` sets the format of all lines: then a handler's lines are written like yours."
 MERGE_HINT = "`structlog.contextvars.merge_contextvars` as first processor puts what is bound into each line."
 BIND_HINT = (
-    "`structlog.contextvars.bind_contextvars(request_id=...)` around `await self.app(...)` puts the id on each line of "
-    "that request. A logger that has it bound, or a variable of the module, is one for all requests."
+    "`structlog.contextvars.bind_contextvars(request_id=...)` around `await self.app(...)` puts the id on each "
+    "line of that request. All requests share a logger that has it bound, and a variable of the module."
 )
-UNCHANGED_HINT = "An id that a request brings is taken as it came: not cut, and not converted."
+UNCHANGED_HINT = "Take the id of a request as it is: do not cut it, and do not convert it."
 FRESH_HINT = "Make the id in `__call__`, once for each request: `secrets.token_hex(16)`."
-MACHINES_HINT = "Log what is recorded, and nothing else: NOT_COUNTED is neither."
+MACHINES_HINT = "Log only what you record: a path in NOT_COUNTED is not recorded, and so not logged."
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +253,7 @@ def has_all_keys(logged: Logged, places: Places) -> None:
         )
         assert line["route"] not in MACHINES, Failure(
             f"{line['route']} was logged",
-            wanted="no line for what only machines ask for",
+            wanted="no line for requests that only machines send",
             hint=MACHINES_HINT,
             where=places.timing,
         )
@@ -351,7 +349,7 @@ def handler_has_the_id(asked: Asked, logged: Logged, places: Places) -> None:
     hint, where = (OWN_ID_HINT, places.ids) if carried else no_line_has_the_id(places)
     assert carried == asked.request_id, Failure(
         f"a handler's own line carries the id {carried!r}",
-        wanted=f"{asked.request_id!r}, its request's",
+        wanted=f"{asked.request_id!r}, the id of its request",
         hint=hint,
         where=where,
     )
@@ -394,7 +392,7 @@ def none_is_missing(logged: Logged, places: Places) -> None:
     missing = [asked.path for asked in answers if "x-request-id" not in asked.answer.headers]
     assert not missing, Failure(
         f"{missing and missing[0]} was answered without X-Request-ID",
-        wanted="a fresh one where none was sent, on every path",
+        wanted="a fresh id if the request has none, on every path",
         hint=ECHO_HINT,
         where=places.ids,
     )

@@ -29,12 +29,14 @@ PASS_ON_HINT = (
     "`await send(message)` for each message, whatever its type."
 )
 BASE_HINT = (
-    "There is a BaseHTTPMiddleware. It runs the app below in a second task, hands each message through a queue, and "
-    "ends the answer with a message of its own: what passes it takes longer, and ends differently. Write it as pure "
-    "ASGI: a class with `__call__(scope, receive, send)`."
+    "The service has a BaseHTTPMiddleware. It runs the app below in a second task, passes each message through a "
+    "queue, and ends the answer with a message of its own: an answer takes longer, and ends differently. Write it "
+    "as pure ASGI: a class with `__call__(scope, receive, send)`."
 )
 NOT_WIRED_HINT = "`app.add_middleware(TimingMiddleware, metrics=app.state.metrics)` in create_app."
-TWICE_HINT = "Is the TimingMiddleware added twice, or are metrics recorded in two places? Each request is one `record`."
+TWICE_HINT = (
+    "Is the TimingMiddleware added twice, or are metrics recorded in two places? Call `record` once for each request."
+)
 
 
 def crashed(call: Pending) -> bool:

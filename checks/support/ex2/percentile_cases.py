@@ -31,7 +31,7 @@ FLOATS_HINT = (
 )
 SORT_HINT = "`sorted(samples)` gives a new list in ascending order; the rank counts places in that one."
 COPY_HINT = "`sorted(samples)` gives a new list and leaves the caller's as it is; `.sort()` changes it."
-FRACTION_HINT = "Make the rank whole, and not q: `int(-(-q * n // 100))`."
+FRACTION_HINT = "Round the rank, not q: `int(-(-q * n // 100))`."
 SHARE_HINT = "q comes as a percentage, 95 and not 0.95: divide by 100."
 
 

@@ -39,7 +39,7 @@ STAGES_HINT = (
 EVERY_REQUEST_HINT = "Record every request, in each process and on each server."
 UNIT_HINT = "Seconds and ms are mixed up on the way to `record`, which takes seconds."
 BETWEEN_HINT = (
-    "From the first line of `__call__` to the last body message: that is what the client waits for, without the way."
+    "Measure from the first line of `__call__` to the last body message: that is the client's wait without the network."
 )
 CHEAP_HINT = "Pure ASGI: a class with `__call__(scope, receive, send)`, no task and no Request object for each request."
 REPORT_HINT = "Let `report` do the arithmetic: it is called every few seconds, and `record` in every request."
@@ -101,7 +101,7 @@ def setting_reaches_all_windows(seen: WindowOfThree, lab: LearnerModules, worksp
         assert now["max_ms"] < then["max_ms"] or not known, Failure(
             f"with a latency_window of 3, max_ms of {whose} is still {now['max_ms']:.0f} when three quicker requests "
             "have followed",
-            wanted="forgotten: that setting is the size of every window",
+            wanted="a smaller max_ms: latency_window is the size of every window, so the slow request is forgotten",
             hint=STAGES_HINT if number else SETTING_HINT,
             where=workspace.where_defined(where),
         )
@@ -182,7 +182,8 @@ def costs_little(lab: LearnerModules, show: Show) -> None:
     if growth > GROWTH:
         blame_the_machine_if(cost_of_a_full_window(timing, "nothing"), GROWTH)
     assert growth <= GROWTH, Failure(
-        f"after {FILLED} requests your TimingMiddleware takes {growth:.1f} times as long for one as in the beginning",
-        wanted="the same: no request pays for sorting what others have left",
+        f"after {FILLED} requests your TimingMiddleware takes {growth:.1f} times as long for a request as in "
+        "the beginning",
+        wanted="the same: a request must not sort the samples of earlier requests",
         hint=REPORT_HINT,
     )

@@ -33,7 +33,7 @@ def ids_differ(app: InProcess, places: Places) -> None:
     assert len({*ids}) == FRESH, Failure(
         f"{FRESH} requests without an id got {len({*ids})} different ones, such as {ids[0]}",
         wanted="a fresh one for each, which no other request has",
-        hint=f"{FRESH_HINT} Few digits soon come again.",
+        hint=f"{FRESH_HINT} Ids with few digits soon repeat.",
         where=places.ids,
     )
 
@@ -44,8 +44,8 @@ def headers_are_kept(app: InProcess, lab: LearnerModules, service: Service, plac
     before, after = (one.get("/context/cookies").answer().headers.get_list("set-cookie") for one in (alone_app, app))
     assert len(after) >= len(before), Failure(
         f"an answer with {len(before)} Set-Cookie headers came out of the service with {len(after)}",
-        wanted="the app's own headers, each of them, and X-Request-ID",
-        hint=f"A name may stand there twice, and a dictionary keeps one of them. {ECHO_HINT}",
+        wanted="all of the app's own headers, and X-Request-ID",
+        hint=f"A header name may occur twice, and a dictionary keeps only one of the two. {ECHO_HINT}",
         where=places.ids,
     )
 
@@ -55,8 +55,9 @@ def no_line_of_a_cancelled_request(lab: LearnerModules, places: Places) -> None:
     lines = beside(lab.timing.TimingMiddleware).lines_of_a_cancelled_request(lab.timing.TimingMiddleware)
     assert not lines, Failure(
         f"a cancelled request was logged with {lines} line{'s' * (lines != 1)}",
-        wanted="none: it was answered with no status, and counts nowhere",
-        hint="Log what is recorded, where it is recorded: CancelledError passes `except Exception`, but not `finally`.",
+        wanted="none: it got no status, and is not counted either",
+        hint="Log a request where you record it. `except Exception` does not run for a CancelledError, but "
+        "`finally` does.",
         where=places.timing,
     )
 
@@ -73,7 +74,7 @@ def context_is_left_as_it_was(app: InProcess, places: Places) -> None:
         )
         assert bound == {"caller": caller}, Failure(
             f"after {after} {bound or 'nothing'} is bound to the context, where `caller` was bound before the request",
-            wanted="the middleware unbinds its own key, and no other",
+            wanted="the middleware unbinds only its own key",
             hint=RESET_HINT,
             where=places.ids,
         )

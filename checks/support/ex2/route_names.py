@@ -18,12 +18,12 @@ TEMPLATE_HINT = (
     "`route_template(scope)` of lab.routes gives the template, and one name for all paths that no route takes."
 )
 PREFIX_HINT = (
-    "`route_template(scope)` of lab.routes keeps the prefixes of the routers; `scope['route'].path` has lost them."
+    "`route_template(scope)` of lab.routes keeps the prefixes of the routers; `scope['route'].path` does not have them."
 )
 LATE_HINT = "Call `route_template(scope)` when the app below has answered: before that, the request is not routed yet."
 COPY_HINT = (
-    "Pass on the very `scope` that came in. The router writes the route into the scope that it gets: a copy, such as "
-    "`dict(scope)`, takes it away from the middleware."
+    "Pass on the same `scope` object that came in. The router writes the route into the scope that it gets. If "
+    "that is a copy, such as `dict(scope)`, the middleware does not see the route."
 )
 NOT_COUNTED_HINT = '`scope["path"] in NOT_COUNTED` first: such a request is timed, and neither counted nor logged.'
 EXACT_HINT = '`scope["path"] in NOT_COUNTED` compares whole paths: `startswith` and `in` on text find others, too.'
@@ -55,12 +55,12 @@ def are_named_by_template(
     machines = [name for name in counted if name.endswith((" /health", " /metrics"))]
     assert not machines, Failure(
         f"GET /metrics counts {', '.join(machines)}",
-        wanted="nothing that only machines ask for",
+        wanted="no requests that only machines send",
         hint=NOT_COUNTED_HINT,
     )
     users, strangers = wanted[TEMPLATE], wanted[UNMATCHED]
     assert len(counted) <= len(wanted), Failure(
-        f"{users} requests to one route and {strangers} to none made {len(counted)} series, such as "
+        f"{users} requests to one route and {strangers} to no route made {len(counted)} series, such as "
         f"{', '.join(map(repr, list(counted)[:2]))}",
         wanted=f"one series for each route, as {TEMPLATE!r}, and {UNMATCHED!r}",
         hint=TEMPLATE_HINT,

@@ -25,7 +25,7 @@ from checks.support.ex2.middleware import HELD, alone, line_that_passes_on
 
 METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
 APPEND_HINT = "Append to the message's headers, do not replace them: `[*message['headers'], (b'server-timing', ...)]`."
-AROUND_HINT = "Measure around the whole app, in the middleware: at the handler's first line the wait is over."
+AROUND_HINT = "Measure around the whole app, in the middleware: when the handler starts, the wait is over."
 
 Question = tuple[float, ...]
 
@@ -56,7 +56,7 @@ def headers_are_kept(app: InProcess, rng: random.Random) -> None:
     lost = [name for name in ("content-type", "content-length") if name not in answer.headers]
     assert not lost, Failure(
         f"the answer to /predict has lost its {' and '.join(lost)}",
-        wanted="the app's own headers, and one more",
+        wanted="the app's own headers, and Server-Timing",
         hint=APPEND_HINT,
     )
 
@@ -68,8 +68,8 @@ def no_header_is_merged(lab: LearnerModules, service: Service) -> None:
     assert len(cookies) == len(COOKIES), Failure(
         f"an answer with {len(COOKIES)} Set-Cookie headers passed the TimingMiddleware, and {len(cookies)} of them "
         f"came out{': ' + cookies[0] if cookies else ''}",
-        wanted="the app's own headers, each of them, and one more",
-        hint=f"A name may stand there twice, and a dictionary keeps one of them. {APPEND_HINT}",
+        wanted="all of the app's own headers, and Server-Timing",
+        hint=f"A header name may occur twice, and a dictionary keeps only one of the two. {APPEND_HINT}",
     )
 
 

@@ -34,7 +34,7 @@ CONTEXT_HINT = (
 ADD_UP_HINT = "Add the seconds of a stage to those that its request has already: `total.get(name, 0.0) + seconds`."
 FINALLY_HINT = "`try: yield`, and take the time in `finally`: the exception goes on, and the stage is still counted."
 SHARE_HINT = "The share of a stage is its total time: mean times count."
-AWAIT_HINT = "The `await` belongs into the `with` block: before it nothing has run."
+AWAIT_HINT = "Put the `await` into the `with` block: a coroutine runs only when it is awaited."
 MODEL_HINT = '`with stage("model"):` around the call of the model, in all three prediction routes.'
 
 
@@ -101,7 +101,7 @@ def _are_its_own(call: Pending, spent: dict[str, list[float]]) -> None:
         hint=CONTEXT_HINT,
     )
     assert all(spent.values()), Failure(
-        f"a request that has three stages was answered with {call.answer().text[:40]!r}, before it was through them",
+        f"a request that has three stages was answered with {call.answer().text[:40]!r}, before its stages had ended",
         wanted="the answer of the route, as it is",
     )
     assert call.finished is not None
@@ -113,14 +113,14 @@ def _are_its_own(call: Pending, spent: dict[str, list[float]]) -> None:
         assert said[name] >= took - rounding, Failure(
             f"one of {REQUESTS} concurrent requests says {said[name]:.1f} ms for its stage {name}, and it spent "
             f"{took:.1f} ms",
-            wanted="its own time, all of it: stages must not be mixed among requests, and a second visit adds up",
+            wanted="all of its own time: do not mix the stages of different requests, and add up repeated stages",
             hint=ADD_UP_HINT if twice else CONTEXT_HINT,
         )
     total = sum(said[name] for name in names)
     assert total <= client + len(names) * rounding, Failure(
         f"the stages of one of {REQUESTS} concurrent requests add up to {total:.1f} ms, and its client waited "
         f"{client:.1f} ms",
-        wanted="no more than the whole: stages must not be mixed among requests",
+        wanted="at most what the client waited: do not mix the stages of different requests",
         hint=CONTEXT_HINT,
     )
 
@@ -198,7 +198,7 @@ def a_stage_that_raises_counts(app: InProcess) -> None:
     stages = series(metrics_of(app), "GET /refused")["stages"]
     assert "refusal" in stages, Failure(
         f"a stage that ended in an exception is not among the stages of its route, {list(stages)}",
-        wanted="it took its time, too",
+        wanted="a failed stage is counted, too, with its time",
         hint=FINALLY_HINT,
     )
 

@@ -17,7 +17,7 @@ from checks.harness.load.trace import MS
 from checks.harness.workspace import LearnerModules
 from checks.support.ex2.middleware import HELD, alone
 
-PIECES_HINT = "Pass each message on as it comes: `await send(message)`, and keep none back."
+PIECES_HINT = "Pass each message on as it comes: `await send(message)`, and do not collect messages."
 END_HINT = (
     'The answer is over with the message "http.response.body" whose `more_body` is false or missing. With '
     "BaseHTTPMiddleware `call_next` returns when the answer begins."
@@ -41,7 +41,7 @@ def streamed(app: InProcess, gate: Probe, after: Probe) -> Streamed:
     left = b"".join(body for _, body in call.pieces)
     assert left == b"first", Failure(
         f"{left.decode() or 'nothing'!r} has left the app while the handler works on its second piece",
-        wanted="'first': each piece goes on at once",
+        wanted="'first': each piece is sent on at once",
         hint=PIECES_HINT,
     )
     first_piece = call.pieces[0][0] - call.sent
@@ -91,8 +91,8 @@ def waits_for_the_server(lab: LearnerModules, service: Service) -> None:
     went_on.open()
     call.answer()
     assert (early, sent) == (0, 1), Failure(
-        "the server had not taken the first message of an answer, and the app went on all the same",
-        wanted="the app waits for it: a caller who reads slowly must not fill the memory",
+        "the app went on before the server had taken the first message of its answer",
+        wanted="the app waits for the server: otherwise a caller who reads slowly fills the memory",
         hint="In your own `send`: `await send(message)`, and no task and no queue in between.",
     )
 
@@ -106,6 +106,6 @@ def other_scopes_pass(lab: LearnerModules) -> None:
         wanted = (scope, [{"type": "given", "word": word}], [{"type": "taken", "word": word[::-1]}], True)
         assert passed == wanted, Failure(
             f"a {kind} scope did not reach the app below as it came",
-            wanted="whatever is not HTTP passes untouched",
+            wanted="a scope that is not HTTP passes unchanged",
             hint=SCOPE_HINT,
         )

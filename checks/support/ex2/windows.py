@@ -20,13 +20,13 @@ from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
 
 NONE_HINT = "While there is no sample, return `count` 0 and None for all other figures, before any arithmetic."
-UNIT_HINT = "Latencies come in as seconds, and `_ms` says what goes out: times 1000, once, at the very end."
+UNIT_HINT = "`record` gets seconds, and a figure with `_ms` is in ms: multiply by 1000, once, at the very end."
 RING_HINT = "A ring: write sample number n at place n % size. `collections.deque(maxlen=size)` does just that."
 SAMPLES_HINT = (
-    "`summary` takes every figure but `count` from the samples that the window holds at that moment, and leaves them "
-    "where they are: `sorted(...)` gives a list of its own."
+    "`summary` takes every figure but `count` from the samples that the window holds at that moment, and does not "
+    "change their order: `sorted(...)` gives a new list."
 )
-COUNT_HINT = "Count in `record`, in a number of its own: the samples that are held are fewer."
+COUNT_HINT = "Count in `record`, in a separate number: the window holds fewer samples than were recorded."
 CHEAP_HINT = (
     "`record` runs in every request: it writes one sample and counts. Sort in `summary`. `list.pop(0)` moves all other "
     "samples."
@@ -89,7 +89,7 @@ def is_empty_summary(found: Any) -> None:
         got = found.get(name, "missing")
         assert got == value, Failure(
             f"in the summary of an empty window {name} is {got}",
-            wanted=f"{value}; all but the count None",
+            wanted=f"{value}: without samples `count` is 0, and all other figures are None",
             hint=NONE_HINT,
         )
 
@@ -148,7 +148,7 @@ def stays_as_large_as_it_is(window: Any, size: int, rng: random.Random) -> int:
         grown = memory(window.record) - full
     assert grown < GROWN, Failure(
         f"a window of {size} grew by {grown:,} bytes while {recorded - AT_ONCE:,} more samples went through",
-        wanted="nothing more, once it is full",
+        wanted="no more memory once it is full",
         hint=RING_HINT,
     )
     return recorded
@@ -220,7 +220,7 @@ def _older_than_the_window(
     name = wrong[0]
     return Failure(
         f"{name} is {after[name]:.6g} in a window of {size}, whose last {size} samples make {alone[name]:.6g}",
-        wanted=f"all figures but the count are about the last {size} samples, and about no older one",
+        wanted=f"all figures except the count are those of the last {size} samples alone",
         hint=hint,
         where=where,
     )
@@ -276,7 +276,7 @@ def counts_forgotten_samples(lab: LearnerModules) -> None:
     assert got in (own, true), Failure(
         f"count is {got} for two windows of 5 that have counted 8 and 16 samples",
         wanted=f"{true}, their sum: `count` is over all time",
-        hint="Add the counts of the windows: the samples that they still hold are fewer.",
+        hint="Add the counts of the windows: they hold fewer samples than they have counted.",
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from checks.harness.errors import Failure, Inconclusive, LearnerError
+from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs
 from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.recording import Plan, Plateau, Recording, Sent
 from checks.harness.loadtest.targets import Arrival
@@ -257,7 +257,8 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     ),
     (
         _by(lambda run: bool(run.failed) or bool(gate(run))),
-        "Locust's own exit code is 1 at any failure: set `environment.process_exit_code` to 0 as well.",
+        "One failure is enough for it. Locust's own exit code is so: set `environment.process_exit_code` to 0 as well. "
+        "So is a limit that is too low: `fail_ratio` is a part of 1, and more than 0.01 is more than 1 %.",
         "gate",
     ),
     (
@@ -285,6 +286,13 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (
         _by(lambda run: bool(run.requests) and bool(gate(run))),
         "`environment.stats.total.num_requests == 0` fails the run, too.",
+        "gate",
+    ),
+    (_by(lambda run: not gate(run)), "It is the other way round: 1 fails a run, and 0 lets it pass.", "gate"),
+    (
+        lambda _: 1,
+        "The exit code is 1 whatever happens: it is a number, 0 or 1, and it is known when the run has ended, in a "
+        "listener of `events.quitting`.",
         "gate",
     ),
     (lambda _: 0, "The exit code is 0 whatever happens: `environment.process_exit_code = 1`.", "gate"),
@@ -354,6 +362,8 @@ def require_planned_exit(run: Recording, code: int) -> None:
     if gate(run) == code or run.plan.what == SOME:  # failures that are not counted are 3.2's subject
         return
     seen = f"against {run.plan.what} {run.failure_ratio:.1%} failed, and the p95 was {run.p95_ms:.0f} ms"
+    if innocent := counts(run)[2]:
+        raise Needs("3.2", f"{len(innocent)} good answers were counted as failures ({innocent[0].said})")
     assert run.failure_ratio <= 0.1, Failure(f"{seen}: no numbers to try a gate on", "what 3.1 asks for")
     raise too_busy(seen)
 

@@ -74,7 +74,7 @@ def first_come_first_served(scene: Scene, rng: random.Random, create_app: str) -
     assert probe.inside == slots, Failure(
         f"with max_in_flight={slots} only {probe.inside} calls are in the model together",
         f"{slots}: each request holds one slot",
-        f"Is max_queue={places} in its place?"
+        f"Is max_queue={places} used in place of max_in_flight?"
         if probe.inside == places
         else "Does a request take its slot more than once? `acquire()` takes one, and `async with` takes one more.",
         create_app if probe.inside == places else None,
@@ -95,16 +95,16 @@ def too_many_inside(scene: Scene, rng: random.Random, create_app: str) -> Failur
     inside = scene.probe.inside
     seen = f"with max_in_flight={slots} {inside} calls are in the model together"
     if inside == places:
-        return Failure(seen, f"{slots}", f"Is max_queue={places} in the place of max_in_flight?", create_app)
+        return Failure(seen, f"{slots}", f"Is max_queue={places} used in place of max_in_flight?", create_app)
     if inside == slots + 1:
-        return Failure(seen, f"{slots}", "It is one too many: `<` or `<=`?")
+        return Failure(seen, f"{slots}", "That is one too many: `<` or `<=`?")
     more = send(scene.app, "/predict", rng, 3 * (slots + places))
     scene.app.go_on_until(lambda: all_done(more.values()))
     scene.step(f"{len(more)} more arrived at once", more, slots, places)
     if not any(call.done for call in more.values()) and scene.control and lets_all_in(scene.control):
         hint = (
-            "The class itself lets in whatever comes. A coroutine without `await` does nothing: `self.gate.acquire()` "
-            "takes no slot, and `if self.admitted():` is always true."
+            "The class itself lets in every request. A coroutine without `await` does nothing: "
+            "`self.gate.acquire()` takes no slot, and `if self.admitted():` is always true."
         )
         return Failure(f"{seen}, and no request is refused", f"{slots}, and a 503 for what cannot wait", hint)
     if not any(call.done for call in more.values()):
@@ -119,14 +119,14 @@ def too_many_inside(scene: Scene, rng: random.Random, create_app: str) -> Failur
     scene.step("a second later one more arrived", late, slots, places)
     if max(scene.probe.inside, before) > slots + places:
         return Failure(
-            f"{seen}, and a second later one more is let in, though none has left",
+            f"{seen}, and a second later one more is let in, although no request has ended",
             f"{slots}: a limit of requests per second does not limit how many are inside",
-            "Count how many are inside: one more when a request gets in, one less in `finally`, when it has left.",
+            "Count how many are inside: one more when a request gets in, one less in `finally`, when it ends.",
         )
     return Failure(
-        f"{seen}, those that should wait among them",
-        f"{slots} inside, and {places} that wait until one of these has left",
-        "Keep two counts. A request that waits has no slot: let it await a Future until it is given one.",
+        f"{seen}, including those that should wait",
+        f"{slots} inside, and {places} that wait until one of them ends",
+        "Keep two counts. A request that waits has no slot: let it await a Future until it gets a slot.",
     )
 
 
@@ -166,7 +166,7 @@ def everything_else_is_refused(app: InProcess, rng: random.Random) -> Calls:
             "a 503 at once, while the others are held",
             "Refuse when `max_queue` requests wait already: compare before you begin to wait."
             if call.asked.endswith("/predict")
-            else "Guarded are the path `/predict` and all paths below it.",
+            else "The limit is for the path `/predict` and all paths below it.",
         )
         answer = call.answer()
         status, path = answer.status_code, answer.url.path
@@ -188,12 +188,12 @@ def what_is_never_refused(app: InProcess, refused: list[Pending]) -> None:
         assert status == wanted, Failure(
             f"all slots and places are taken, and GET {path} gets {status}",
             f"{wanted}, always",
-            "Guarded are the path `/predict` and those that begin with `/predict/`, no others.",
+            "The limit is only for the path `/predict` and for paths that begin with `/predict/`.",
         )
     if "server-timing" in app.get("/health").answer().headers:
         assert all("server-timing" in call.answer().headers for call in refused), Failure(
-            "a refusal has no Server-Timing, other answers have",
-            "the timing stays outermost, and counts refusals, too",
+            "a refusal has no Server-Timing, although other answers have one",
+            "the timing is outermost, and counts refusals, too",
             "In create_app, add the AdmissionControl before the TimingMiddleware: the last one added is the outermost.",
         )
 
@@ -209,16 +209,16 @@ def in_order_of_arrival(scene: Scene, calls: Calls) -> Timeline:
         left = sum(call.left is not None for call in probe.calls)
         scene.step("one ended", {}, min(scene.slots, len(order) - left), max(0, len(order) - left - scene.slots))
         assert len(probe.calls) >= due, Failure(
-            "a call has left the model, and no waiting request got its slot",
+            "a call ended, and no waiting request got its slot",
             "the request that waits longest gets it",
-            "Whoever leaves hands its slot over, in `finally:`.",
+            "When a request ends, give its slot to a waiting request, in `finally:`.",
         )
     came = [call.features for call in probe.calls]
     picture = queue_picture(f"{scene.slots} slots, {scene.places} places to wait", calls, probe)
     assert came == order, Failure(
-        f"they got into the model in the order {[order.index(features) + 1 for features in came]}",
+        f"the requests got into the model in the order {[order.index(features) + 1 for features in came]}",
         "first come, first served",
-        "Whoever leaves hands its slot to the request that waits longest: `popleft()` of a deque.",
+        "When a request ends, give its slot to the request that waits longest: `popleft()` of a deque.",
     )
     for call in calls.values():
         status = call.answer().status_code
@@ -251,7 +251,7 @@ def without_a_queue(service: Start, rng: random.Random, show: Show) -> None:
             assert refused.done, Failure(
                 "with max_queue=0 and a single slot, the second of two requests waits",
                 "refused at once",
-                "0 is a number of places, too: compare with `max_queue` as it is.",
+                "`max_queue` may be 0: compare with the number as it is.",
             )
             assert not held.done, Failure(
                 "with max_queue=0 and a free slot, a request is refused",
@@ -285,7 +285,7 @@ def what_is_not_http_passes(control: Callable[..., Any]) -> None:
         take([("connect", 0, ""), ("connect", 1, "")], 0.0)
     assert len(reached) == 2, Failure(
         f"with max_in_flight=1 {len(reached)} of 2 WebSockets reached the app",
-        "what is no HTTP request passes",
+        "a scope that is not HTTP passes",
         '`if scope["type"] != "http": await self.app(scope, receive, send)`.',
     )
 

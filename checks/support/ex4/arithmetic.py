@@ -15,8 +15,11 @@ from checks.harness.report.evidence import Show
 
 CAPACITY = "How many requests can be in the model together? Each of those places serves 1 / seconds requests a second."
 WHOLE = "A rate need not be a whole number: `/`, without `//`, `int` or `round`."
-SLO_FIRST = "Leave out whatever breaks the SLO, then take the most goodput of the rest."
-TIES = "`min(..., key=lambda m: (-m.goodput, m.workers, m.threads), default=None)` decides between equals, too."
+SLO_FIRST = "Leave out all rows that break the SLO, then take the one with the most goodput."
+TIES = (
+    "`min(..., key=lambda m: (-m.goodput, m.workers, m.threads), default=None)` also decides between rows of "
+    "equal goodput."
+)
 
 
 def throughput_is_places_by_time(predict: Callable[..., Any], rng: random.Random) -> None:
@@ -25,7 +28,7 @@ def throughput_is_places_by_time(predict: Callable[..., Any], rng: random.Random
         workers, threads, seconds = rng.randint(1, 16), rng.randint(1, 100), rng.randint(1, 3000) / 1000
         places = {"async": math.inf, "threaded": workers * threads, "blocking": workers}
         why = {
-            "async": "no limit: what only waits keeps no place",
+            "async": "no limit: a call that only waits takes no place",
             "threaded": f"{workers} x {threads} threads, each of which serves one request in {seconds} s",
             "blocking": f"{workers} event loops, each of which serves one request in {seconds} s",
         }
@@ -37,7 +40,11 @@ def throughput_is_places_by_time(predict: Callable[..., Any], rng: random.Random
         assert got == wanted or close(got, wanted), Failure(
             f"{call} is {got:.6g}",
             f"{wanted:.6g}: {why[kind]}",
-            "Waiting sets no limit: `math.inf`." if kind == "async" else WHOLE if got == int(wanted) else CAPACITY,
+            "Awaited calls have no limit: `math.inf`."
+            if kind == "async"
+            else WHOLE
+            if got == int(wanted)
+            else CAPACITY,
         )
     default = predict("threaded", workers=2, seconds=0.5)
     assert close(default, 160), Failure(
@@ -50,7 +57,7 @@ def throughput_is_places_by_time(predict: Callable[..., Any], rng: random.Random
     assert isinstance(got, ValueError), Failure(
         f"max_throughput('telepathy', 1, 0.1) gave {got!r}",
         "a ValueError that names the kinds",
-        "`burst_seconds` does so: look there.",
+        "`burst_seconds` raises such an error: see there.",
     )
 
 
@@ -67,12 +74,12 @@ def busy_threads_rounded_up(needed: Callable[..., Any], rng: random.Random) -> N
         )
         assert got == math.ceil(busy), Failure(
             f"{call} is {got}",
-            f"{math.ceil(busy)}: {float(busy):g} are busy on average, and there is no part of a thread",
+            f"{math.ceil(busy)}: {float(busy):g} are busy on average, and only whole threads exist",
             f"In floats {rate} * {seconds} is {rate * seconds!r}: `round(..., 9)` before `math.ceil`."
             if got == math.ceil(rate * seconds)
-            else "No load needs no thread: `max(1, ...)` is one too many."
+            else "Without load 0 threads are busy: `max(1, ...)` is one too many."
             if busy == 0
-            else "`round` takes away the small part that needs one more thread: `round(..., 9)` keeps it."
+            else "`round` drops a small fraction, which needs one more thread: `round(..., 9)` keeps it."
             if any(math.ceil(round(float(busy), digits)) == got for digits in range(1, 6))
             else "Little's law: rate x seconds threads are busy; round that up.",
         )
@@ -125,10 +132,16 @@ class Choices:
         self.wants([edge], edge, "a p95 equal to the SLO keeps it", "`<=`: p95 may be equal to the SLO.")
         above = measurement(1, 40, 10.0, 9.0, slo + 0.1)
         self.wants(
-            [above], None, "a p95 above the SLO breaks it, by however little", "`p95_ms <= slo_ms`, as they are."
+            [above],
+            None,
+            "a p95 above the SLO breaks it, even if the difference is small",
+            "`p95_ms <= slo_ms`, as they are.",
         )
         more, less = measurement(4, 40, 99.0, 90.4, slo / 2), measurement(1, 40, 99.0, 90.0, slo / 2)
         self.wants(
-            [more, less], more, "the most goodput, by however little", "Compare `goodput` as it is, not rounded."
+            [more, less],
+            more,
+            "the most goodput, even if the difference is small",
+            "Compare `goodput` as it is, not rounded.",
         )
         self.wants([], None, "there is nothing to choose from", "None where there is nothing: `default=None`.")

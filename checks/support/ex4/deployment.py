@@ -45,7 +45,7 @@ def on_a_free_port(launch: Launch) -> Server:
             alone = launch(PORT=str(port), LAB_INFERENCE_SECONDS="0.5")
         except ServerDied as error:
             if str(port) not in error.output:
-                raise AssertionError(wrong_port(port, "it wants another port, which is taken")) from None
+                raise AssertionError(wrong_port(port, "it uses another port, which is taken")) from None
             continue
         assert alone.port == port, wrong_port(port, f"it listens on {alone.port}")
         return alone
@@ -65,7 +65,9 @@ def listens_on_its_host(server: Server, host: str = "") -> None:
     named = re.search(r"running on \w+://(\S+):\d+", server.output())  # a quiet log does not
     assert not named or named[1] == wanted, Failure(
         f"{f'with HOST={host}' if host else 'without HOST'} it listens on {named and named[1]}",
-        "the host of the environment" if host else "127.0.0.1, the default: who wants it open to others says so",
+        "the host of the environment"
+        if host
+        else "127.0.0.1, the default: only with HOST is it open to other machines",
         '`host=os.environ.get("HOST", "127.0.0.1")`.',
     )
 
@@ -96,7 +98,7 @@ def as_many_as_asked(server: Server, alone: Server, clock: FairClock) -> None:
     assert few == 1, Failure(
         f"without WEB_CONCURRENCY {few} workers answer",
         "1",
-        '`os.environ.get("WEB_CONCURRENCY", "1")`: one is the default.',
+        '`os.environ.get("WEB_CONCURRENCY", "1")`: the default is one worker.',
     )
 
 
@@ -140,9 +142,10 @@ def _ends_after_its_drain(launch: Launch) -> None:
         server.ask_to_stop()
         answer: Answer = request.result()
     assert answer.status != 200, Failure(
-        f"with LAB_DRAIN_SECONDS={DRAIN} a request of {LONG_REQUEST:g} s was waited for after SIGTERM",
-        f"an end after {DRAIN} s: who deploys counts on it, and kills what stays longer",
-        "`timeout_graceful_shutdown=Settings().drain_seconds` in `uvicorn.run`: without it the drain has no end.",
+        f"with LAB_DRAIN_SECONDS={DRAIN} the service waited for a request of {LONG_REQUEST:g} s after SIGTERM",
+        f"an end after {DRAIN} s: a process that takes longer is killed",
+        "`timeout_graceful_shutdown=Settings().drain_seconds` in `uvicorn.run`: without it the drain has no "
+        "time limit.",
     )
 
 

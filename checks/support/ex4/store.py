@@ -89,7 +89,7 @@ def all_connections_are_used(app: InProcess, store: Store, users: Sequence[int],
         app.until(lambda: store.most_working >= pool or all_done(calls))
     app.until(lambda: all_done(calls))
     assert store.most_working >= pool, Failure(
-        f"{len(users)} callers wait, and the store has {store.most_working} requests at a time",
+        f"{len(users)} callers wait, and the store gets {store.most_working} requests at a time",
         f"{pool} together, feature_store_connections",
         "`max_connections=settings.feature_store_connections`, not a number of your own, and no lock around the calls.",
     )
@@ -100,8 +100,8 @@ def not_called_slow(store: Store, answers: dict[int, httpx.Response]) -> None:
     asked = {path.rpartition("/")[2] for path in store.asked}
     cut = [user for user, answer in answers.items() if answer.status_code == 504 and str(user) in asked]
     assert not cut, Failure(
-        f"with feature_store_seconds={LONG:g} {len(cut)} of {len(answers)} callers got 504 while the store was at work "
-        "for them, which takes 0.1 s",
+        f"with feature_store_seconds={LONG:g} {len(cut)} of {len(answers)} callers got 504, although the store "
+        "works only 0.1 s for a request",
         "200: the store may take as long as feature_store_seconds says",
         "`httpx.Timeout(settings.feature_store_seconds, pool=None)`: httpx takes seconds, too.",
     )
@@ -131,7 +131,7 @@ def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], ri
     said = f": {other.text[:60]}" if other is not None else ""
     assert set(statuses) == {200}, Failure(
         f"{len(answers)} callers at once got {dict(statuses)}{said}",
-        "200 for all: a request that waits for a connection of our own pool waits, and that is no error",
+        "200 for all: it is no error if a request waits for a connection of our own pool",
         "`httpx.Timeout(seconds, pool=None)`: waiting for our own pool has no limit." if 504 in statuses else "",
     )
     for user, answer in answers.items():
@@ -205,7 +205,7 @@ def no_user_id_is_refused(app: InProcess) -> None:
         assert status == 422, Failure(
             f"/predict/enriched answered {body} with {status}",
             "422",
-            "`user_id: Annotated[int, Field(strict=True)]` takes integers only: text and true are none.",
+            "`user_id: Annotated[int, Field(strict=True)]` takes integers only: text and true are not integers.",
         )
 
 
@@ -222,8 +222,8 @@ class Case(NamedTuple):
         """What mends exactly this."""
         if of_httpx(self.got, httpx.HTTPStatusError):
             return (
-                "`raise_for_status` makes one exception of all statuses: look at `answer.status_code`. The store's 404 "
-                "is a 404, and any other but 200 is a 502."
+                "`raise_for_status` raises the same exception for each status: look at `answer.status_code`. The "
+                "store's 404 is a 404, and any other but 200 is a 502."
             )
         if of_httpx(self.got):
             return "`except httpx.TimeoutException` for a 504, then `except httpx.HTTPError` for a 502."
@@ -233,12 +233,12 @@ class Case(NamedTuple):
             )
         match self.wanted, self.got:
             case 404, _:
-                return "The store does not know that user: the caller's mistake, and a 404."
+                return "The store does not know that user. That is the caller's mistake: a 404."
             case 502, 404:
                 return "Only the store's 404 is a 404. Compare with that status alone."
             case 502, 200 if "302" in self.what:
                 return (
-                    "A redirect is no answer of the store's: compare with 200, `answer.status_code != 200`, and leave "
+                    "A redirect is not an answer: compare with 200, `answer.status_code != 200`, and leave "
                     "`follow_redirects` off."
                 )
             case 502, 200 if "nonsense" in self.what:
@@ -246,7 +246,10 @@ class Case(NamedTuple):
             case 502, 200:
                 return "Look at `answer.status_code` before you read the features."
             case 504, 502:
-                return "`except httpx.TimeoutException` stands before `except httpx.HTTPError`: a timeout is one, too."
+                return (
+                    "`except httpx.TimeoutException` stands before `except httpx.HTTPError`: a TimeoutException "
+                    "is an HTTPError, too."
+                )
         return "404: an unknown user. 504: httpx.TimeoutException. 502: whatever else goes wrong at the store."
 
 
@@ -268,8 +271,8 @@ class Errors:
                     f"{what}, and our caller gets nothing: the request does not reach the store. Earlier answers that "
                     "were not 200 keep their connections",
                     "each answer gives its connection back, whatever its status",
-                    "`await store.get(...)` reads an answer to its end. One of `stream=True` is closed in `finally:`, "
-                    "`await answer.aclose()`.",
+                    "`await store.get(...)` reads an answer to its end. Close an answer of `stream=True` in "
+                    "`finally:`, `await answer.aclose()`.",
                 )
             )
         if not call.done:

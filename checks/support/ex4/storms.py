@@ -62,7 +62,7 @@ class Storms:
         share = twice.goodput / twice.capacity
         show.number(f"goodput {share:.2f} of capacity at 2x", share)
         assert not twice.others, Failure(
-            f"{len(twice.others)} of {len(twice.trace.requests)} requests ended otherwise: {twice.others[0]}",
+            f"{len(twice.others)} of {len(twice.trace.requests)} requests got neither 200 nor 503: {twice.others[0]}",
             "200 or 503",
         )
         if self.reached < 1:
@@ -73,15 +73,15 @@ class Storms:
         refused = f"{len(twice.refusals)} of {len(twice.trace.requests)} were refused"
         assert twice.goodput >= SHARE * twice.capacity, Failure(
             f"{what} goodput is {twice.goodput:.1f}/s, {refused}",
-            f"at least {SHARE} of the capacity, answered within {IN_TIME} service times of when it was due",
-            "Too few are refused: what waits longer than that is served too late."
+            f"at least {SHARE} of the capacity, each answer at most {IN_TIME} service times after its planned start",
+            "Too few are refused: the others wait too long, and their answers come too late."
             if len(twice.refusals) < len(twice.trace.requests) / 4
             else "Is each slot used again as soon as it is free? A refused request holds no slot, no place and no "
             "count, and costs the event loop next to nothing.",
         )
         assert twice.refused_in < seconds, Failure(
             f"{what} a refusal took {twice.refused_in:.3f} s in the median",
-            f"less than one service time, {seconds} s: whoever is refused should know it at once",
+            f"less than one service time, {seconds} s: a refusal should come at once",
             "Refuse before any work is done: no handler, no body, no wait.",
         )
 

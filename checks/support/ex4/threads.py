@@ -37,12 +37,15 @@ def another_size(size: int, calls: int, together: int, held_before: bool) -> Fai
     """The pool has another size than it should have."""
     if together == calls:
         hint = (
-            "Nothing limits them, or too large a number: a limiter that is made for each request limits nothing, and "
-            "`+=` adds to the 40. FastAPI's own counts: `current_default_thread_limiter().total_tokens = ...`, set in "
-            "the lifespan."
+            "The calls have no limit, or one that is too large: a limiter that is made for each request limits "
+            "nothing, and `+=` adds to the 40. Set FastAPI's own: `current_default_thread_limiter().total_tokens "
+            "= ...`, in the lifespan."
         )
     elif held_before:
-        hint = f"A larger number holds, and {size} does not: set it as it is, without `max` or a least number."
+        hint = (
+            f"A larger number takes effect, and {size} does not: set the number as it is, without `max` and "
+            "without a minimum."
+        )
     elif together == 40:
         hint = (
             "40 is anyio's default: your number did not reach it. Make the app with `FastAPI(..., lifespan=lifespan)`, "

@@ -66,7 +66,7 @@ class Waits:
         # No clock: two waits in vain are over, one after the other, so a wait of 60 s that lasts as long is done, too.
         assert not stays.done, Failure(
             f"with queue_seconds=60 a request was refused after {waited(stays):.2f} s ({how_it_ended(stays)})",
-            "it waits for as long as the settings say",
+            "it waits for queue_seconds",
             "`self.queue_seconds`, not a number of your own.",
         )
         return waits
@@ -84,14 +84,14 @@ class Waits:
     def refused_in_time(self, waiting: Calls) -> list[float]:
         """How long each of these requests waited before it was refused."""
         assert self.probe.inside <= self.slots, Failure(
-            f"with max_in_flight={self.slots} {self.probe.inside} calls are in the model together: no request waits, "
-            "so no wait can end",
+            f"with max_in_flight={self.slots} {self.probe.inside} calls are in the model together: no request "
+            "waits, so this checkpoint cannot see a wait end",
             f"{self.slots} in the model, and each further request waits for at most queue_seconds (4.5 says more)",
             "First let 4.5 pass.",
         )
         for call in waiting.values():
             assert call.done, Failure(
-                f"with queue_seconds={self.seconds} a request waits on, while nothing else goes on any more",
+                f"with queue_seconds={self.seconds} a request still waits, although nothing else happens any more",
                 "a 503 as soon as it has waited that long, whether or not a slot comes free",
                 "A timer has to end the wait: `asyncio.timeout(self.queue_seconds)` around it, or `loop.call_later`.",
             )
@@ -103,10 +103,10 @@ class Waits:
             )
             assert status >= 400, Failure(f"a request that waited too long was answered {status}", "503")
             assert waited(call) >= self.seconds - EARLY, Failure(
-                f"with queue_seconds={self.seconds} a request was refused after {waited(call):.2f} s, with a place in "
-                "the queue free",
-                "it waits that long; a request that is refused leaves its place at once",
-                "Whatever ends the wait, take the request out of the queue in `finally:`.",
+                f"with queue_seconds={self.seconds} a request was refused after {waited(call):.2f} s, although the "
+                "queue had a free place",
+                "it waits that long: a refused request leaves its place at once",
+                "Take the request out of the queue in `finally:`: that runs however the wait ends.",
             )
         return [waited(call) for call in waiting.values()]
 
@@ -126,19 +126,19 @@ class Waits:
         asked_for = [call.features for call in probe.calls[slots:]]
         assert asked_for, Failure(
             "when a slot came free no request got it",
-            "the one that still waits: a slot is lost to those that were refused",
+            "the request that still waits gets it, not one that was refused before",
             "Give the slot only to a request that still waits: `if not turn.done()`.",
         )
         assert asked_for == list(late), Failure(
             f"when a slot came free the model was called {len(asked_for)} times, not just for the one that still waits",
-            "once: the others have had their 503",
+            "once: the others were refused before",
             "A request that is refused must not be in the queue any more.",
         )
         time.sleep(self.seconds)
         app.until(lambda: last.done, horizon=0)
         assert not last.done, Failure(
             f"a request that had waited was cut off at work: {how_it_ended(last)}",
-            "the limit is on waiting; work that has begun is finished",
+            "the limit is for the wait: work that has begun is finished",
             "End the time limit when the slot is there: the block of `asyncio.timeout` ends before `self.app(...)`.",
         )
         probe.open()
@@ -148,7 +148,7 @@ class Waits:
         app.until(lambda: len(probe.calls) > slots + 1)
         extra = len(probe.calls) - slots - 1
         assert extra == 0, Failure(
-            f"the model was called {extra} times for requests that had had their 503",
+            f"the model was called {extra} times for requests that were refused before",
             "never",
             "A request that is refused must not be in the queue any more.",
         )
@@ -196,6 +196,6 @@ def the_time_runs_from_arrival(service: Start, rng: random.Random) -> None:
     assert longest <= TOO_LONG * seconds, Failure(
         f"{most} requests came at once for one slot, which is free every {0.4 * seconds:.2f} s: {served} were served, "
         f"the last after a wait of {longest:.2f} s",
-        f"about 3: the others came more than queue_seconds={seconds} ago",
+        f"about 3: the others have waited longer than queue_seconds={seconds}",
         "Start the time once, when the request arrives: not when it is first in the queue, nor each time it wakes up.",
     )
