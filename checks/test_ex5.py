@@ -54,8 +54,8 @@ def test_image(files, image, show):
     hints=(
         "In a container 127.0.0.1 is the container itself. `python -m lab.serve` listens on the address in HOST: "
         "`ENV HOST=0.0.0.0` means all addresses.",
-        'Exec form resolves no variables: `[..., "--port", "$PORT"]` passes the five characters. `lab.serve` reads '
-        "PORT and WEB_CONCURRENCY itself; a shell form needs `exec` before the command.",
+        'Exec form does not resolve variables: `[..., "--port", "$PORT"]` passes the five characters. `lab.serve` '
+        "reads PORT and WEB_CONCURRENCY itself; a shell form needs `exec` before the command.",
         "The health check runs in the container, with its environment: let it read PORT, too.",
     ),
 )

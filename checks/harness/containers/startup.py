@@ -171,7 +171,7 @@ def _port_taken(running: Running) -> Exception:
     with suppress(OSError), socket.create_connection(running.address, timeout=1):
         return Inconclusive(f"another program on this machine took port {running.port} just before the service did")
     return LearnerError(
-        f"with PORT={running.port} it tries another port, which is taken on this machine{last_lines(running, 2)}",
+        f"with PORT={running.port} it uses another port, which is taken on this machine{last_lines(running, 2)}",
         running.container.argv_at,
         wanted=f"0.0.0.0:{running.port}: PORT names a port that is free on this machine",
         hint=TAKE_PORT,
