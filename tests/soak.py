@@ -113,17 +113,29 @@ def judge(name: str, answer: Answer | None, keep: Path | None, cell: str | None)
             answer.write(workspace)
         if cell:
             chosen = ["--checkpoint" if "." in name else "--exercise", name]
-            command = ["lab", "grade", str(workspace), "--one", "--cell", cell, "--out", f"{folder}/grade", *chosen]
+            command = [
+                str(Path(sys.executable).with_name("lab")),
+                "grade",
+                str(workspace),
+                "--one",
+                "--cell",
+                cell,
+                "--out",
+                f"{folder}/grade",
+                *chosen,
+            ]
         else:
             chosen = ["-k", name] if "." in name else []
             path = f"checks/test_ex{name.partition('.')[0]}.py"
             options = ["-p", "no:cacheprovider", f"--results={folder}/results.json", f"--workspace={workspace}"]
             command = [sys.executable, "-m", "pytest", *options, path, *chosen]
         # A session of its own: Linux shares out the cores among sessions.
-        subprocess.run(
-            command, cwd=ROOT, capture_output=True, env=os.environ | {"DOCKER_HOST": NOWHERE}, start_new_session=True
-        )
-        results = next(Path(folder).rglob("results.json")).read_text()
+        env = os.environ | {"DOCKER_HOST": NOWHERE}
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env, start_new_session=True)
+        found = [*Path(folder).glob("results.json"), *Path(folder, "grade").glob("*/results.json")]
+        if not found:
+            raise SystemExit(f"{shlex.join(command)} left no results:\n{ran.stdout}{ran.stderr}")
+        results = found[0].read_text()
         verdicts = Counter(
             c["verdict"] for exercise in json.loads(results)["exercises"] for c in exercise["checkpoints"]
         )

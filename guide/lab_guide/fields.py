@@ -21,8 +21,8 @@ _COLUMNS = {
     "TTFT p50, ms": "ttft_p50_ms",
     "TPOT p50, ms": "tpot_p50_ms",
 }
-_CLOSED = {6: "/predict/batched", 7: "/generate"}
-"""What a closed loop asks in these exercises."""
+_CLOSED = {3: "", 6: "/predict/batched", 7: "/generate"}
+"""The path that a closed loop asks in these exercises; where it is empty, each row names one."""
 _TABLE = re.compile(r"(?:^\|.*\|$\n?)+", re.MULTILINE)
 
 
@@ -77,14 +77,12 @@ def _measured(exercise: int, row: list[str], column: str) -> tuple[Plan | None, 
         wanted = {"path": path, "load": "burst", "connections": int(row[0])}
     elif exercise == 2 and column == "slowest caller":
         wanted = {"path": row[0], "load": "burst", "connections": 60}
-    elif exercise == 3 and column in _COLUMNS:
-        quantity = _COLUMNS[column]
-        wanted = {"path": row[0], "load": "closed", "connections": int(row[1]), "seconds": 5}
     elif exercise == 4 and path:
         workers = int(row[0])  # 60 users for each: more than it has threads
         quantity = "per_second"
         wanted = {"path": path, "load": "closed", "connections": 60 * workers, "seconds": 5, "workers": workers}
     elif exercise in _CLOSED and column in _COLUMNS:
         quantity = _COLUMNS[column]
-        wanted = {"path": _CLOSED[exercise], "load": "closed", "connections": int(row[0]), "seconds": 5}
+        asked = _CLOSED[exercise] or row[0]
+        wanted = {"path": asked, "load": "closed", "connections": int(row[-1]), "seconds": 5}
     return (Plan(**wanted), quantity) if wanted else (None, "")

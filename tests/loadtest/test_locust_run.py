@@ -187,7 +187,7 @@ def test_locust_that_does_not_end_is_killed_with_its_workers(tmp_path: Path) -> 
         "@events.test_start.add_listener\n"
         "def note(**_): pathlib.Path(__file__).with_name(f'{os.getpid()}.pid').touch()\n"
     )
-    command = locust_command("--processes=2", "--host=http://127.0.0.1:9", locustfiles=[endless])
+    command = locust_command("--processes=2", "--host=http://127.0.0.1:9", locustfiles=[endless], cpu_seconds=60)
     for slower in SLOWER:
         code, log = run_guarded(command, locust_environment(tmp_path), tmp_path, seconds=8 * slower)
         pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
@@ -231,7 +231,7 @@ def _master_and_two_workers(workspace: Workspace, tmp_path: Path, stop_seconds: 
 
         def start(*arguments: str) -> subprocess.Popen[bytes]:
             command = locust_command(
-                f"--host={running.url}", f"--stop-timeout={stop_seconds}", *arguments, locustfiles=files
+                f"--host={running.url}", f"--stop-timeout={stop_seconds}", *arguments, locustfiles=files, cpu_seconds=60
             )
             process = processes.enter_context(
                 subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)

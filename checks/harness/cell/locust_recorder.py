@@ -135,15 +135,13 @@ class Guarded(LoadTestShape):
 
 def numbers(answer: Any) -> Any:
     """What a tick returned, with numbers in the place of what can be made one."""
+    if answer is None:
+        return None
     try:
-        if answer is None:
-            return None
-        if isinstance(answer, tuple):
-            users, rate, *others = answer
-            return (int(users), float(rate), *others)
+        users, rate, *others = answer if isinstance(answer, tuple | list) else ()
+        return (int(users), float(rate), *others)
     except (TypeError, ValueError):
-        pass
-    raise TypeError(f"tick returned {answer!r}, not (users, users per second) or None")
+        raise TypeError(f"tick returned {answer!r}, not (users, users per second) or None") from None
 
 
 def refuse_coroutines(environment: Environment) -> None:
@@ -160,8 +158,7 @@ def note_coroutine(part: str, function: Any) -> None:
     if inspect.iscoroutinefunction(function):
         code = function.__code__
         words = f"{function.__name__} is an `async def`: Locust calls it, and nothing of it runs"
-        frames = [[code.co_filename, code.co_firstlineno, function.__name__]]
-        RECORD["faults"].append({"part": part, "type": "TypeError", "words": words, "frames": frames, "stub": False})
+        keep(part, TypeError(words), [[code.co_filename, code.co_firstlineno, function.__name__]])
 
 
 def guard_wait(user: type[User]) -> None:
@@ -206,6 +203,11 @@ def note(part: str, error: BaseException) -> None:
     global FAULTS
     FAULTS += 1
     frames = [[frame.filename, frame.lineno, frame.name] for frame in traceback.extract_tb(error.__traceback__)]
+    keep(part, error, frames)
+
+
+def keep(part: str, error: BaseException, frames: list[list[Any]]) -> None:
+    """Write down a fault, once, and only the first few; `frames` are [file, line, function]."""
     noted = {
         "part": part,
         "type": type(error).__name__,

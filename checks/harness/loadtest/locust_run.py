@@ -40,8 +40,8 @@ AT_ONCE = 6
 AHEAD_SECONDS = 30.0
 """How long a checkpoint that has passed waits for load tests of later ones."""
 
-START_CPU_SECONDS = 15
-"""CPU time that Locust and its libraries may take to be imported, also where nothing has compiled them yet."""
+SPARE_CPU_SECONDS = 10
+"""CPU time that a run may take beside its load: for its first and its last second."""
 _OUT_OF_TIME = getattr(signal, "SIGXCPU", 24)
 _START = ROOT / "checks/harness/cell/locust_start.py"
 _RECORDER = ROOT / "checks/harness/cell/locust_recorder.py"
@@ -155,10 +155,11 @@ def _usable(ran: Recording | NoRun) -> Recording:
     return ran
 
 
-def locust_command(*arguments: str, locustfiles: Sequence[Path]) -> list[str]:
-    """The command that runs Locust, without its web page, as a process that this interpreter can start."""
+def locust_command(*arguments: str, locustfiles: Sequence[Path], cpu_seconds: int) -> list[str]:
+    """The command that runs Locust, without its web page, for at most so many seconds of CPU time."""
     files = ",".join(map(str, locustfiles))
-    return [sys.executable, "-m", "locust", "-f", files, "--headless", "--only-summary", *arguments]
+    start = [sys.executable, "-P", str(_START), str(cpu_seconds)]
+    return [*start, "-f", files, "--headless", "--only-summary", *arguments]
 
 
 def locust_environment(tree: Path) -> dict[str, str]:
@@ -188,12 +189,8 @@ def _locust(plan: Plan, running: Target, records: Sequence[Path], tree: Path) ->
     ended: list[float] = []
 
     def run(arguments: list[str], record: Path) -> tuple[int | None, str]:
-        command = [
-            sys.executable,
-            str(_START),
-            str(_cpu_seconds(plan)),
-            *locust_command(*arguments, locustfiles=[tree / LOCUSTFILE, _RECORDER])[3:],
-        ]
+        files = [tree / LOCUSTFILE, _RECORDER]
+        command = locust_command(*arguments, locustfiles=files, cpu_seconds=_cpu_seconds(plan))
         env = locust_environment(tree) | _load_variables(plan, record)
         try:
             return run_guarded(
@@ -207,8 +204,8 @@ def _locust(plan: Plan, running: Target, records: Sequence[Path], tree: Path) ->
 
 
 def _cpu_seconds(plan: Plan) -> int:
-    """CPU time after which a run has a loop without an end: it can use one core, and a second for each to begin."""
-    return math.ceil(START_CPU_SECONDS + 1.2 * plan.seconds)
+    """CPU time after which a process of a run is in an endless loop: it computes for at most its load's seconds."""
+    return math.ceil(SPARE_CPU_SECONDS + 1.2 * plan.seconds)
 
 
 def _load_variables(plan: Plan, record: Path) -> dict[str, str]:
@@ -244,7 +241,7 @@ def _no_run(plan: Plan, code: int | None, log: str, running: Target, workspace: 
         seen = "Locust did not end by itself, and was killed with all its processes"
         return NoRun(Failure(seen, "a load test that ends: nothing in it blocks for ever", where=where))
     if code in (-_OUT_OF_TIME, 128 + _OUT_OF_TIME):
-        seen = f"Locust computed for {_cpu_seconds(plan)} s and did not end: a loop without an end holds up all else"
+        seen = f"Locust computed for {_cpu_seconds(plan)} s and did not end: an endless loop stops everything else"
         where = workspace.where_printed(log, innermost_last=False)
         return NoRun(Failure(seen, "a load test that ends: nothing in it computes for ever", where=where))
     if "Address already in use" in log:

@@ -35,7 +35,7 @@ OF_LOCUST = {
     "'StatsEntry' object has no attribute": "Use `get_response_time_percentile(0.95)`, `fail_ratio`, `num_requests`.",
     "KeyError: 'prediction": 'A good answer is `{"prediction": 3.0}`. Another may hold none: look at the status first.',
     "JSONDecodeError": "An answer that is not good may hold no JSON: look at the status first.",
-    "is an `async def`": "Locust waits with gevent, and not with asyncio: a plain `def`, without `await`.",
+    "is an `async def`": "Locust uses gevent, not asyncio: write a plain `def`, without `await`.",
     "ZeroDivisionError": "A pace of 0 is allowed, and means no wait at all: do not divide by it.",
 }
 """What mends an exception in a load test, by a part of its words."""

@@ -257,8 +257,9 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     ),
     (
         _by(lambda run: bool(run.failed) or bool(gate(run))),
-        "One failure is enough for it. Locust's own exit code is so: set `environment.process_exit_code` to 0 as well. "
-        "So is a limit that is too low: `fail_ratio` is a part of 1, and more than 0.01 is more than 1 %.",
+        "This gate fails a run for a single failure. Locust's own exit code does that, if the gate does not set "
+        "`environment.process_exit_code` to 0. A limit that is too low does it, too: `fail_ratio` is a part of 1, and "
+        "1 % is 0.01.",
         "gate",
     ),
     (
@@ -288,14 +289,18 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
         "`environment.stats.total.num_requests == 0` fails the run, too.",
         "gate",
     ),
-    (_by(lambda run: not gate(run)), "It is the other way round: 1 fails a run, and 0 lets it pass.", "gate"),
+    (_by(lambda run: not gate(run)), "The two exit codes are swapped: 1 fails a run, and 0 lets it pass.", "gate"),
     (
         lambda _: 1,
-        "The exit code is 1 whatever happens: it is a number, 0 or 1, and it is known when the run has ended, in a "
-        "listener of `events.quitting`.",
+        "The exit code was 1 in each run. Set it to a number, 0 or 1, in a listener of `events.quitting`: the run's "
+        "numbers are complete there.",
         "gate",
     ),
-    (lambda _: 0, "The exit code is 0 whatever happens: `environment.process_exit_code = 1`.", "gate"),
+    (
+        lambda _: 0,
+        "The exit code was 0 in each run. Set `environment.process_exit_code = 1` where the run must fail.",
+        "gate",
+    ),
 )
 """Gates that people write: their exit codes, what mends them, and where."""
 

@@ -69,8 +69,8 @@ class Batches:
                 f"{len(failed)} of {len(trace.requests)} calls of {PATH}: {failed[0]}",
                 self.lines.where_printed(server.output()),
                 wanted="200 for all",
-                hint="It works in the process of the checks, and not under uvicorn. Start it by hand, and read what it "
-                "prints: `uv run uvicorn --factory lab.service:create_app`.",
+                hint="The app works in the process of the checks, but not under uvicorn. Start it by hand, and read "
+                "what it prints: `uv run uvicorn --factory lab.service:create_app`.",
             )
         return trace
 

@@ -25,7 +25,9 @@ SLOTS = 2
 LIMIT = 10.0
 """Seconds of an idle machine after which something hangs."""
 LOOK = 0.01
-ALONE = "It works in the process of the checks, and not under uvicorn: start it by hand, and ask it with `curl -N`."
+ALONE = (
+    "The app works in the process of the checks, but not under uvicorn. Start it by hand, and ask it with `curl -N`."
+)
 
 Serve = Callable[..., Server]
 
