@@ -124,7 +124,7 @@ def cell(request: pytest.FixtureRequest, workspace: Workspace, shared: Path) -> 
         yield None
         return
     zygote = request.config.stash.get(ZYGOTE, None)
-    process = (zygote.cell() if zygote else None) or started()
+    process = (zygote.fork() if zygote else None) or started()
     cell = Cell(process, workspace, shared / f"stacks-{process.pid}")
     workspace.line_in_cell = cell.where_it_is
     workspace.computed_in_cell = partial(kernel.computed, cell.pid)

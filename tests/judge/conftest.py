@@ -13,7 +13,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.judge.app import Running
 from checks.harness.judge.cell import Cell
-from checks.harness.judge.start import Started, Zygote, started
+from checks.harness.judge.start import Started, Zygote, cells, started
 from checks.harness.workspace import Workspace, open_workspace
 
 WAYS = ["forked", "new interpreter"]
@@ -52,7 +52,7 @@ class Learner:
         (self.folder / "lab").mkdir(exist_ok=True)
         (self.folder / "lab" / f"{name}.py").write_text(text)
         self.workspace = open_workspace(ROOT, self.folder, self.folder.parent / "tree")
-        process = self.zygote.cell() if self.way == "forked" else started()
+        process = self.zygote.fork() if self.way == "forked" else started()
         assert process
         self.process = process
         self.cell = Cell(process, self.workspace, self.folder / "stacks")
@@ -66,7 +66,7 @@ Wrote = Callable[[str], ModuleType]
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     """One that all tests share. Half of their cells are services, whose imports take longer than the test."""
-    made = Zygote(service=True)
+    made = cells(service=True)
     yield made
     made.end()
 

@@ -1,47 +1,27 @@
-"""Locust in processes of its own: what it leaves behind, its environment, and that no process stays."""
+"""Load tests: what a run leaves behind, in which order, and what keeps it from running."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from checks.harness import ROOT
 from checks.harness.errors import Failure, Inconclusive, LearnerError, StubError
+from checks.harness.judge.start import Zygote
 from checks.harness.loadtest import locust_run as loadtest
 from checks.harness.loadtest.locate import require_written, where_part
-from checks.harness.loadtest.locust_run import LoadTests, NoRun, locust_command, locust_environment
+from checks.harness.loadtest.locust_process import Ended
+from checks.harness.loadtest.locust_run import LoadTests, NoRun
 from checks.harness.loadtest.recording import Plan
-from checks.harness.loadtest.targets import Answer, Service, Target, target
+from checks.harness.loadtest.targets import Answer, Service, Target
 from checks.harness.machine import FairClock
-from checks.harness.processes.process_group import run_guarded
-from checks.harness.processes.servers import free_port
 from checks.harness.workspace import Workspace, open_workspace
-from tests.waiting import SLOWER, ended, finished, until
+from tests.waiting import finished
 
 PLAN = Plan("a small one", Service((Answer(0.01),)), users=2)
-
-COUNTER = """
-import os, pathlib
-from locust import events
-
-requests = 0
-
-@events.request.add_listener
-def count(**_):
-    global requests
-    requests += 1
-
-@events.quit.add_listener
-def write(exit_code, **_):
-    pathlib.Path(__file__).with_name(f"{os.getpid()}.count").write_text(f"{requests} {exit_code}")
-"""
 
 
 class Idle(FairClock):
@@ -57,10 +37,12 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def load_tests(workspace: Workspace, tmp_path: Path) -> LoadTests:
+def load_tests(workspace: Workspace, tmp_path: Path) -> Iterator[LoadTests]:
     """A session without results."""
     (tmp_path / "shared").mkdir()
-    return LoadTests(workspace, tmp_path / "shared")
+    made = LoadTests(workspace, tmp_path / "shared")
+    yield made
+    made.finish(passed=True)
 
 
 def test_a_run_is_recorded_and_not_repeated(
@@ -68,7 +50,7 @@ def test_a_run_is_recorded_and_not_repeated(
 ) -> None:
     """Target and Locust agree; the same plan is then answered from what was kept, until that is forgotten."""
     [run] = load_tests(PLAN)
-    monkeypatch.setattr(loadtest, "_locust", lambda *_: [(1, "not again")])
+    monkeypatch.setattr(loadtest, "_locust", lambda *_: [Ended(1, "not again")])
     [again] = load_tests(PLAN)
 
     assert 0 == run.exit_code
@@ -93,6 +75,16 @@ def test_load_tests_of_later_checkpoints_run_in_the_same_seconds(workspace: Work
 
     assert 2 == len(list(passing.glob("*.run")))
     assert 1 == len(list(failing.glob("*.run")))
+
+
+def test_where_no_process_can_be_forked_there_is_no_verdict(
+    load_tests: LoadTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the learner's."""
+    monkeypatch.setattr(Zygote, "fork", lambda zygote, _: zygote.end())
+
+    with pytest.raises(Inconclusive, match="no process of Locust could be started"):
+        load_tests(PLAN)
 
 
 @pytest.mark.exhaustive
@@ -143,7 +135,7 @@ def test_what_keeps_locust_from_running_is_one_line(
 ) -> None:
     """In words for a learner, with their own line where there is one."""
     idle = Target(PLAN.service, clock=Idle())
-    said = loadtest._no_run(PLAN, code, log.format(tree=workspace.tree), idle, workspace)
+    said = loadtest._no_run(PLAN, Ended(code, log.format(tree=workspace.tree)), idle, workspace)
 
     assert words in f"{said.failure.seen}\n"
     assert said.failure.wanted
@@ -154,7 +146,7 @@ def test_a_stub_at_import_is_not_started(workspace: Workspace) -> None:
     """It says what it waits for."""
     log = f'File "{workspace.tree}/loadtests/locustfile.py", line 3, in x\nNotImplementedError: 3.1: the task\n'
 
-    said = loadtest._no_run(PLAN, 1, log, Target(PLAN.service), workspace)
+    said = loadtest._no_run(PLAN, Ended(1, log), Target(PLAN.service), workspace)
 
     assert NoRun(Failure("3.1: the task", where=said.failure.where), stub=True) == said
     assert said.failure.where
@@ -172,85 +164,10 @@ def test_a_missing_locustfile_is_named(load_tests: LoadTests, workspace: Workspa
 
 def test_a_starved_machine_is_not_the_learners_fault(workspace: Workspace) -> None:
     """Killed at the deadline, while the target, too, hardly got to run."""
-    said = loadtest._no_run(PLAN, None, "", Target(PLAN.service, lags=[(0.0, 0.5)] * 20), workspace)
+    said = loadtest._no_run(PLAN, Ended(None, ""), Target(PLAN.service, lags=[(0.0, 0.5)] * 20), workspace)
 
     with pytest.raises(Inconclusive):
         loadtest._usable(said)
-
-
-def test_locust_that_does_not_end_is_killed_with_its_workers(tmp_path: Path) -> None:
-    """Neither the process nor the workers it forked are left after the deadline."""
-    endless = tmp_path / "endless.py"
-    endless.write_text(
-        "import os, pathlib\nfrom locust import User, constant, events, task\n"
-        "class Endless(User):\n    wait_time = constant(0.1)\n    @task\n    def nothing(self): pass\n"
-        "@events.test_start.add_listener\n"
-        "def note(**_): pathlib.Path(__file__).with_name(f'{os.getpid()}.pid').touch()\n"
-    )
-    command = locust_command("--processes=2", "--host=http://127.0.0.1:9", locustfiles=[endless], cpu_seconds=60)
-    for slower in SLOWER:
-        code, log = run_guarded(command, locust_environment(tmp_path), tmp_path, seconds=8 * slower)
-        pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
-        if len(pids) >= 3:  # it came so far as to start its workers
-            break
-
-    assert code is None
-    assert len(pids) >= 3, log
-    until(lambda: not any(map(psutil.pid_exists, pids)), "the end of Locust and its workers")
-
-
-@pytest.mark.exhaustive
-def test_a_master_and_two_workers_are_one_load_test(workspace: Workspace, tmp_path: Path) -> None:
-    """The master reports the sum of what its workers sent, and the target saw as much; the gate is the master's.
-
-    Where other processes want the cores the master may end before a worker's last report: it is given longer.
-    """
-    for slower in SLOWER:
-        counts, reported, arrived = _master_and_two_workers(workspace, tmp_path, 5 * slower)
-        if sum(counts) == reported:
-            break
-
-    assert 0 < min(counts)
-    assert sum(counts) == reported == arrived
-
-
-def _master_and_two_workers(workspace: Workspace, tmp_path: Path, stop_seconds: int) -> tuple[list[int], int, int]:
-    """How many requests each worker has sent, the master has reported, and have arrived."""
-    counter, port = tmp_path / "counter.py", free_port()
-    counter.write_text(COUNTER)
-    files = [workspace.tree / "loadtests" / "locustfile.py", counter]
-    env = locust_environment(workspace.tree) | {
-        "LOAD_STEPS": "2",
-        "LOAD_STEP_USERS": "4",
-        "LOAD_STEP_SECONDS": "4",
-        "LOAD_SLO_MS": "60000",
-        "LOAD_DEADLINE_MS": "60000",
-        "LOAD_PACE_SECONDS": "0.1",
-    }
-    with target(Service((Answer(0.01),))) as running, ExitStack() as processes:
-
-        def start(*arguments: str) -> subprocess.Popen[bytes]:
-            command = locust_command(
-                f"--host={running.url}", f"--stop-timeout={stop_seconds}", *arguments, locustfiles=files, cpu_seconds=60
-            )
-            process = processes.enter_context(
-                subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
-            )
-            processes.callback(process.kill)
-            return process
-
-        report = tmp_path / "report"
-        where = f"--master-bind-host=127.0.0.1 --master-bind-port={port}".split()
-        master = start("--master", "--expect-workers=2", *where, f"--json-file={report}")
-        workers = [start("--worker", f"--master-port={port}") for _ in range(2)]
-        codes = [ended(process, 60) for process in (master, *workers)]
-    counts = {int(path.stem): [*map(int, path.read_text().split())] for path in tmp_path.glob("*.count")}
-    sent = [counts[worker.pid][0] for worker in workers]
-    [row] = json.loads(report.with_suffix(".json").read_text())
-
-    assert [0, 0, 0] == codes
-    assert 0 == counts[master.pid][0]
-    return sent, row["num_requests"], len(running.arrivals)
 
 
 @pytest.mark.parametrize(
@@ -260,13 +177,3 @@ def _master_and_two_workers(workspace: Workspace, tmp_path: Path, stop_seconds: 
 def test_the_parts_of_a_locustfile_are_found_without_importing_it(part: str, line: str, workspace: Workspace) -> None:
     """By what makes them what they are, not by their names where those are free."""
     assert line in (where_part(workspace, part) or "")
-
-
-def test_what_a_shell_exports_does_not_reach_locust(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Settings of Locust or of a load test made by hand must not change a verdict."""
-    monkeypatch.setenv("LOAD_STEPS", "99")
-    monkeypatch.setenv("LOCUST_HOST", "http://127.0.0.1:9")
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # compiling Locust at each start takes longer than a run
-
-    assert not {"LOAD_STEPS", "LOCUST_HOST", "PYTHONDONTWRITEBYTECODE"} & set(locust_environment(tmp_path))
-    assert os.environ["LOAD_STEPS"] == "99"

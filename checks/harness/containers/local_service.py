@@ -42,7 +42,7 @@ class Process:
         self.port = port
         self.grace = image.container.stop_grace_seconds
         self._process, self._image, self._env = process, image, env
-        self._tail = Tail(process)
+        self._tail = Tail(process.stdout)
 
     @property
     def exit_code(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Starts the process of a cell: forked by the zygote in milliseconds, or a new interpreter."""
+"""Starts processes for the learner's code: forked by a zygote in milliseconds, or a new interpreter."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,13 @@ from checks.harness.machine import FairClock
 from checks.harness.processes.process_group import end_tree
 from checks.harness.processes.theirs import OURS
 
-_MAIN = "import sys; sys.path.insert(0, sys.argv[-1]); from checks.harness.cell.zygote import main; main(sys.argv[1:])"
+_MAIN = """
+import sys
+from importlib import import_module
+sys.path.insert(0, sys.argv[-1])
+import_module(sys.argv[1]).main(sys.argv[2:])
+"""
+_CELLS = "checks.harness.cell.zygote"
 _ENDED_SECONDS = 2.0
 _ANSWER_SECONDS = 10.0
 """How long the zygote may take to start a cell, in fair seconds: milliseconds, or a second while it imports."""
@@ -34,7 +41,7 @@ def can_fork() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process that a cell is in. `exit_code()` waits a little, and is None while it runs; -N stands for signal N."""
+    """A process. `exit_code()` waits a little, and is None while it runs; -N stands for signal N."""
 
     pid: int
     wire: Wire
@@ -42,19 +49,20 @@ class Started:
 
 
 class Zygote:
-    """The process that forks cells, some of them for a `service`. Its imports run while pytest goes on."""
+    """A process that forks others, as `cell/forks.py` says. Its imports run while the caller goes on."""
 
-    def __init__(self, *, service: bool = False) -> None:
+    def __init__(self, module: str, *arguments: str, env: dict[str, str], cwd: Path | None = None) -> None:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                _command("fork", str(theirs.fileno()), *(["service"] if service else [])),
+                interpreter(module, "fork", str(theirs.fileno()), *arguments),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                env={name: value for name, value in os.environ.items() if not name.upper().startswith(OURS)},
+                env=env,
+                cwd=cwd,
             )
 
     @property
@@ -62,14 +70,19 @@ class Zygote:
         """Its process id."""
         return self._process.pid
 
-    def cell(self) -> Started | None:
-        """A new cell, whose output goes where this process's goes; None where the zygote has ended or does not answer.
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended: by itself, or because a process that it forked ended it."""
+        return self._process.poll() is not None
 
-        What runs in a cell is no child of this process, and may stop the zygote, which is its parent.
+    def fork(self, output: int = 1) -> Started | None:
+        """A new process, whose output goes to that file descriptor; None where the zygote has ended or does not answer.
+
+        It is no child of this process, and may stop the zygote, which is its parent.
         """
         (reader, theirs_to_write), (theirs_to_read, writer) = os.pipe(), os.pipe()
         ends, told = os.pipe()
-        given = [theirs_to_read, theirs_to_write, 1, told]
+        given = [theirs_to_read, theirs_to_write, output, told]
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGCONT)
             socket.send_fds(self._control, [b"c"], given)
@@ -91,7 +104,7 @@ class Zygote:
         return Started(int(pid), Wire(reader, writer), exit_code)
 
     def end(self) -> None:
-        """End it, and the cells that it has started."""
+        """End it, and the processes that it has started."""
         self._control.close()
         end_tree(self._process.pid)
         self._process.wait()
@@ -101,17 +114,23 @@ ZYGOTE = pytest.StashKey[Zygote]()
 """Of a run: the process that starts its cells."""
 
 
+def cells(*, service: bool = False) -> Zygote:
+    """What forks cells, some of them for a `service`."""
+    env = {name: value for name, value in os.environ.items() if not name.upper().startswith(OURS)}
+    return Zygote(_CELLS, *(["service"] if service else []), env=env)
+
+
 def begin(config: pytest.Config, *, service: bool) -> None:
     """Start the zygote of this run, unless there is one. It ends with the run."""
     if ZYGOTE not in config.stash:
-        config.stash[ZYGOTE] = Zygote(service=service)
+        config.stash[ZYGOTE] = cells(service=service)
         config.add_cleanup(config.stash[ZYGOTE].end)
 
 
 def started() -> Started:
     """A new interpreter with a cell in it: where no zygote is to be had."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen(_command("cell"), stdin=pipe, stdout=pipe, bufsize=0, start_new_session=True)
+    process = subprocess.Popen(interpreter(_CELLS, "cell"), stdin=pipe, stdout=pipe, bufsize=0, start_new_session=True)
     assert process.stdin is not None
     assert process.stdout is not None
     with process.stdin as writer, process.stdout as reader:
@@ -126,8 +145,9 @@ def started() -> Started:
     return Started(process.pid, wire, exit_code)
 
 
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-c", _MAIN, *arguments, str(ROOT)]
+def interpreter(module: str, *arguments: str) -> list[str]:
+    """The command that runs the `main` of a module of the lab, in a new interpreter that then finds the lab no more."""
+    return [sys.executable, "-P", "-c", _MAIN, module, *arguments, str(ROOT)]
 
 
 def _answers(end: int) -> bool:

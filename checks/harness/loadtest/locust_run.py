@@ -7,7 +7,6 @@ import json
 import math
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,10 +18,10 @@ from pydantic import TypeAdapter
 
 from checks.harness import ROOT
 from checks.harness.errors import Failure, Inconclusive, LearnerError, StubError
+from checks.harness.loadtest.locust_process import Ended, Locusts, locust_arguments
 from checks.harness.loadtest.recording import LATE, Plan, Recording, hint_for_raised, lateness, recording
 from checks.harness.loadtest.targets import Target, target
 from checks.harness.machine import load_in_words
-from checks.harness.processes.process_group import run_guarded
 from checks.harness.processes.servers import free_port
 from checks.harness.progress import say
 from checks.harness.source_lines import last_raised
@@ -36,14 +35,13 @@ OVERDUE_SECONDS = 2.5
 LEFT_SECONDS = 10.0
 """How long the processes of a distributed run go on after the first of them has ended."""
 AT_ONCE = 6
-"""So many load tests run side by side: each starts with a second of computing."""
+"""So many load tests run side by side: more of them would wait for a core."""
 AHEAD_SECONDS = 30.0
 """How long a checkpoint that has passed waits for load tests of later ones."""
 
 SPARE_CPU_SECONDS = 10
 """CPU time that a run may take beside its load: for its first and its last second."""
 _OUT_OF_TIME = getattr(signal, "SIGXCPU", 24)
-_START = ROOT / "checks/harness/cell/locust_start.py"
 _RECORDER = ROOT / "checks/harness/cell/locust_recorder.py"
 
 
@@ -74,6 +72,8 @@ class LoadTests:
         self._used: set[Path] = set()
         self._running: dict[Path, Future[None]] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._locusts: Locusts | None = None
+        self._over = False
 
     def __call__(self, *plans: Plan) -> list[Recording]:
         """Run the plans side by side, or take what was recorded of them before, in their order.
@@ -85,6 +85,7 @@ class LoadTests:
         paths = [self._path(plan) for plan in plans]
         missing = [plan for plan, path in zip(plans, paths, strict=True) if not path.exists()]
         if missing:
+            self._locusts = self._locusts or Locusts(self._workspace.tree)
             longest_first = sorted(self._ahead, key=lambda plan: -plan.seconds)
             self._running = {
                 self._path(plan): self._pool.submit(self._store, plan)
@@ -104,7 +105,10 @@ class LoadTests:
             self._say([plan for plan in self._ahead if not self._path(plan).exists()])
             wait(left, AHEAD_SECONDS)
             say(self._folder, "", 0)
+        self._over = True
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._locusts:
+            self._locusts.end()
 
     def forget(self) -> None:
         """Drop what was used: it proved nothing, and must be measured anew."""
@@ -121,6 +125,8 @@ class LoadTests:
 
     def _store(self, plan: Plan) -> None:
         ran, path = self._run(plan), self._path(plan)
+        if self._over:  # it was ended
+            return
         partial = path.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(_RAN.dump_python(ran)))
         partial.replace(path)
@@ -128,13 +134,16 @@ class LoadTests:
     def _run(self, plan: Plan) -> Recording | NoRun:
         with target(plan.service) as running, tempfile.TemporaryDirectory(dir=self._folder) as folder:
             records = [Path(folder, f"record{number}.json") for number in range(1 + plan.workers)]
-            ended = _locust(plan, running, records, self._workspace.tree)
-            codes = [code for code, _ in ended]
+            assert self._locusts
+            ended = _locust(self._locusts, plan, running, records, self._workspace.tree)
+            codes = [one.code for one in ended]
             if codes[0] is not None and all(record.exists() for record in records):
                 kept = [json.loads(record.read_text()) for record in records]
                 return recording(plan, kept, codes, running, self._workspace)
+            if self._locusts.broken:
+                return NoRun(Failure(f"no process of Locust could be started: {load_in_words()}"), starved=True)
             worst = next((one for one, record in zip(ended, records, strict=True) if not record.exists()), ended[0])
-            return _no_run(plan, *worst, running, self._workspace)
+            return _no_run(plan, worst, running, self._workspace)
 
 
 def _usable(ran: Recording | NoRun) -> Recording:
@@ -155,52 +164,35 @@ def _usable(ran: Recording | NoRun) -> Recording:
     return ran
 
 
-def locust_command(*arguments: str, locustfiles: Sequence[Path], cpu_seconds: int) -> list[str]:
-    """The command that runs Locust, without its web page, for at most so many seconds of CPU time."""
-    files = ",".join(map(str, locustfiles))
-    start = [sys.executable, "-P", str(_START), str(cpu_seconds)]
-    return [*start, "-f", files, "--headless", "--only-summary", *arguments]
-
-
-def locust_environment(tree: Path) -> dict[str, str]:
-    """This process's environment without what a shell happens to export for Locust, and without proxies."""
-    # Nothing else compiles Locust and its libraries: without the byte code each run spends three seconds on that.
-    foreign = ("LOAD_", "LOCUST_", "PYTEST_", "PYTHONDONTWRITEBYTECODE")
-    ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
-    # Without a user class Locust looks for tests in the locustfile, with pytest and all its plugins.
-    quiet = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return ours | quiet | {"PYTHONPATH": str(tree), "NO_PROXY": "*", "no_proxy": "*"}
-
-
-def _locust(plan: Plan, running: Target, records: Sequence[Path], tree: Path) -> list[tuple[int | None, str]]:
-    """Run Locust to its end: one process for each of `records`, the first of several is the master.
-
-    Gives for each its exit code, None when it had to be killed, and the last of what it printed.
-    """
+def _locust(locusts: Locusts, plan: Plan, running: Target, records: Sequence[Path], tree: Path) -> list[Ended]:
+    """Run Locust to its end: one process for each of `records`, the first of several is the master."""
     common = [f"--host={running.url}", f"--stop-timeout={plan.stop_seconds}"]
-    commands = [common]
+    roles: list[list[str]] = [[]]
     if plan.workers:
         port = free_port()
         bound = ["--master-bind-host=127.0.0.1", f"--master-bind-port={port}"]
-        master = [*common, "--master", f"--expect-workers={plan.workers}", *bound]
-        worker = [*common, "--worker", "--master-host=127.0.0.1", f"--master-port={port}"]
-        commands = [master, *[worker] * plan.workers]
+        master = ["--master", f"--expect-workers={plan.workers}", *bound]
+        worker = ["--worker", "--master-host=127.0.0.1", f"--master-port={port}"]
+        roles = [master, *[worker] * plan.workers]
+    files = [tree / LOCUSTFILE, _RECORDER]
     seconds = plan.seconds + OVERDUE_SECONDS + plan.stop_seconds + START_SECONDS
     ended: list[float] = []
 
-    def run(arguments: list[str], record: Path) -> tuple[int | None, str]:
-        files = [tree / LOCUSTFILE, _RECORDER]
-        command = locust_command(*arguments, locustfiles=files, cpu_seconds=_cpu_seconds(plan))
-        env = locust_environment(tree) | _load_variables(plan, record)
+    def run(role: list[str], record: Path) -> Ended:
+        arguments = locust_arguments(*common, *role, locustfiles=files)
         try:
-            return run_guarded(
-                command, env, tree, seconds, stop=lambda: bool(ended) and time.monotonic() > ended[0] + LEFT_SECONDS
+            return locusts.run(
+                arguments,
+                _load_variables(plan, record),
+                _cpu_seconds(plan),
+                seconds,
+                stop=lambda: bool(ended) and time.monotonic() > ended[0] + LEFT_SECONDS,
             )
         finally:
             ended.append(time.monotonic())
 
-    with ThreadPoolExecutor(len(commands)) as pool:
-        return [*pool.map(run, commands, records)]
+    with ThreadPoolExecutor(len(roles)) as pool:
+        return [*pool.map(run, roles, records)]
 
 
 def _cpu_seconds(plan: Plan) -> int:
@@ -230,8 +222,9 @@ def _load_variables(plan: Plan, record: Path) -> dict[str, str]:
     }
 
 
-def _no_run(plan: Plan, code: int | None, log: str, running: Target, workspace: Workspace) -> NoRun:
+def _no_run(plan: Plan, ended: Ended, running: Target, workspace: Workspace) -> NoRun:
     """Why Locust left no record."""
+    code, log = ended.code, ended.printed
     if not (workspace.tree / LOCUSTFILE).exists():
         return NoRun(Failure(f"there is no {LOCUSTFILE} in {workspace.name}", "the file of the stub", where=LOCUSTFILE))
     where, raised = workspace.where_printed(log), last_raised(log)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -59,7 +60,7 @@ def run_guarded(
     process, too.
     """
     process = start(command, env, cwd, stop_seconds=1)
-    tail = Tail(process)
+    tail = Tail(process.stdout)
     assert process.stdin is not None
     code: int | None = None
     deadline = time.monotonic() + seconds
@@ -75,20 +76,20 @@ def run_guarded(
 
 
 class Tail:
-    """Reads a server's output on a thread, so that it never blocks, and keeps only the end of it."""
+    """Reads a program's output on a thread, so that it never blocks, and keeps only the end of it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port_line: re.Pattern[bytes] = _NO_LINE) -> None:
+    def __init__(self, output: IO[bytes] | None, port_line: re.Pattern[bytes] = _NO_LINE) -> None:
         self.port: int | None = None
         self.worker_deaths = 0
         self.kept = b""
         self._port_line = port_line
-        self.thread = threading.Thread(target=self._read, args=(process,), daemon=True)
+        self.thread = threading.Thread(target=self._read, args=(output,), daemon=True)
         self.thread.start()
 
-    def _read(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
+    def _read(self, output: IO[bytes] | None) -> None:
+        assert output is not None
         begun = b""
-        with process.stdout as pipe:
+        with output as pipe:
             while chunk := os.read(pipe.fileno(), KEPT_BYTES):
                 self.kept = (self.kept + chunk)[-KEPT_BYTES:]
                 whole, _, begun = (begun[-KEPT_BYTES:] + chunk).rpartition(b"\n")

@@ -132,7 +132,7 @@ def server(
     process = start(command, _environment(env, cwd), cwd, stop_seconds)
     family: set[psutil.Process] = set()
     try:
-        tail = Tail(process, pattern)
+        tail = Tail(process.stdout, pattern)
         port, pids = _wait_until_ready(process, tail, workers, ready_path, ready_seconds)
         family |= descendants(process.pid)
         try:
