@@ -39,7 +39,7 @@ AT_ONCE = 6
 AHEAD_SECONDS = 30.0
 """How long a checkpoint that has passed waits for load tests of later ones."""
 
-SPARE_CPU_SECONDS = 10
+SPARE_CPU_SECONDS = 6
 """CPU time that a run may take beside its load: for its first and its last second."""
 _OUT_OF_TIME = getattr(signal, "SIGXCPU", 24)
 _RECORDER = ROOT / "checks/harness/cell/locust_recorder.py"
