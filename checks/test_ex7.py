@@ -141,6 +141,7 @@ def test_who_has_left(service, serve, workspace, lab, rng, show):
 
     show.at(workspace.where_named(lab.service, "generate", "create_app"))
     leaving.in_the_middle(Streams(service, rng, 1))
+    leaving.in_the_head(Streams(service, rng, 1))
     leaving.while_it_waits(Streams(service, rng, 1))
     leaving.at_each_turn(Streams(service, rng, 1))
     steps = leaving.random_steps(Streams(service, rng, rng.randint(2, 4)))
@@ -193,6 +194,7 @@ def test_a_slot_first(service, workspace, lab, rng, show):
 
     show.at(workspace.where_named(lab.service, "generate", "create_app"))
     held, places = slots.the_queue(service, rng)
+    slots.refused_without_patience(service, rng)
     waited = slots.too_long(service, rng)
     own_decoder.has_its_slots(service, rng, workspace.where_named(lab.service, "create_app"))
     show.number(f"{held} slots, {places} wait; refused after {waited:.2f} s", waited)
@@ -218,9 +220,11 @@ def test_what_is_measured(service, workspace, lab, rng, show):
     from checks.support.ex7.measured import Measured
 
     show.at(workspace.where_named(lab.service, "metrics", "create_app"))
-    measured = Measured(service, rng)
+    measured = Measured(service, rng, lab.streaming)
     for tokens, waits in ((1, False), (3, True), (2, False), (4, True)):
         measured.a_stream(tokens, waits=waits)
     measured.other_ends(service)
+    measured.left_unsent(service)
+    measured.left_waiting(service)
     measured.refusals(service)
     measured.show(show)

@@ -37,8 +37,8 @@ class Batcher:
 
         Items may be equal, and need not be hashable. `None` and 0.0 are answers. An outcome that is an `Exception` is
         raised here, to this caller alone. When `run` raises, all callers of that batch get that exception; when it
-        returns another number of outcomes than items, or no sequence, they all get some exception. In any case the next
-        batch is served.
+        returns another number of outcomes than items, or no sequence (a set or a dict, say), they all get some
+        exception. In any case the next batch is served.
 
         A caller that is cancelled ends at once. While it waits, its item takes no place and never reaches the model.
         While its item is in the model, the call goes on for the others of the batch.

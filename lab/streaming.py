@@ -30,7 +30,10 @@ class StreamMetrics:
     - TTFT: from when the `TokenStream` is made until its first token is handed to `send`; it contains the wait for a
       slot. Each stream that got a first token has one, however it ended.
     - TPOT: (last - first) / (tokens - 1). Each stream that finished with two tokens or more has one.
-    - Each stream ends once: "left" if its reader left, or the server cancelled it, before its last event was sent.
+    - Each stream ends once: "left" if its reader left, or the server cancelled it, before its last event was sent. That
+      holds while it waits for a slot, too, and after its last token was decoded: what is decoded is not sent yet.
+
+    Take the times with `time.perf_counter()`, as in exercise 2.
     """
 
     def __init__(self, window: int) -> None:
@@ -73,5 +76,8 @@ class TokenStream(Response):
         raise NotImplementedError("7.3: TokenStream")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Send it, until it has ended, or its reader has left, or the server cancels the request."""
+        """Send it, until it has ended, or its reader has left, or the server cancels the request.
+
+        None of its tasks goes on then, whatever it was doing: waiting for a slot, sending the head, or the tokens.
+        """
         raise NotImplementedError("7.3: TokenStream")

@@ -87,6 +87,14 @@ class SourceLines:
                 return found
         return self.where_frames(frames)
 
+    def where_raised_again(self, trace: TracebackType | None) -> str | None:
+        """The outermost `raise` that an exception has come through; None where it was not raised in such a line.
+
+        One that was caught, kept and raised in another task has the lines of both in its traceback.
+        """
+        named = (self.where(frame.f_code, line) for frame, line in traceback.walk_tb(trace))
+        return next((one for one in named if one and one.partition("\n")[2].lstrip().startswith("raise ")), None)
+
     def where_first(self, stacks: Iterable[Sequence[tuple[FrameType, int]]]) -> str | None:
         """The line in the first stack that has one."""
         return next(filter(None, map(self.where_frames, stacks)), None)

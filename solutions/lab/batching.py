@@ -47,8 +47,8 @@ class Batcher:
 
         Items may be equal, and need not be hashable. `None` and 0.0 are answers. An outcome that is an `Exception` is
         raised here, to this caller alone. When `run` raises, all callers of that batch get that exception; when it
-        returns another number of outcomes than items, or no sequence, they all get some exception. In any case the next
-        batch is served.
+        returns another number of outcomes than items, or no sequence (a set or a dict, say), they all get some
+        exception. In any case the next batch is served.
 
         A caller that is cancelled ends at once. While it waits, its item takes no place and never reaches the model.
         While its item is in the model, the call goes on for the others of the batch.
@@ -115,6 +115,8 @@ class Batcher:
         outcomes: Sequence[Any]
         try:
             outcomes = await self._run([caller.item for caller in batch])
+            if not isinstance(outcomes, Sequence):  # a set has a length, too, but not the order of the items
+                raise TypeError(f"outcomes in a {type(outcomes).__name__}, which is no sequence")
             if len(outcomes) != len(batch):
                 raise RuntimeError(f"{len(outcomes)} outcomes for {len(batch)} items")
             outcomes = list(outcomes)

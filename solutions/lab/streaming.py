@@ -38,7 +38,10 @@ class StreamMetrics:
     - TTFT: from when the `TokenStream` is made until its first token is handed to `send`; it contains the wait for a
       slot. Each stream that got a first token has one, however it ended.
     - TPOT: (last - first) / (tokens - 1). Each stream that finished with two tokens or more has one.
-    - Each stream ends once: "left" if its reader left, or the server cancelled it, before its last event was sent.
+    - Each stream ends once: "left" if its reader left, or the server cancelled it, before its last event was sent. That
+      holds while it waits for a slot, too, and after its last token was decoded: what is decoded is not sent yet.
+
+    Take the times with `time.perf_counter()`, as in exercise 2.
     """
 
     def __init__(self, window: int) -> None:
@@ -90,7 +93,10 @@ class TokenStream(Response):
         self._ended: str | None = None  # one of ENDS
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002 - ASGI's signature
-        """Send it, until it has ended, or its reader has left, or the server cancels the request."""
+        """Send it, until it has ended, or its reader has left, or the server cancels the request.
+
+        None of its tasks goes on then, whatever it was doing: waiting for a slot, sending the head, or the tokens.
+        """
         # Two tasks: one serves, the other hears whether the reader leaves. The first that ends, ends both.
         serving = asyncio.ensure_future(self._serve(send))
         leaving = asyncio.ensure_future(_until_it_leaves(receive))

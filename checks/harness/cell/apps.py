@@ -171,7 +171,7 @@ class Apps:
                 pending.moves = partial(self._left, request, pending, [])
             self._requests[request] = pending
 
-        how = {name: message[name] for name in ("until_it_returns", "leaves_after")} | {
+        how = {name: message[name] for name in ("until_it_returns", "leaves_after", "raises")} | {
             "taken": taken,
             "listen": listen,
         }

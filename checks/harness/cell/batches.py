@@ -35,12 +35,13 @@ def play(batcher: Callable[..., Any], scene: Data, lines: SourceLines) -> Data:
     end), `clock` (the learner's line that reads another clock than the loop's, if one does).
 
     Raises what the learner's code raises where it is no caller's: in `Batcher(...)` and in `report()`. Raises
-    as well what explains the rest: a `time.sleep` on the loop's thread, a mistake that ended a task or a caller,
-    code that computes for ever.
+    as well what explains the rest: a stub that was called, a `time.sleep` on the loop's thread, a mistake that ended a
+    task or a caller, code that computes for ever.
     """
     watch = Watch(lines)
     with watch.over():
         told = virtual_time(_Scene(scene, watch).play(batcher))
+    watch.raise_of_stubs()
     fails = any("ends" in other for other in scene["calls"].values())
     if not fails or watch.slept:  # where the model fails, callers may get any exception
         served = all(one["how"] for one in [*told["callers"].values(), *told["closed"]])
@@ -59,8 +60,8 @@ class _Broken(Exception):
 class _Model:
     """The model of a scene. A call may do something else: `takes` other seconds, or end in another way (`ends`).
 
-    `ends` is "raises", "short" (an outcome is missing), "long" (one too many), "none" (no list at all) or "tuple"
-    (all outcomes, in a tuple).
+    `ends` is "raises", "short" (an outcome is missing), "long" (one too many), "none" (no list at all), "tuple", "set"
+    or "dict" (all outcomes, in such a one; a text is the key of each).
     """
 
     def __init__(self, scene: Data, items: Sequence[object]) -> None:
@@ -101,6 +102,10 @@ class _Model:
                 return None
             case "tuple":
                 return tuple(outcomes)
+            case "set":
+                return set(outcomes)
+            case "dict":
+                return {f"outcome {number}": outcome for number, outcome in enumerate(outcomes)}
             case _:
                 return outcomes
 

@@ -13,6 +13,10 @@ Message = MutableMapping[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
+LINGERS = 0.2
+"""Seconds after its client has left in which a `send` that waits does not return: an app has to notice that itself."""
+
+
 class Exchange:
     """A request, and what the app has sent so far. Times are `time.perf_counter()` seconds.
 
@@ -50,6 +54,8 @@ class Exchange:
         """A model that each message waits for, as for a server that has not taken the one before."""
         self.leaves_after: int | None = None
         """Turns of the loop after which the client leaves."""
+        self.raises = False
+        """Whether `send` raises an OSError once the client has left, as ASGI 2.4 says."""
         self.gone = False
         """Whether the client has left: what is sent then reaches nobody."""
         self._body, self._asked = body, False
@@ -57,6 +63,7 @@ class Exchange:
 
     async def run(self, app: App) -> Exchange:
         """Run the app on it until the app returns. Raises what the app raises."""
+        self.scope["asgi"]["spec_version"] = "2.4" if self.raises else "2.3"
         leaving = None if self.leaves_after is None else asyncio.ensure_future(self._leave_after(self.leaves_after))
         try:
             await app(self.scope, self._receive, self._send)
@@ -89,6 +96,7 @@ class Exchange:
 
     async def _send(self, message: Message) -> None:
         if self.gone:
+            self._send_to_the_gone()
             return
         now = time.perf_counter()
         assert_bytes(message)
@@ -109,13 +117,20 @@ class Exchange:
             await self._until_taken()
 
     async def _until_taken(self) -> None:
-        """Wait as a server does whose client reads slowly: until it has read, or has left."""
+        """Wait as a server does whose client reads slowly: until it has read, or a little longer than until it left."""
         taking, leaving = asyncio.ensure_future(self.taken.predict([1.0])), asyncio.ensure_future(self._left.wait())
         try:
             await asyncio.wait([taking, leaving], return_when=asyncio.FIRST_COMPLETED)
         finally:
             taking.cancel()
             leaving.cancel()
+        if self.gone:
+            self._send_to_the_gone()
+            await asyncio.sleep(LINGERS)
+
+    def _send_to_the_gone(self) -> None:
+        if self.raises:
+            raise OSError("the client has left")
 
 
 def assert_bytes(message: Message) -> None:

@@ -556,16 +556,17 @@ class InProcess:
         until_it_returns: bool = False,
         taken: Any = None,
         leaves_after: int | None = None,
+        raises: bool = False,
         listen: Callable[[Driven], None] = lambda _: None,
     ) -> Driven:
         """Send without httpx, to see the answer leave the app message by message.
 
         A server has its answer with the last byte; `until_it_returns` waits for the app, which may raise after that.
-        Each message waits for a model `taken`. The client leaves after so many turns of the loop, or by `leave`.
-        `listen` is called with the request before it is sent.
+        Each message waits for a model `taken`. The client leaves after so many turns of the loop, or by `leave`;
+        with `raises` each `send` after that is an OSError. `listen` is called with the request before it is sent.
         """
         exchange = Exchange(method, path, headers, body)
-        exchange.taken, exchange.leaves_after = taken, leaves_after
+        exchange.taken, exchange.leaves_after, exchange.raises = taken, leaves_after, raises
         return Driven(self, exchange, self.app if until_it_returns else self._serve, listen)
 
     def _send(self, method: str, path: str, **request: Any) -> Pending:

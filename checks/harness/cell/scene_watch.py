@@ -95,6 +95,12 @@ class Watch:
             ended = [task for task in self._tasks if task.done() and not task.cancelled()]
             self.unseen += [error for task in ended if (error := task.exception())]
 
+    def raise_of_stubs(self) -> None:
+        """Raise the `NotImplementedError` of a stub that was called, whoever got it: that part is not started."""
+        for one in [*self.errors, *self.unseen]:
+            if isinstance(one, NotImplementedError) and self._lines.where_raised(one.__traceback__):
+                raise one
+
     def explain(self, *, served: bool, left: bool) -> None:
         """Raise what explains everything else, if there is such a thing.
 

@@ -284,14 +284,15 @@ class App:
         until_it_returns: bool = False,
         taken: Probe | None = None,
         leaves_after: int | None = None,
+        raises: bool = False,
     ) -> Pending:
         """Send, and see the answer leave the app piece by piece. `until_it_returns` waits for more than its end.
 
         Each message waits for a model `taken`, as for a server that has not taken the one before. The client leaves
-        after so many turns of the app's loop, or by `leave`.
+        after so many turns of the app's loop, or by `leave`; with `raises` each `send` after that is an OSError.
         """
         number = None if taken is None else self._running.gate.add(taken)
-        how = {"until_it_returns": until_it_returns, "taken": number, "leaves_after": leaves_after}
+        how = {"until_it_returns": until_it_returns, "taken": number, "leaves_after": leaves_after, "raises": raises}
         return self._send(method, path, [*headers], body, pieces=True, **how)
 
     def leave(self, request: int) -> None:
@@ -315,8 +316,8 @@ class App:
         requests.append(pending)
         headers = [("host", "localhost"), ("accept", "*/*"), ("user-agent", "lab"), *headers]
         data: dict[str, Any] = {"method": method, "path": path, "headers": headers, "body": encode(body, no_things)}
-        how = {"pieces": False, "until_it_returns": False, "taken": None, "leaves_after": None} | how
-        self._cell.tell("send", app=self.number, request=len(requests) - 1, **data, **how)
+        usual = {"pieces": False, "until_it_returns": False, "taken": None, "leaves_after": None, "raises": False}
+        self._cell.tell("send", app=self.number, request=len(requests) - 1, **data, **usual | how)
         return pending
 
     def until(

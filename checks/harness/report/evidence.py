@@ -32,12 +32,16 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One request in a timeline, in ms: it waits from `wait` to `work`, and is worked on from `work` to `end`."""
+    """One request in a timeline, in ms: it waits from `wait` to `work`, and is worked on from `work` to `end`.
+
+    `how` is "failed" for one that got no answer until `end`.
+    """
 
     label: str
     wait: float
     work: float
     end: float
+    how: Literal["answered", "failed"] = "answered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,20 +188,31 @@ class Show:
         self.where = where or self.where
 
 
-def timeline(rows: Sequence[tuple[str, float, float | None, float]], title: str, note: str = "") -> Timeline:
+def timeline(rows: Sequence[tuple[str, float, float | None, float | None]], title: str, note: str = "") -> Timeline:
     """A row per request: waiting from `sent` to `work`, working from `work` to `end`.
 
     `rows` are (label, sent, work started, finished) in seconds of one clock; a work start of None draws the whole row
-    as working. Times come out in ms after the earliest `sent`. Of more than 64 rows an even spread is kept; `left_out`
-    counts the others. `note` says what a reader must know of the times.
+    as working. One that got no answer has no end (None): its row goes on to the last time of all. Times come out in ms
+    after the earliest `sent`. Of more than 64 rows an even spread is kept; `left_out` counts the others. `note` says
+    what a reader must know of the times.
     """
     kept = spread(rows, TIMELINE_ROWS)
     origin = min((sent for _, sent, _, _ in rows), default=0.0)
+    last = max((time for row in rows for time in row[1:] if time is not None), default=0.0)
 
     def ms(moment: float) -> float:
         return round((moment - origin) * MS, 3)
 
-    spans = [Span(label, ms(sent), ms(sent if work is None else work), ms(end)) for label, sent, work, end in kept]
+    spans = [
+        Span(
+            label,
+            ms(sent),
+            ms(sent if work is None else work),
+            ms(last if end is None else end),
+            "failed" if end is None else "answered",
+        )
+        for label, sent, work, end in kept
+    ]
     return Timeline(title, spans, left_out=len(rows) - len(kept), note=note)
 
 

@@ -56,7 +56,8 @@ def _timeline(evidence: Timeline, columns: int, ascii_only: bool) -> list[Text]:
         bar.append(waiting * (work - start), style="yellow")
         bar.append(working * (stop - work), style="cyan")
         bar.pad_right(columns - len(bar))
-        lines.append(Text(f"{row.label:>{label}} {edge}").append_text(bar).append(f"{edge} {row.end:.0f} ms"))
+        ended = f"{row.end:.0f} ms" if row.how == "answered" else "no answer"
+        lines.append(Text(f"{row.label:>{label}} {edge}").append_text(bar).append(f"{edge} {ended}"))
     if left_out := evidence.left_out + len(evidence.rows) - len(rows):
         lines.append(Text(f"{'':>{label}} and {left_out} more between them", style="dim"))
     note = f" ({evidence.note})" if evidence.note else ""

@@ -133,10 +133,12 @@ def cancelled_in_the_model(play: Play, rng: random.Random, show: Show) -> int:
 
 
 def _never_served(seen: Seen, items: list[int]) -> None:
-    served = [number for number in items if seen.call_of(number)]
-    assert not served, Failure(
-        f"{len(served)} items were in the model, though their callers had been cancelled while they waited "
-        f"({calls_in_words(seen)})",
+    count = sum(seen.call_of(number) is not None for number in items)
+    what = "an item was" if count == 1 else f"{count} items were"
+    whose = "its caller" if count == 1 else "their callers"
+    assert not count, Failure(
+        f"{what} in the model, although {whose} had left while the item{'s' * (count > 1)} waited (the calls of the "
+        f"model had {calls_in_words(seen)})",
         "such an item never reaches the model: it would take the place of another item",
         "`finally:` in `submit` removes the item from those that wait.",
     )

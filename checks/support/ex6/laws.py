@@ -17,6 +17,9 @@ AWAY = 0.02
 """How far, as a part, a case keeps from the edge between two regimes, where rounding decides."""
 
 
+ZERO = "0 is a value, too: `if seconds:` and `seconds or ...` treat it as if there were none."
+
+
 class Load(NamedTuple):
     """The arguments of `batch_size` and `batched_latency`."""
 
@@ -80,7 +83,10 @@ class Load(NamedTuple):
 
 def throughput(function: Callable[..., Any], rng: random.Random) -> None:
     """`batch_throughput` for random batches."""
-    cases = [(rng.randint(1, 64), rng.randint(1, 300) / 1000, rng.randint(1, 40) / 2000) for _ in range(CASES)]
+    cases: list[tuple[int, float, float]] = [
+        (rng.randint(1, 64), rng.randint(1, 300) / 1000, rng.randint(1, 40) / 2000) for _ in range(CASES)
+    ]
+    cases += [(rng.randint(1, 64), 0, 0.02), (rng.randint(1, 64), 0.1, 0)]
     for (batch, base, item), got in zip(cases, each(function, cases), strict=True):
         wanted = batch / (base + batch * item)
         call = f"batch_throughput({batch}, base_seconds={base}, item_seconds={item})"
@@ -88,6 +94,8 @@ def throughput(function: Callable[..., Any], rng: random.Random) -> None:
 
 
 def _of_throughput(got: Any, batch: int, base: float, item: float) -> str:
+    if not base or not item:
+        return ZERO
     if is_number(got) and math.isclose(got, 1 / (base + batch * item), rel_tol=CLOSE):
         return "That is batches per second: each of them serves `batch` items."
     if is_number(got) and math.isclose(got, batch / (base + item), rel_tol=CLOSE):
@@ -105,10 +113,15 @@ def sizes(function: Callable[..., Any], rng: random.Random) -> None:
 def _of_size(got: Any, load: Load) -> str:
     if not is_number(got):
         return ""
-    if got < 0:
-        return "1 - rate x item is below 0: the model cannot catch up at any size, so the batch is `max_batch`."
+    if not load.base or not load.item:
+        return ZERO
     if got > load.most:
         return "`min(max_batch, ...)`: no batch is larger."
+    if load.meanwhile == math.inf:
+        return (
+            f"Here rate x item_seconds is {load.rate * load.item:.3g}. Where it is 1 or more, the model cannot "
+            "catch up at any size: the second number is infinite, and the batch is `max_batch`."
+        )
     if math.isclose(got, load.rate * load.window, rel_tol=CLOSE):
         return "The first item is there when the window begins: 1 + rate x window."
     if got == round(load.size):
@@ -128,6 +141,8 @@ def latencies(function: Callable[..., Any], rng: random.Random) -> None:
 def _of_latency(got: Any, load: Load) -> str:
     if not is_number(got):
         return ""
+    if not load.base or not load.item:
+        return ZERO
     if load.latency == math.inf:
         return (
             f"The model serves {load.capacity:.4g}/s at most, and {load.rate:g}/s arrive: the queue grows for ever. "
@@ -148,7 +163,10 @@ def _as_much_as_it_serves(rng: random.Random) -> Load:
 
 
 def _loads(rng: random.Random) -> list[Load]:
-    """Loads from far below to far above what the model can serve, with short windows and long ones."""
+    """Loads from far below to far above what the model can serve, with short windows and long ones.
+
+    Last some with batches of one item, and some with a zero: where those fail, nothing else is wrong.
+    """
     found: list[Load] = []
     while len(found) < CASES:
         base, item, most = rng.randint(20, 200) / 1000, rng.randint(1, 20) / 1000, rng.randint(2, 32)
@@ -158,7 +176,9 @@ def _loads(rng: random.Random) -> list[Load]:
         load = Load(rate, base, item, rng.choice((0, 1, 5, 20, 50, 200, 500)) / 1000, most)
         if rate > 0 and load.clear:
             found.append(load)
-    return found
+    rates = (rng.uniform(3, 9) for _ in iter(int, 1))
+    some = ((0.05, 0.01, 0.1, 1), (0.02, 0.02, 0.3, 1), (0, 0.02, 0.1, 8), (0.1, 0, 0.1, 8), (0.5, 0, 0, 8))
+    return found + [next(load for rate in rates if (load := Load(round(rate, 2), *one)).clear) for one in some]
 
 
 def _is_close(call: str, got: Any, wanted: float, unit: str, hint: str) -> None:

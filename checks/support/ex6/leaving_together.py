@@ -116,7 +116,7 @@ def a_lone_one(play: Play, rng: random.Random, show: Show) -> None:
     scene = Scene(rng, 1, rng.randint(4, 6), rng.randint(60, 150) / 1000, "one alone")
     came = rng.randint(10, 90) / 1000
     scene.submit(came, 0)
-    scene.does("report", came + 20 * scene.window + 5)
+    scene.does("turn", came + 20 * scene.window + 5)  # a later call would have come by then
     seen = scene.play(play, show)
     what = f"one item came, with batch_window={scene.window}"
     wanted = "it leaves when its window is over, exactly"

@@ -18,6 +18,25 @@ BREAKS = {
     "short": "`run` returned one outcome too few",
     "long": "`run` returned one outcome too many",
     "none": "`run` returned None instead of a list",
+    "set": "`run` returned the outcomes in a set",
+    "dict": "`run` returned the outcomes in a dict",
+}
+A_SEQUENCE = (
+    "`isinstance(outcomes, Sequence)` (`collections.abc`), then the number. A set and a dict have a length, too, but "
+    "no order of the items: with them each caller can get the answer of another one."
+)
+A_NUMBER = (
+    "Compare `len(outcomes)` with `len(batch)` first. `zip` stops at the shorter one without an exception "
+    "(`strict=True` raises one, but only at the end)."
+)
+RAISES = "`except Exception as error:` around `await run(...)`, and set it on every future of the batch."
+MENDS = {
+    "raises": RAISES,
+    "short": A_NUMBER,
+    "long": A_NUMBER,
+    "none": A_SEQUENCE,
+    "set": A_SEQUENCE,
+    "dict": A_SEQUENCE,
 }
 
 
@@ -55,7 +74,7 @@ def a_tuple(play: Play, rng: random.Random, show: Show) -> None:
         assert end.how == "answered", Failure(
             f"`run` returned a tuple of outcomes, and a caller {end}",
             "its outcome: `run` may return any sequence, not only a list",
-            "Check `len(outcomes) != len(batch)`, and no `isinstance(outcomes, list)`.",
+            "`isinstance(outcomes, Sequence)` (`collections.abc`) in the place of `isinstance(outcomes, list)`.",
         )
         _own(scene, seen, number, end)
 
@@ -131,7 +150,7 @@ def a_batch_that_fails(play: Play, rng: random.Random, show: Show, ends: str) ->
     seen = scene.play(play, show)
     what = BREAKS[ends]
     assert seen.calls, Failure("the model was never called", "see 6.2")
-    _all_are_told(seen, seen.calls[0], what, words if ends == "raises" else "")
+    _all_are_told(seen, seen.calls[0], what, MENDS[ends], words if ends == "raises" else "")
     rest = [number for number in seen.callers if number not in seen.calls[0].items]
     for number in rest:
         end = seen.callers[number]
@@ -143,17 +162,14 @@ def a_batch_that_fails(play: Play, rng: random.Random, show: Show, ends: str) ->
         _own(scene, seen, number, end)
 
 
-def _all_are_told(seen: Seen, call: Call, what: str, words: str) -> None:
+def _all_are_told(seen: Seen, call: Call, what: str, hint: str, words: str) -> None:
     for place, number in enumerate(call.items):
         end = seen.callers[number]
         which = f"the caller of place {place + 1} of {len(call.items)} {end}"
         assert end.how == "raised", Failure(
             f"{what}, and {which}",
             "each caller of that batch gets an exception: no outcome is reliable, and no caller may wait for ever",
-            "Compare `len(outcomes)` with `len(batch)` first. `zip` stops at the shorter one without "
-            "an exception (`strict=True` raises one, but only at the end)."
-            if what != BREAKS["raises"]
-            else "`except Exception as error:` around `await run(...)`, and set it on every future of the batch.",
+            hint,
         )
         assert not words or end.what[1] == words, Failure(
             f"{what} (Broken: {words}), and {which}", "the same exception", "`future.set_exception(error)`."

@@ -151,12 +151,11 @@ class Scene:
 
     def _picture(self, seen: Seen) -> Any:
         """A row for each caller: it waits, then its item is in the model."""
-        end = max([one.ended or one.came for one in seen.callers.values()])
-        spans: list[tuple[str, float, float | None, float]] = []
+        spans: list[tuple[str, float, float | None, float | None]] = []
         for number, one in sorted(seen.callers.items())[:SHOWN]:
             call = seen.call_of(number)
             label = f"call {seen.calls.index(call) + 1}" if call else ""
-            spans.append((label, one.came, call.entered if call else None, one.ended if one.ended is not None else end))
+            spans.append((label, one.came, call.entered if call else None, one.ended))
         return timeline(spans, f"{self.title}: max_batch {self.max_batch}, window {self.window:g} s")
 
     @staticmethod
@@ -192,7 +191,11 @@ def answered(seen: Seen, items: Sequence[int]) -> None:
         assert end.how == "answered", Failure(f"a caller {end}", "each is answered", "See 6.4, which is about that.")
 
 
+def _items(number: int) -> str:
+    return f"{number} item{'s' * (number != 1)}"
+
+
 def calls_in_words(seen: Seen) -> str:
     """What the model was given, call by call."""
-    told = [f"{len(call.items)} at {seconds(call.entered)}" for call in seen.calls[:5]]
+    told = [f"{_items(len(call.items))} at {seconds(call.entered)}" for call in seen.calls[:5]]
     return ", ".join(told) + (", ..." if len(seen.calls) > 5 else "") if told else "no call"

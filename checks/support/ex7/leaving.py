@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from checks.harness.cell.decoder_probe import Decoding
+from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.support.ex7.streams import NO_LOCK, RELEASE, Reader, Streams
 
@@ -14,15 +15,26 @@ AT_ANY_TURN = (
     LISTEN + " Use `asyncio.timeout` instead of `asyncio.wait_for`, which in Python 3.11 loses a cancellation that "
     "comes in the same turn as a slot."
 )
-LOOK = "When the slot comes, check whether the reader is still there before you call `generate`. If not, release it."
+LOOK = (
+    "When the slot comes, check whether the reader is still there before you call `generate`. If not, release it. "
+    "Better: race `acquire` against `http.disconnect`, and cancel the one that loses. Then it leaves the queue, too."
+)
 TURNS = 50
 STEPS = 150
 
-LEFT = "its reader left"
+LEFT, CANCELLED = "A reader left", "The server cancelled a request"
 WAYS: dict[str, Callable[[Reader], None]] = {
     LEFT: lambda reader: reader.pending.leave(),
-    "the server cancelled the request": lambda reader: reader.pending.cancel(),
+    CANCELLED: lambda reader: reader.pending.cancel(),
 }
+BEFORE_THE_BODY = (
+    "Cancel the task that decodes wherever the response ends, also while its head is sent. A generator that was never "
+    "started runs no `finally`: a response of your own can have one around all that it sends."
+)
+ALL_THREE = (
+    "All three end together: in a `finally` around everything, also around `acquire`, cancel the task that decodes and "
+    "the one that awaits `receive()`."
+)
 
 
 def in_the_middle(streams: Streams) -> None:
@@ -34,15 +46,46 @@ def in_the_middle(streams: Streams) -> None:
                 streams.let_out(reader)
             decoding = streams.asking(reader)
             leave(reader)
-            what = f"{way} {'in the prefill' if not tokens else f'after {tokens} tokens'}, and no token was let out"
-            streams.given_back(what, partial(_listens, reader, decoding))
+            what = f"{way} {'before its first token' if not tokens else _after_tokens(tokens)}"
+            streams.given_back(what, partial(_listens, reader, decoding), whose="its")
             streams.closed(decoding)
             assert decoding.closed, Failure(
-                f"{what}: the slot is free, but `generate` of the decoder is not closed",
+                f"{what}. Its slot is free, but `generate` of the decoder is not closed",
                 "`generate` is closed: its tokens have no reader any more",
                 "Cancel the task that iterates it; `async with aclosing(decoder.generate(...)) as tokens:`.",
                 streams.where_decoded,
             )
+
+
+def _after_tokens(tokens: int) -> str:
+    return f"after {tokens} token{'s' * (tokens != 1)}"
+
+
+def in_the_head(streams: Streams) -> None:
+    """While the head of the answer is being sent: nothing of the body has begun then, and the decoder works already.
+
+    A reader who leaves is told by `receive` (ASGI 2.3), or by an OSError of `send` as well (2.4).
+    """
+    for way, leave in WAYS.items():
+        for raises in (False, True) if way == LEFT else (False,):
+            reader = streams.begin(taken=Probe(), raises=raises)
+            pending = reader.pending
+            begins = partial(_begins, streams, reader)
+            streams.until(begins)
+            streams.app.settle()
+            if pending.status is None and not reader.done:
+                streams.let_out(reader)  # its head comes with its first token
+                streams.until(lambda pending=pending: pending.status is not None)  # type: ignore[misc]
+            leave(reader)
+            streams.over(reader)
+            what = f"{way} while the head of the answer was being sent" + ", and `send` raised an OSError" * raises
+            streams.given_back(what, BEFORE_THE_BODY, whose="its", decoding=True)
+
+
+def _begins(streams: Streams, reader: Reader) -> bool:
+    """Whether its head is being sent, or its decoder is asked, or it has ended."""
+    asked = any(call.asks for call in streams.probe.of(reader.prompt))
+    return asked or reader.done or reader.pending.status is not None
 
 
 def _listens(reader: Reader, decoding: Decoding) -> str:
@@ -59,7 +102,7 @@ def at_each_turn(streams: Streams) -> None:
         assert reader.done, Failure(
             f"{what}, and the app did not return", "the app returns", AT_ANY_TURN, streams.where_decoded
         )
-        streams.given_back(what, RELEASE)
+        streams.given_back(what, RELEASE, whose="its")
 
 
 def while_it_waits(streams: Streams) -> None:
@@ -74,13 +117,28 @@ def while_it_waits(streams: Streams) -> None:
         streams.end(first)
         streams.let_out(third)
         assert not streams.probe.of(second.prompt), Failure(
-            f"{way} while the stream waited for a slot, and it was still decoded when the slot came",
+            f"{way} while the stream waited for a slot. It was still decoded when the slot came",
             "the slot goes to the next stream whose reader is still there",
             LOOK,
             streams.where_acquired,
         )
         streams.end(third)
         streams.given_back("all had ended or left", RELEASE)
+    _no_task_is_left(streams)
+
+
+def _no_task_is_left(streams: Streams) -> None:
+    """At the end of the lifespan, when all streams have ended. One that looks from time to time has ended by then."""
+    streams.app.until(lambda: False, seconds=1)
+    streams.app.stop()
+    left = streams.app.tasks_left
+    assert not left, Failure(
+        f"A reader had left and a request had been cancelled while they waited for a slot. {left} "
+        f"task{'s' * (left != 1)} of the app {'were' if left > 1 else 'was'} left at the end",
+        "no task: decode, send and listen end together",
+        ALL_THREE,
+        streams.where_listening,
+    )
 
 
 def _after(streams: Streams, number: int) -> Reader:

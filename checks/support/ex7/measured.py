@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from checks.harness.assertions.answers import content, is_number
 from checks.harness.assertions.server_timing import ROUNDING
+from checks.harness.cell.decoder_probe import DecoderProbe
+from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.load.trace import MS
 from checks.harness.report.evidence import Show
-from checks.support.ex7.leaving import LISTEN
-from checks.support.ex7.streams import Service, Streams
+from checks.support.ex7.leaving import LISTEN, WAYS
+from checks.support.ex7.slow_reader import reads_until
+from checks.support.ex7.streams import Reader, Service, Streams
 from checks.support.ex7.wire import AN_ERROR
 
 QUEUED, PREFILL, GAP = 0.05, 0.03, 0.02
@@ -24,6 +28,20 @@ RECORDS = {
     "ttft": "Record it where the first token is handed to `send`: some streams never finish.",
     "tpot": "Once a stream, where it has finished: `if tokens > 1`.",
 }
+ONCE = (
+    "Each stream ends once: finished, left, failed or refused. Count it as left if its reader has left before the last "
+    "event was sent."
+)
+SENT = (
+    "What is decoded is not sent yet. A stream has finished, and has a TPOT, where its last event is handed to `send`: "
+    "record both there, and not in the task that decodes."
+)
+WAITING = (
+    "A stream that ends while it waits in `acquire` has left, too. Count it in a `finally` (or with `except "
+    "asyncio.CancelledError:` and `raise`) around everything, also around `acquire`."
+)
+READ, UNSENT = 2, 24
+"""Tokens that a slow reader has, and of how many."""
 WHERE = '`GET /metrics`: `... | {"streams": request.app.state.streams.report()}`.'
 
 
@@ -54,11 +72,36 @@ def report(streams: Streams) -> dict[str, Any]:
     return told
 
 
+def _raise_of_a_stub(streaming: Any) -> None:
+    """Raise what the stub of `StreamMetrics.report` raises. What is wrong with one that is none shows elsewhere."""
+    try:
+        streaming.StreamMetrics(1).report()
+    except NotImplementedError:
+        raise
+    except Exception:
+        return
+
+
+def _asks(probe: DecoderProbe, reader: Reader) -> bool:
+    return any(call.asks for call in probe.of(reader.prompt))
+
+
+def _has(reader: Reader, tokens: int) -> bool:
+    return len(reader.tokens) >= tokens
+
+
+def _when(way: str) -> str:
+    return f"after {way[0].lower()}{way[1:]}"
+
+
 class Measured:
     """One slot, and windows of one sample: a summary is of the last stream alone."""
 
-    def __init__(self, service: Service, rng: random.Random) -> None:
+    def __init__(self, service: Service, rng: random.Random, streaming: Any) -> None:
+        """`streaming` is the learner's module: `StreamMetrics.report` may be a stub there."""
         self.rng, self.streams = rng, Streams(service, rng, slots=1, latency_window=1)
+        if content(self.streams.app.get("/metrics").answer()).get("streams") is None:
+            _raise_of_a_stub(streaming)
         self.first, self.several = 0, 0
         self.ends = dict.fromkeys(ENDS, 0)
         self.rows: list[tuple[Any, ...]] = []
@@ -103,8 +146,7 @@ class Measured:
         In an app of its own, with a slot for each: one that is lost is another mistake.
         """
         ways = ("left", "failed", "left", "failed")
-        streams = self.streams = Streams(service, self.rng, slots=len(ways), latency_window=1)
-        self.first, self.several, self.ends = 0, 0, dict.fromkeys(ENDS, 0)
+        streams = self._afresh(service, len(ways))
         for number, how in enumerate(ways):
             reader = streams.begin()
             tokens = self.rng.choice((1, 3)) if number < 2 else 0
@@ -118,12 +160,62 @@ class Measured:
                 + ("its reader has left" if how == "left" else "its decoder has failed"),
                 f"it ends, and {how!r} is one more",
                 LISTEN if how == "left" else AN_ERROR,
-                streams.where_acquired,
+                (streams.where_listening if how == "left" else None) or streams.where_acquired,
             )
             streams.app.settle()
             self._one_more(how, tokens)
             word = "its reader had left" if how == "left" else "its decoder had failed"
             self._counted(report(streams), f"after a stream of {tokens} tokens, when {word}")
+
+    def left_unsent(self, service: Service) -> None:
+        """All tokens are decoded, and most are not sent when the reader leaves, or the server cancels the request."""
+        for way, leave in WAYS.items():
+            streams = self._afresh(service, slots=2)
+            probe, taken = streams.probe, Probe()
+            reader = streams.begin(UNSENT, taken=taken)
+            asks = partial(_asks, probe, reader)
+            for number in range(READ):
+                reads_until(streams, taken, asks)
+                streams.let_out(reader)
+                reads_until(streams, taken, partial(_has, reader, number + 1))
+            if len(reader.tokens) < READ:
+                continue  # 7.4 judges that
+            while len(reader.let_out) < UNSENT and streams.until(asks):
+                streams.let_out(reader)
+            streams.app.settle()
+            leave(reader)
+            streams.over(reader)
+            streams.app.settle()
+            self._one_more("left", READ)
+            when = f"{_when(way)} with {READ} of {UNSENT} tokens sent, after {len(reader.let_out)} had been decoded"
+            self._counted(report(streams), when, SENT)
+
+    def left_waiting(self, service: Service) -> None:
+        """A reader leaves, or the server cancels the request, while the stream waits for a slot."""
+        for way, leave in WAYS.items():
+            streams = self._afresh(service, slots=1)
+            holds = streams.begin()
+            streams.asking(holds)
+            before = len(streams.probe.wanted)
+            waits = streams.begin()
+            streams.asks_for_a_slot(waits, before)
+            leave(waits)
+            streams.over(waits)  # or, where it looks only then, when its slot has come
+            streams.let(holds)
+            streams.end(holds)
+            streams.over(waits)
+            streams.app.settle()
+            if streams.probe.of(waits.prompt):
+                continue  # 7.5 judges that
+            self._one_more("finished", 1)
+            self._one_more("left", 0)
+            self._counted(report(streams), f"{_when(way)} while its stream waited for a slot", WAITING)
+
+    def _afresh(self, service: Service, slots: int) -> Streams:
+        """An app that has counted nothing: a slot that is lost in another one is another mistake."""
+        self.streams = Streams(service, self.rng, slots, latency_window=1)
+        self.first, self.several, self.ends = 0, 0, dict.fromkeys(ENDS, 0)
+        return self.streams
 
     def refusals(self, service: Service) -> None:
         """Who is refused is counted as that, in an app of its own. Whether the right ones are is judged by 7.7."""
@@ -151,14 +243,13 @@ class Measured:
         self.several += how == "finished" and tokens > 1
         self.ends[how] += 1
 
-    def _counted(self, told: dict[str, Any], when: str) -> None:
+    def _counted(self, told: dict[str, Any], when: str, hint: str = ONCE) -> None:
         ends = {name: told["ends"][name] for name in ENDS}
         assert ends == self.ends, Failure(
             f"GET /metrics says {ends} {when}",
             f"{self.ends}",
-            "Each stream ends once: finished, left, failed or refused. Count it as left if its reader has left before "
-            "the last event was sent.",
-            self.streams.where_decoded,
+            hint,
+            self.streams.where_acquired if hint == WAITING else self.streams.where_decoded,
         )
         for name, count, of in (
             ("ttft", self.first, "all streams with a first token, however they ended"),
@@ -169,7 +260,7 @@ class Measured:
                 f"GET /metrics counts {got} {name} {when}",
                 f"{count}: {of}",
                 RECORDS[name],
-                self.streams.where_decoded,
+                self._where_recorded(name),
             )
 
     def _lies_within(self, name: str, told: dict[str, Any], span: Span, tokens: int) -> None:
@@ -180,8 +271,11 @@ class Measured:
             f"GET /metrics reports {name} {got!r} ms for a stream of {tokens} tokens",
             f"{span.least * MS:.1f} to {span.most * MS:.1f} ms: between what the decoder did and what the reader saw",
             self._hint(name, got, span, tokens),
-            self.streams.where_decoded,
+            self._where_recorded(name),
         )
+
+    def _where_recorded(self, name: str) -> str | None:
+        return self.streams.where_written(f"{name}.record") or self.streams.where_decoded
 
     @staticmethod
     def _hint(name: str, got: Any, span: Span, tokens: int) -> str:
@@ -190,9 +284,9 @@ class Measured:
         if span.least * MS - ROUNDING <= got / MS <= span.most * MS + ROUNDING:
             return "`record` takes seconds, and the summary has ms."
         if name == "ttft" and got < span.least * MS:
-            return "It begins with the handler, not with the slot: the wait for a slot is a part of it."
+            return "TTFT begins with the handler, not with the slot: the wait for a slot is a part of it."
         if name == "ttft":
-            return "It ends when the *first* token is handed to `send`."
+            return "TTFT ends when the *first* token is handed to `send`: record it there, once."
         if tokens > 1 and span.least * (tokens - 1) / tokens * MS <= got <= span.most * (tokens - 1) / tokens * MS:
             return "Between n tokens there are n - 1 gaps: divide by tokens - 1."
         return "(last token - first token) / (tokens - 1), once a stream, when it has finished."

@@ -8,6 +8,7 @@ from typing import Any
 from checks.harness.errors import BrokenOff, Failure
 from checks.support.ex7.streams import LIMIT, PATH, Reader, Service, Streams
 
+REFUSED = 503
 PATIENCE = 0.25
 """`queue_seconds` of the second service."""
 FIRST_COME = "`await decoder.acquire()` keeps the order of arrival: no list of your own, and no polling."
@@ -17,7 +18,7 @@ TIMED = "`async with asyncio.timeout(settings.queue_seconds):` around `acquire` 
 
 def refused(answer: Any, what: str, hint: str, where: str | None) -> None:
     """A 503 with `Retry-After`, whole seconds, at least 1."""
-    assert answer.status_code == 503, Failure(
+    assert answer.status_code == REFUSED, Failure(
         f"{what}, and was answered {answer.status_code}", "503: its client can try again later", hint, where
     )
     after = answer.headers.get("retry-after")
@@ -81,6 +82,18 @@ def the_queue(service: Service, rng: random.Random) -> tuple[int, int]:
         streams.end(one)
     streams.given_back("all had ended", "`release`, once, for each slot.")
     return slots, places
+
+
+def refused_without_patience(service: Service, rng: random.Random) -> None:
+    """With `queue_seconds` 0 a refusal still says 1 s at least."""
+    streams = Streams(service, rng, 1, queue=0, seconds=0)
+    asked = []
+    for _ in range(2):
+        asked.append(one := streams.begin())
+        streams.until(lambda one=one: one.done or streams.probe.of(one.prompt))  # type: ignore[misc]
+    for one in asked:
+        if one.done and one.pending.status == REFUSED:
+            refused(one.pending.answer(), "a stream was refused", LIMIT, streams.where_acquired)
 
 
 def _next_is_refused(streams: Streams, what: str) -> None:

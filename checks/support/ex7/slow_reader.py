@@ -12,28 +12,30 @@ TOKENS = 6
 RELEASED = "The slot goes back when the last token is *decoded*, and not when it is read. Once."
 
 
+def reads_until(streams: Streams, taken: Probe, there: Callable[[], object]) -> None:
+    """Take what is sent until this, or until nothing more comes. The message after which it is so stays untaken."""
+    moves = True
+    while not there() and moves:
+        for call in [call for call in taken.calls if call.left is None]:
+            taken.release(call)
+        moves = _moves_on(streams, taken, len(taken.calls), there)
+
+
+def _moves_on(streams: Streams, taken: Probe, seen: int, there: Callable[[], object]) -> bool:
+    return streams.until(lambda: there() or len(taken.calls) > seen)
+
+
 class Slow:
     """A stream whose reader has taken the first token, and nothing after it; all tokens are decoded."""
 
     def __init__(self, streams: Streams) -> None:
         self.streams, self.taken = streams, Probe()
         self.reader = streams.begin(TOKENS, taken=self.taken)
-        self._reads_until(lambda: any(call.asks for call in streams.probe.of(self.reader.prompt)))
+        reads_until(streams, self.taken, lambda: any(call.asks for call in streams.probe.of(self.reader.prompt)))
         streams.let_out(self.reader, "first")
-        self._reads_until(lambda: self.reader.tokens)
+        reads_until(streams, self.taken, lambda: self.reader.tokens)
         for number in range(1, TOKENS):
             self._decodes(number)
-
-    def _reads_until(self, there: Callable[[], object]) -> None:
-        """Take what is sent until this, or until nothing more comes. The message after which it is so stays untaken."""
-        moves = True
-        while not there() and moves:
-            for call in [call for call in self.taken.calls if call.left is None]:
-                self.taken.release(call)
-            moves = self._moves_on(len(self.taken.calls), there)
-
-    def _moves_on(self, seen: int, there: Callable[[], object]) -> bool:
-        return self.streams.until(lambda: there() or len(self.taken.calls) > seen)
 
     def _decodes(self, number: int) -> None:
         streams = self.streams

@@ -143,12 +143,31 @@ class Streams:
         calls = self.probe.decodings
         return self.where(calls[-1].caller) if calls else None
 
-    def begin(self, most: int = 8, *, taken: Probe | None = None, leaves_after: int | None = None) -> Reader:
+    def where_written(self, *texts: str) -> str | None:
+        """The first line with the first of these texts, in a file of the learner's that is about the decoder.
+
+        lab/streaming.py comes first. Not where its response is a stub: then another file has one.
+        """
+        tree = self.lines.tree
+        paths = sorted((tree / "lab").glob("*.py"), key=lambda path: (path.name != "streaming.py", path.name))
+        read = {path: path.read_text(errors="replace") for path in paths}
+        about = [path for path, text in read.items() if "decoder" in text and "7.3: TokenStream" not in text]
+        found = (self.lines.where_written(path, text) for text in texts for path in about)
+        return next(filter(None, found), None)
+
+    @property
+    def where_listening(self) -> str | None:
+        """Where the app can notice that a reader has left."""
+        return self.where_written("receive()", "is_disconnected", "receive")
+
+    def begin(
+        self, most: int = 8, *, taken: Probe | None = None, leaves_after: int | None = None, raises: bool = False
+    ) -> Reader:
         """Ask for a stream of at most so many tokens, with a prompt of its own."""
         prompt = secrets.token_hex(4)
         body = json.dumps({"prompt": prompt, "max_tokens": most}).encode()
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-        how = {"taken": taken, "leaves_after": leaves_after}
+        how = {"taken": taken, "leaves_after": leaves_after, "raises": raises}
         return Reader(self.app.drive("POST", PATH, headers, body, **how), prompt, most)
 
     def asking(self, reader: Reader) -> Decoding:
@@ -322,18 +341,39 @@ class Streams:
                 )
             ) from None
 
-    def given_back(self, what: str, hint: str | Callable[[], str], held: int = 0) -> None:
-        """Fail unless so many slots are held, after what has happened. A `hint` may depend on what is known then."""
+    def over(self, reader: Reader) -> bool:
+        """Wait until its answer has ended, it has left, or the app has returned after a cancellation."""
+        return self.until(lambda: reader.done or reader.pending.swallowed is not None)
+
+    def given_back(
+        self, what: str, hint: str | Callable[[], str], held: int = 0, *, whose: str = "the", decoding: bool = False
+    ) -> None:
+        """Fail unless so many slots are held, after what has happened. A `hint` may depend on what is known then.
+
+        `whose` slot it is, if there is only one. `decoding`: the mistake is about what decodes, not about the slot.
+        """
         if self.until(lambda: self.probe.holders == held):
             self.app.settle()
             self.until(lambda: self.probe.holders == held)  # what has happened may not have been noticed before
-        holders = self.probe.holders
-        if holders < held:
-            hint = ONCE
-        assert holders == held, Failure(
-            f"{what}, and {'no slot' if not holders else f'{holders} of {self.probe.slots} slots'} "
-            f"{'is' if holders < 2 else 'are'} held",
-            f"{held}: a slot for each stream that is being decoded",
-            hint if isinstance(hint, str) else hint(),
-            self.where_acquired or self.app.where_waiting(),
+        holders, slots = self.probe.holders, self.probe.slots
+        if holders == held:
+            return
+        mends = ONCE if holders < held else hint if isinstance(hint, str) else hint()
+        still = " still" if holders > held else ""
+        verb = "is" if holders == 1 else "are"
+        seen = (
+            f"{holders} of {slots} slots {verb}{still} held" if slots > 1 else f"{whose} slot is{still} held (1 of 1)"
         )
+        where = self.where_listening if "receive()" in mends else self.where_decoded if decoding else None
+        raise AssertionError(
+            Failure(
+                f"{_sentence(what)}. {_sentence(seen if holders else 'no slot is held')}.",
+                f"{held} of {slots} slots held: a slot is held only while a stream is decoded for a reader",
+                mends,
+                where or self.where_acquired or self.app.where_waiting(),
+            )
+        )
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]

@@ -17,6 +17,9 @@ from checks.harness.judge.handles import each
 from checks.harness.load import streams
 
 CASES = 60
+ZERO = (
+    "0.0 is a time, too: tokens can come at one instant. `if value:` and `value or ...` treat it as if there were none."
+)
 GRID = 64
 """Times are multiples of 1/64 s: floats hold them exactly, and a value at the limit is at the limit."""
 
@@ -39,7 +42,13 @@ def shown(one: Any) -> str:
 
 def _streams(kinds: ModuleType, rng: random.Random) -> list[Any]:
     few = [drawn(kinds, rng, tokens, finished=finished) for tokens in (0, 1, 2, 3) for finished in (True, False)]
-    return few + [drawn(kinds, rng, rng.randint(2, 20), finished=rng.random() < 0.7) for _ in range(CASES)]
+    many = [drawn(kinds, rng, rng.randint(2, 20), finished=rng.random() < 0.7) for _ in range(CASES)]
+    return few + many + _at_one_instant(kinds)
+
+
+def _at_one_instant(kinds: ModuleType) -> list[Any]:
+    """Streams whose tokens came together, as in one read of a socket: after a while, and when they were due."""
+    return [kinds.Stream(1.0, (at,) * count, at) for at in (1.5, 1.0) for count in (3, 2, 1)]
 
 
 def first_tokens(ttft: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> None:
@@ -49,6 +58,8 @@ def first_tokens(ttft: Callable[..., Any], kinds: ModuleType, rng: random.Random
         wanted = streams.ttft(one)
         if not one.tokens:
             hint = "`math.inf` where `stream.tokens` is empty: it never came."
+        elif not wanted:
+            hint = ZERO
         elif one.finished and same(got, one.finished - one.scheduled):
             hint = "That is the time to the end: the *first* token, `stream.tokens[0]`."
         else:
@@ -63,6 +74,8 @@ def between(gaps: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> 
         wanted = streams.gaps(one)
         right = isinstance(got, list | tuple) and len(got) == len(wanted) and all(map(same, got, wanted))
         hint = "Leave the prefill out: from the first token to the second, and so on. `[]` for fewer than two tokens."
+        if wanted and not any(wanted):
+            hint = ZERO
         assert right, Failure(f"gaps({shown(one)}) is {_short(got)}", _short(wanted), hint)
 
 
@@ -83,6 +96,8 @@ def _why(one: Any, got: object) -> str:
     if len(one.tokens) < 2:
         return "`None` for fewer than two tokens: there is no time between them. It is not zero."
     total = one.tokens[-1] - one.tokens[0]
+    if not total:
+        return ZERO
     if same(got, total / len(one.tokens)):
         return "Between n tokens there are n - 1 gaps: divide by tokens - 1."
     if same(got, (one.tokens[-1] - one.scheduled) / (len(one.tokens) - 1)) or same(
@@ -188,12 +203,15 @@ def _without_tokens(finished: float | None) -> Made:
 
 
 LATE = "Both limits: the first token has to be in time, too. They are in ms, the times of a stream in seconds."
+AT_ONCE = "0.0 is within each limit: compare with `is None`, since `if tpot(stream):` is false for 0.0, too."
 CASES_OF_USE = (
     ("in time, and steady", _paced(0.25, 0.03125, 0.03125), True, ""),
     ("one token, in time", _paced(0.25), True, "An answer of one token has no TPOT, so it keeps that limit."),
     ("one token, late", _paced(0.75), False, LATE),
     ("late, and then fast", _paced(0.75, 0.03125, 0.03125), False, LATE),
     ("in time, and then slow", _paced(0.25, 0.125, 0.125), False, "Check both limits, not only one."),
+    ("all tokens at one instant", _paced(0.25, 0.0, 0.0), True, AT_ONCE),
+    ("the first token when it was due", _paced(0.0, 0.03125), True, AT_ONCE),
     (
         "a stall inside, then fast tokens",
         _paced(0.25, 0.125, 0.015625, 0.015625),
@@ -252,7 +270,7 @@ def _goodput_is(
     elif table and same(got, wanted * seconds / len(table)):
         hint = "That is a share. Goodput is a rate: streams of use / `seconds`."
     elif same(got, sum(len(one.tokens) for one in table) / seconds):
-        hint = "That is tokens per second. Goodput counts streams of use."
+        hint = "That is tokens per second. Goodput counts the streams within both limits, per second."
     elif same(got, wanted * seconds):
         hint = "Per second: divide by `seconds`, the length of the load."
     elif is_number(got) and got == 0 and wanted:
@@ -273,6 +291,7 @@ def tails(tail: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> No
         [drawn(kinds, rng, rng.choice((0, 1, 2, 3, 9)), finished=rng.random() < 0.8) for _ in range(rng.randint(2, 40))]
         for _ in range(12)
     ]
+    tables += [_at_one_instant(kinds), _at_one_instant(kinds)[:1]]
     for table in tables:
         for q in (50, rng.choice((90, 95, 99))):
             (got,) = each(tail, [(table, q)])
@@ -309,6 +328,8 @@ def _tail_hint(name: str, value: Any, table: list[Any], q: int) -> str:
         return "Without samples give `None`: zero would look like a perfect latency."
     if is_number(value) and same(value / 1000, _nearest_rank(samples, q) or 0.0):
         return "In seconds, as the streams are: only the limits are in ms."
+    if 0.0 in samples and (is_of([sample for sample in samples if sample]) or value is None):
+        return ZERO
     if name == "itl" and is_of(means):
         return "ITL is not a percentile of means: take all gaps of all streams in one pool."
     if name == "itl" and is_of([gap for one in survivors for gap in streams.gaps(one)]):
