@@ -293,8 +293,8 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     log_lines.has_all_keys(logged, places)
     for asked in log_lines.with_ids(logged.asked):
         line = log_lines.line_of(asked, logged, places)
-        log_lines.duration_is_long_enough(line, asked, logged, lab)
-        log_lines.line_is_true(line, asked, logged)
+        log_lines.duration_is_long_enough(line, asked, logged, lab, places)
+        log_lines.line_is_true(line, asked, logged, places)
         log_lines.answer_echoes_the_id(asked, places)
         if asked.route.endswith("{number}"):
             log_lines.handler_has_the_id(asked, logged, places)
@@ -302,7 +302,7 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     request_ids.context_is_left_as_it_was(here, places)
     request_ids.ids_differ(here, places)
     request_ids.headers_are_kept(here, lab, service, places)
-    request_ids.no_line_of_a_cancelled_request(lab, places)
+    request_ids.no_line_of_a_cancelled_request(lab, workspace, places)
     show.number(f"{len(logged.asked)} requests, {len(logged.of_requests)} lines", len(logged.of_requests))
 
 

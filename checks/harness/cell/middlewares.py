@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,8 @@ from checks.harness.cell.exchange import Exchange
 
 Line = tuple[str, int, str]
 """File, line and function."""
+HELD = 0.02
+"""Seconds between the pieces of a stream."""
 
 
 def small_app(middleware: Any) -> tuple[int | None, bool]:
@@ -95,9 +97,49 @@ def behind(middleware: Any, below: str, number: int = 1) -> Behind:
     return Behind(middleware, below, number)
 
 
-def lines_of_a_cancelled_request(middleware: Any) -> int | None:
-    """How many lines a middleware logs of a request that is cancelled; None where it takes no `log`."""
-    lines: list[tuple[Any, ...]] = []
+class Told:
+    """Stands in the place of `log`: what it was told, and the lines that called it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.lines: list[Line] = []
+
+    def __call__(self, *told: Any, **named: Any) -> None:
+        """Note one call."""
+        frame = sys._getframe(1)
+        self.told.append((*told, *named.values()))
+        self.lines.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+
+
+def logged_of_a_request(middleware: Any) -> tuple[Line | None, bool, bool]:
+    """The line with which a middleware logs a stream, and whether it gives `log` what it has to.
+
+    That is first the method, the route and the status, and second the seconds until the last byte.
+    """
+    from fastapi import FastAPI
+    from fastapi.responses import StreamingResponse
+
+    below, log = FastAPI(), Told()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.sleep(HELD)
+        yield b"last"
+
+    @below.post("/told/{number}")
+    async def told(number: int) -> StreamingResponse:
+        return StreamingResponse(pieces(), 200 + number)
+
+    with suppress(Exception):  # it only points at a line
+        asyncio.run(Exchange("POST", "/told/2").run(middleware(below, log=log)))
+        method, route, status, seconds, *_ = log.told[-1]
+        return log.lines[-1], (method, route, status) == ("POST", "/told/{number}", 202), seconds >= HELD
+    return next(reversed(log.lines), None), False, False
+
+
+def lines_of_a_cancelled_request(middleware: Any) -> list[Line]:
+    """The lines with which a middleware logs a request that is cancelled; none where it takes no `log`."""
+    log = Told()
 
     async def below(*_: Any) -> None:
         await asyncio.Event().wait()
@@ -111,11 +153,11 @@ def lines_of_a_cancelled_request(middleware: Any) -> int | None:
             await request
 
     try:
-        app = middleware(below, log=lambda *told, **_: lines.append(told))
+        app = middleware(below, log=log)
     except TypeError:
-        return None
+        return []
     asyncio.run(cancelled(app))
-    return len(lines)
+    return log.lines
 
 
 def merges_contextvars() -> bool:

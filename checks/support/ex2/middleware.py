@@ -150,10 +150,18 @@ def line_that_passes_on(lab: LearnerModules, workspace: Workspace, path: str) ->
     """The learner's line that calls the app below for this path, and whether it gives that the very scope that came."""
     middleware = lab.timing.TimingMiddleware
     line, same = beside(middleware).line_that_passes_on(middleware, path)
-    return line and _named(line, workspace), same is True
+    return line and named(line, workspace), same is True
 
 
-def _named(line: Line, workspace: Workspace) -> str | None:
+def line_that_logs(lab: LearnerModules, workspace: Workspace) -> tuple[str | None, bool, bool]:
+    """The learner's line that calls `log`, whether that gets what the request was, and whether how long it took."""
+    middleware = lab.timing.TimingMiddleware
+    line, what, how_long = beside(middleware).logged_of_a_request(middleware)
+    return line and named(line, workspace), what is True, how_long is True
+
+
+def named(line: Line, workspace: Workspace) -> str | None:
+    """A line that a cell has found, as a card names it."""
     path, number, function = line
     return workspace.where_line(Path(str(path)), int(number), str(function))
 
@@ -170,7 +178,7 @@ def lines_that_record(lab: LearnerModules, workspace: Workspace) -> Iterator[lis
     try:
         yield lines
     finally:
-        lines += [_named(line, workspace) for line in watched.over()]
+        lines += [named(line, workspace) for line in watched.over()]
 
 
 def where_classes_are_made(lab: LearnerModules, workspace: Workspace, status: int) -> str | None:
