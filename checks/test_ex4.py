@@ -48,7 +48,8 @@ def test_predictions(workspace, lab, rng, show):
     hints=(
         '`uvicorn.run("lab.service:create_app", factory=True, host=..., port=..., workers=...)`: with more than one '
         "worker uvicorn needs the app's name, because each worker imports the app.",
-        'The environment holds text: `int(os.environ.get("PORT", "8000"))`.',
+        "The environment holds text. PORT and WEB_CONCURRENCY both need `int(...)`: "
+        '`int(os.environ.get("PORT", "8000"))`.',
         "On a busy machine uvicorn may end workers that do not answer it within 5 s: `timeout_worker_healthcheck=60`.",
         "Try it by hand: `PORT=8080 WEB_CONCURRENCY=4 uv run python -m lab.serve`.",
     ),

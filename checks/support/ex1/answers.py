@@ -25,10 +25,15 @@ STREAMED = ("application/jsonl", "application/x-ndjson", "text/event-stream")
 """Media types of a stream, in which one answer is a line."""
 NEVER_CALLED, DEPENDS = "the model was never called", "the route calls the model that Depends(get_model) gives it"
 LOCAL = "Keep what belongs to one request in local variables: not on the module, the app or the model."
-HANDLER = (
-    "Two lines: `answer = await model.predict(body.features)` and `return PredictResponse(prediction=answer)`. "
-    "Take the model from the parameter `model: Model`: this checkpoint replaces it by a model of its own."
-)
+
+
+def handler_hint(path: str) -> str:
+    """The two lines of the handler of one of the three prediction routes."""
+    call = "await model.predict(body.features)" if path == "/predict" else "model.predict_blocking(body.features)"
+    return (
+        f"Two lines: `answer = {call}` and `return PredictResponse(prediction=answer)`. "
+        "Take the model from the parameter `model: Model`: this checkpoint replaces it by a model of its own."
+    )
 
 
 def features(rng: Random) -> list[float]:
@@ -104,7 +109,7 @@ def the_models_own(
             hint="No cache: an answer that was kept hides what a model call costs.",
         )
     if not calls:
-        raise LearnerError(NEVER_CALLED, where, wanted=DEPENDS, hint=HANDLER)
+        raise LearnerError(NEVER_CALLED, where, wanted=DEPENDS, hint=handler_hint(request.path))
     at = lines.where(*calls[-1].caller) or where
     assert len(calls) == 1, Failure(
         f"the model was called {len(calls)} times for one request",
@@ -236,7 +241,7 @@ def reached(
     answer = next(iter(calls.values())).answer()
     _routes_at_all(app, answer)
     prediction(app, answer, app.where_routed)
-    raise LearnerError(NEVER_CALLED, app.where_routed, wanted=DEPENDS, hint=HANDLER)
+    raise LearnerError(NEVER_CALLED, app.where_routed, wanted=DEPENDS, hint=handler_hint(answer.url.path))
 
 
 def _single(app: InProcess) -> None:

@@ -43,7 +43,11 @@ JSON_HINT = (
     "logger_factory=structlog.WriteLoggerFactory())`, and `log=log_request` for the TimingMiddleware."
 )
 ACCESS_HINT = 'In configure_logging: `logging.getLogger("uvicorn.access").disabled = True`.'
-NUMBER_HINT = "structlog writes keyword arguments as they are: give it a number, not text: `round(seconds * 1000, 3)`."
+NUMBER_HINTS = {
+    "status": "structlog writes keyword arguments as they are. Give it the number, not text: `status=status`.",
+    "duration_ms": "structlog writes keyword arguments as they are. Give it a number, not text: "
+    "`duration_ms=round(seconds * 1000, 3)`.",
+}
 OUTERMOST_HINT = (
     "The middleware added last is the outermost. The one that binds the id stands outside of the one that logs."
 )
@@ -58,11 +62,14 @@ END_HINT = (
 )
 FACTOR_HINT = "`duration_ms` is the number of seconds times 1000: `duration_ms=round(seconds * 1000, 3)`."
 SECONDS_HINT = "The number is right in seconds: multiply it by 1000."
-ECHO_HINT = 'Give the app a `send` that appends `(b"x-request-id", request_id)` to `http.response.start`.'
+ECHO_HINT = (
+    'Give the app a `send` that appends `(b"x-request-id", request_id)`, both as bytes, to the headers of the message '
+    "`http.response.start`."
+)
 STDOUT_HINT = "`structlog.configure` sets the format of all lines: then a handler's lines are written like yours."
 MERGE_HINT = "`structlog.contextvars.merge_contextvars` as first processor puts what is bound into each line."
 BIND_HINT = (
-    "`structlog.contextvars.bind_contextvars(request_id=...)` around `await self.app(...)` puts the id on each "
+    "`with structlog.contextvars.bound_contextvars(request_id=...):` around `await self.app(...)` puts the id on each "
     "line of that request. All requests share a logger that has it bound, and a variable of the module."
 )
 UNCHANGED_HINT = "Take the id of a request as it is: do not cut it, and do not convert it."
@@ -261,7 +268,7 @@ def has_all_keys(logged: Logged, places: Places) -> None:
         assert not wrong, Failure(
             f"a line has no {wrong and wrong[0]} of the right type: {json.dumps(line)}",
             wanted="status and duration_ms as numbers, the rest as text",
-            hint=NUMBER_HINT if {*wrong} <= {"status", "duration_ms"} else "",
+            hint=NUMBER_HINTS.get(wrong[0], "") if wrong else "",
         )
         assert line["route"] not in MACHINES, Failure(
             f"{line['route']} was logged",

@@ -24,7 +24,9 @@ from checks.harness.workspace import LearnerModules, Workspace
 from checks.support.ex2.middleware import HELD, alone, line_that_passes_on
 
 METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
-APPEND_HINT = "Append to the message's headers, do not replace them: `[*message['headers'], (b'server-timing', ...)]`."
+APPEND_HINT = (
+    "Append to the message's headers, do not replace them: `[*message.get('headers', ()), (b'server-timing', ...)]`."
+)
 AROUND_HINT = "Measure around the whole app, in the middleware: when the handler starts, the wait is over."
 
 Question = tuple[float, ...]

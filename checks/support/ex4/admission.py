@@ -72,7 +72,7 @@ def first_come_first_served(scene: Scene, rng: random.Random, create_app: str) -
     scene.step(f"{len(calls)} arrived, one by one", calls, slots, places)
     assert probe.inside <= slots, too_many_inside(scene, rng, create_app)
     assert probe.inside == slots, Failure(
-        f"with max_in_flight={slots} only {probe.inside} calls are in the model together",
+        f"with max_in_flight={slots} only {probe.inside} call{'s are' if probe.inside != 1 else ' is'} in the model",
         f"{slots}: each request holds one slot",
         f"Is max_queue={places} used in place of max_in_flight?"
         if probe.inside == places
@@ -268,7 +268,7 @@ def says_when_to_come_again(answer: httpx.Response) -> None:
     assert seconds >= 1, Failure(
         f"a refusal's Retry-After is {after!r}",
         "whole seconds, at least 1",
-        '`(b"retry-after", str(max(1, math.ceil(queue_seconds))).encode())` among the headers of the refusal.',
+        '`(b"retry-after", str(max(1, math.ceil(self.queue_seconds))).encode())` among the headers of the refusal.',
     )
 
 
@@ -286,7 +286,7 @@ def what_is_not_http_passes(control: Callable[..., Any]) -> None:
     assert len(reached) == 2, Failure(
         f"with max_in_flight=1 {len(reached)} of 2 WebSockets reached the app",
         "a scope that is not HTTP passes",
-        '`if scope["type"] != "http": await self.app(scope, receive, send)`.',
+        'Before anything else: `if scope["type"] != "http": return await self.app(scope, receive, send)`, in one line.',
     )
 
 
