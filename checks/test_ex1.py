@@ -8,7 +8,7 @@ PYTEST_DONT_REWRITE
 
 import pytest
 
-from checks.harness.assertions.answers import calling, content
+from checks.harness.assertions.answers import calling, calls_inside, content
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
@@ -170,7 +170,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     )
     why, hint = concurrency.why_not_all(probe, together, busy)
     assert together == CALLERS, Failure(
-        f"{together} of {CALLERS} calls were in the model together: {why}",
+        f"{calls_inside(together, CALLERS)}: {why}",
         wanted=f"all {CALLERS}",
         hint=hint,
         where=held_up,
@@ -223,7 +223,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     show.picture(concurrency.staircase(f"{CALLERS} requests to /predict/threaded", calls, probe))
     how, hint = concurrency.why_not_the_pool(probe, together, pool, busy)
     assert together == pool, Failure(
-        f"{together} of {CALLERS} calls were in the model together{how}",
+        f"{calls_inside(together, CALLERS)}{how}",
         wanted=f"{pool}, one for each thread of FastAPI's own pool",
         hint=hint,
         where=held_up,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from checks.harness.assertions.answers import calls_inside
 from checks.harness.cell.inprocess import InProcess, Pending, refuse_if_busy
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
@@ -55,6 +56,4 @@ def another_size(size: int, calls: int, together: int, held_before: bool) -> Fai
         hint = "One at a time blocks the event loop: a plain `def` runs on a thread of the pool."
     else:
         hint = "Take the number from `app.state.settings.thread_pool_size`."
-    return Failure(
-        f"with thread_pool_size={size} {together} of {calls} calls were in the model together", f"{size}", hint
-    )
+    return Failure(f"with thread_pool_size={size} {calls_inside(together, calls)}", f"{size}", hint)
