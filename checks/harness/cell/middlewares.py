@@ -18,6 +18,9 @@ Line = tuple[str, int, str]
 """File, line and function."""
 HELD = 0.02
 """Seconds between the pieces of a stream."""
+TURNS = 30
+"""Turns of the loop after which a right answer has long refused what it refuses."""
+MOST_LINES = 20
 
 
 def small_app(middleware: Any) -> tuple[int | None, bool]:
@@ -44,6 +47,23 @@ def line_that_passes_on(middleware: Any, path: str) -> tuple[Line | None, bool]:
     with suppress(Exception):  # it only points at a line
         asyncio.run(exchange.run(middleware(below)))
     return callers[0] if callers else (None, True)
+
+
+def send_below(middleware: Any, method: str, path: str) -> Line | None:
+    """The first line of the `send` that a middleware gives to the app below for this request."""
+    given: list[Line] = []
+
+    async def below(_: Any, __: Any, send: Any) -> None:
+        function = getattr(send, "func", send)
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        if code:
+            given.append((code.co_filename, code.co_firstlineno, code.co_name))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with suppress(Exception):  # it only points at a line
+        asyncio.run(Exchange(method, path).run(middleware(below)))
+    return given[0] if given else None
 
 
 class Watched:
@@ -158,6 +178,35 @@ def lines_of_a_cancelled_request(middleware: Any) -> list[Line]:
         return []
     asyncio.run(cancelled(app))
     return log.lines
+
+
+def stack_of_a_refusal(control: Any) -> list[Line]:
+    """From the inside out the lines that send the refusal of a second request, where only one may be in the app."""
+    found: list[Line] = []
+
+    async def below(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        frame = sys._getframe(1) if message["type"] == "http.response.start" and not found else None
+        while frame:
+            found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+            frame = frame.f_back
+
+    async def two() -> None:
+        app, second = control(below, max_in_flight=1, max_queue=0, queue_seconds=1.0), Exchange("POST", "/predict")
+        tasks = [asyncio.ensure_future(Exchange("POST", "/predict").run(app))]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.ensure_future(app(second.scope, second._receive, send)))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    with suppress(Exception):  # it only points at a line
+        asyncio.run(two())
+    return found[:MOST_LINES]
 
 
 def merges_contextvars() -> bool:

@@ -57,13 +57,14 @@ def prediction(app: InProcess, answer: httpx.Response, where: str | None = None,
     assert status == 200, Failure(f"{path} gave {status}: {text}", wanted="200", hint=hint.get(status, ""), where=where)
     fields = content(answer, "`return PredictResponse(prediction=answer)`: an object with one field.", where)
     number: Any = fields.get("prediction")
+    service = app.lines.tree / "lab" / "service.py"
     if number is None and any_name and len(fields) == 1:
         number = next(iter(fields.values()))
     assert is_number(number), Failure(
         f"{path} answered {text}",
         wanted="{'prediction': a number}",
         hint="`return PredictResponse(prediction=answer)`, whose field has this name.",
-        where=where,
+        where=(app.lines.where_written(service, "class PredictResponse") if number is None else None) or where,
     )
     return float(number)
 

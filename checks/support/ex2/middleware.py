@@ -69,6 +69,7 @@ def begun(lab: LearnerModules, workspace: Workspace, show: Show) -> None:
                 f"the TimingMiddleware around a small app returned {missing}",
                 wanted="every message passed on",
                 hint=PASS_ON_HINT,
+                where=where_they_send(lab, workspace),
             )
         )
 
@@ -151,6 +152,13 @@ def line_that_passes_on(lab: LearnerModules, workspace: Workspace, path: str) ->
     middleware = lab.timing.TimingMiddleware
     line, same = beside(middleware).line_that_passes_on(middleware, path)
     return line and named(line, workspace), same is True
+
+
+def where_they_send(lab: LearnerModules, workspace: Workspace, method: str = "GET", path: str = "/x") -> str | None:
+    """The learner's own `send`, which the app below gets for this request; None where it gets the server's."""
+    middleware = lab.timing.TimingMiddleware
+    line = beside(middleware).send_below(middleware, method, path)
+    return line and workspace.where_line(Path(str(line[0])), int(line[1]))
 
 
 def line_that_logs(lab: LearnerModules, workspace: Workspace) -> tuple[str | None, bool, bool]:
