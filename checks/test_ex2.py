@@ -359,7 +359,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     )
     waiting_counts = middleware.records_waiting(lab, service)
     real_server.figures_lie_between(own, trace, seconds, lab, show, waiting_counts=waiting_counts)
-    real_server.costs_little(lab, show)
+    real_server.costs_little(lab, workspace, show)
 
 
 @pytest.mark.checkpoint("2.12", points=2, hints=(stages.CONTEXT_HINT, stages.SHARE_HINT))

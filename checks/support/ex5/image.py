@@ -95,7 +95,12 @@ def assert_context_is_small(files: Files) -> None:
 def assert_inputs_exist(files: Files) -> None:
     """Each COPY finds its files, and each RUN those that it reads."""
     missing = missing_input(files.recipe, files.context, files.included)
-    assert not missing, Failure(missing.seen, wanted=missing.wanted, hint=missing.hint, where=missing.instruction.where)
+    assert not missing, Failure(
+        missing.seen,
+        wanted=missing.wanted,
+        hint=missing.hint,
+        where=missing.ignored_at or missing.instruction.where,
+    )
 
 
 def assert_change_installs_nothing(files: Files, seen: Inspected | None) -> None:
