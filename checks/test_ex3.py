@@ -352,7 +352,7 @@ def test_the_breaking_point(workspace, lab, rng, show):
     deadline=60,
     hints=(
         "A latency counts from when the request was due (`scheduled`), not from when it could be sent.",
-        "A request that was never answered is no good one: longer than any (`math.inf`), and still in the list.",
+        "A request that was never answered stays in the list. Its latency is `math.inf`, longer than any other.",
     ),
 )
 def test_coordinated_omission(serve_target, workspace, lab, rng, show):
@@ -382,7 +382,7 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
         )
         assert len(got) == len(wanted), Failure(
             f"{len(wanted)} requests gave {len(got)} latencies",
-            "one for each: those that were sent on time, and those without an answer, which took for ever",
+            "one for each: for those that were sent on time, too, and for those without an answer",
             "Leave no request out. One that was never answered took `math.inf`.",
         )
         if requests is real:

@@ -147,7 +147,7 @@ def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
     features = next(arrival.body for arrival in run.arrivals if arrival.number == first.number)
     shown = short(json.loads(features)["features"])
     wanted = f"the answer may differ from the mean of [{shown}] in its last digits: counted as good"
-    return Failure(seen, wanted, "`math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`")
+    return Failure(seen, wanted, "Compare with `math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`.")
 
 
 # 3.3
@@ -155,7 +155,9 @@ def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
 
 def _fixed(name: str) -> str:
     """What mends a value that stays the default, whatever the environment says."""
-    return f"That is the default of `{name}`. Use `{name}` itself, and let it read LOAD_{name} from the environment."
+    return (
+        f"The value is the default of `{name}`. Use `{name}` itself, and let it read LOAD_{name} from the environment."
+    )
 
 
 def pace_hint(gap: float, seconds: float, pace: float) -> tuple[str, str]:
@@ -167,8 +169,8 @@ def pace_hint(gap: float, seconds: float, pace: float) -> tuple[str, str]:
         ), "wait_time"
     if abs(gap - pace - seconds) < NEAR * pace / 2:
         return (
-            "That is the pace on top of the answer's time, a think time. `wait_time = constant_pacing(PACE_SECONDS)` "
-            "in the class takes the answer's time off."
+            "The wait comes on top of the answer's time: it is a think time. In the class, "
+            "`wait_time = constant_pacing(PACE_SECONDS)` takes the answer's time off."
         ), "wait_time"
     if abs(gap - DEFAULTS["LOAD_PACE_SECONDS"]) < 0.1:
         return _fixed("PACE_SECONDS"), "PACE_SECONDS"
@@ -230,8 +232,8 @@ def shape_hint(run: Recording) -> tuple[str, str]:
                 "`//`: `round` begins a step half of its time early."
             ), "tick"
     return (
-        "`step = int(self.get_run_time() // STEP_SECONDS) + 1`, with `step * STEP_USERS` users; after step `STEPS` "
-        "`None`."
+        "`step = int(self.get_run_time() // STEP_SECONDS) + 1`. Return `(step * STEP_USERS, step * STEP_USERS)`, and "
+        "`None` when `step > STEPS`."
     ), "tick"
 
 
@@ -280,14 +282,14 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (lambda run: gate(run, DEFAULTS["LOAD_SLO_MS"]), _fixed("SLO_MS"), "SLO_MS"),
     (
         _by(lambda run: not run.requests or run.mean_ms > run.plan.slo_ms or run.failure_ratio > 0.01),
-        "That is the mean, or another percentile: `environment.stats.total.get_response_time_percentile(0.95)` is the "
-        "p95.",
+        "The gate uses the mean, or another percentile: "
+        "`environment.stats.total.get_response_time_percentile(0.95)` is the p95.",
         "gate",
     ),
     (
         _by(lambda run: not run.requests or _latency(99)(run) > run.plan.slo_ms or run.failure_ratio > 0.01),
-        "That is p99 or the maximum: `environment.stats.total.get_response_time_percentile(0.95)`, a part of 1, is the "
-        "p95.",
+        "The gate uses the p99 or the maximum: "
+        "`environment.stats.total.get_response_time_percentile(0.95)`, a part of 1, is the p95.",
         "gate",
     ),
     (

@@ -125,7 +125,7 @@ def too_many_inside(scene: Scene, rng: random.Random) -> Failure:
             seen, f"{slots}", f"Is max_queue={places} used in place of max_in_flight?", scene.lines.create_app
         )
     if inside == slots + 1:
-        return Failure(seen, f"{slots}", "That is one too many: `<` or `<=`?")
+        return Failure(seen, f"{slots}", "One request too many gets in: `<` or `<=`?")
     more = send(scene.app, "/predict", rng, 3 * (slots + places))
     scene.app.go_on_until(lambda: all_done(more.values()))
     scene.step(f"{len(more)} more arrived at once", more, slots, places)
