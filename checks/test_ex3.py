@@ -106,10 +106,9 @@ def test_failures_are_counted(load_test, workspace, show):
     rows = [("good", dealt[plans.GOOD], len(innocent), runs.good_as_good(run))]
     rows += [(kind, dealt[kind], counted[kind], missed[kind]) for kind in bad]
     show.table("what the service did", ("answers", "given", "counted as failures", "as good"), rows)
-    caught = bool(workspace.where_written(workspace.tree / LOCUSTFILE, "catch_response=True"))
     for kind in bad:
         of = missed[kind] + counted[kind]
-        assert not missed[kind], runs.missed_failure(kind, missed[kind], of, run, caught=caught)
+        assert not missed[kind], runs.missed_failure(kind, missed[kind], of, run, workspace)
     hint = (
         "Look at the status first: an answer that is not good may hold no JSON, and no prediction. "
         "`response.failure(...)` counts it; what raises, an `assert` too, ends the task before it is counted."

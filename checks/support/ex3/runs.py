@@ -12,9 +12,11 @@ from statistics import fmean
 from checks.harness.assertions.answers import short
 from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs
 from checks.harness.load.percentiles import percentile
+from checks.harness.loadtest.locust_run import LOCUSTFILE
 from checks.harness.loadtest.recording import Plan, Plateau, Recording, Sent
 from checks.harness.loadtest.targets import Arrival
 from checks.harness.machine import load_in_words
+from checks.harness.workspace import Workspace
 from checks.support.ex3 import plans
 from checks.support.ex3.plans import GOOD, LATE, NEARLY, REFUSED, SOME, WRONG
 from checks.support.ex3.tables import StepLike
@@ -105,8 +107,11 @@ def good_as_good(run: Recording) -> int:
     return sum(kinds.get(request.number) == GOOD and not request.failed for request in run.requests)
 
 
-def missed_failure(kind: str, missed: int, of: int, run: Recording, *, caught: bool) -> Failure:
-    """Bad answers of one kind that were counted as good. `caught`: the locustfile has `catch_response=True`."""
+def missed_failure(kind: str, missed: int, of: int, run: Recording, workspace: Workspace) -> Failure:
+    """Bad answers of one kind that were counted as good."""
+    file = workspace.tree / LOCUSTFILE
+    caught = workspace.where_written(file, "catch_response=True")
+    compared = [workspace.where_written(file, text) for text in ("isclose(", "abs(") if kind == NEARLY]
     fault = run.fault("task")
     raised = f", and your code raised {fault.words}" if fault else ""
     deadline = run.plan.deadline_ms
@@ -132,7 +137,9 @@ def missed_failure(kind: str, missed: int, of: int, run: Recording, *, caught: b
         ),
     }[kind]
     seen = f"{missed} of {of} answers that were {kind} were counted as good{raised}"
-    return Failure(seen, f"each is a failure: {why}", hint, fault.where if fault else None)
+    return Failure(
+        seen, f"each is a failure: {why}", hint, fault.where if fault else next(filter(None, compared), None)
+    )
 
 
 def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
