@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -221,7 +220,7 @@ class Case(NamedTuple):
     @property
     def row(self) -> str:
         """What the store did, in the few words of a table."""
-        return re.sub(r"^the store (answers )?", "", self.what).replace(" with nonsense:", ",")
+        return self.what.removeprefix("the store ").replace(" with nonsense:", ",")
 
     @property
     def hint(self) -> str:
@@ -300,8 +299,8 @@ class Errors:
         wrong = [case for case in self.cases if case.got != case.wanted]
         if not wrong:
             return
-        rows = [("->" if case in wrong else "", case.row, _short(case.got), case.wanted) for case in self.cases]
-        show.table("what the store answers, and what our caller gets", ("", "the store", "got", "wanted"), rows)
+        rows = [(one.row, _short(one.got), one.wanted, "<- wrong" if one in wrong else "") for one in self.cases]
+        show.table("what the store does, and what our caller gets", ("the store", "got", "wanted", ""), rows)
         first = wrong[0]
         if isinstance(first.got, LearnerError):  # such as a model that was given what is no list of numbers
             failure = first.got.failure
