@@ -8,7 +8,7 @@ PYTEST_DONT_REWRITE
 
 import pytest
 
-from checks.harness.assertions.answers import calling, content
+from checks.harness.assertions.answers import calling, calls_inside, content
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
@@ -170,7 +170,7 @@ def test_predict_serves_60_callers_at_once(service, workspace, lab, rng, show):
     )
     why, hint = concurrency.why_not_all(probe, together, busy)
     assert together == CALLERS, Failure(
-        f"{together} of {CALLERS} calls were in the model together: {why}",
+        f"{calls_inside(together, CALLERS)}: {why}",
         wanted=f"all {CALLERS}",
         hint=hint,
         where=held_up,
@@ -204,7 +204,7 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     threads for the whole process: the 41st caller waits, even on an idle machine. Code that needs no thread can still
     run.
     """
-    pool = lab.settings.Settings().thread_pool_size
+    pool, service_file = lab.settings.Settings().thread_pool_size, workspace.tree / "lab" / "service.py"
     probe = Probe()
     app = service(model=probe)
     calls = answers.ask(app, "/predict/threaded", rng, CALLERS)
@@ -223,10 +223,10 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
     show.picture(concurrency.staircase(f"{CALLERS} requests to /predict/threaded", calls, probe))
     how, hint = concurrency.why_not_the_pool(probe, together, pool, busy)
     assert together == pool, Failure(
-        f"{together} of {CALLERS} calls were in the model together{how}",
+        f"{calls_inside(together, CALLERS)}{how}",
         wanted=f"{pool}, one for each thread of FastAPI's own pool",
         hint=hint,
-        where=held_up,
+        where=held_up or (workspace.where_written(service_file, "total_tokens") if together > pool else None),
     )
     assert probe.calls[0].blocking, Failure(
         "the threads called predict, which must be awaited", wanted="predict_blocking on each thread", hint=hint
@@ -427,11 +427,12 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
         reached = blame_the_machine_unless(
             lambda: real.burst(control, real.AWAITED, real.CONNECTIONS).throughput, wanted
         )
+        here.post(real.AWAITED, {"features": [1.0]}).answer()
         raise AssertionError(
             Failure(
                 f"/predict reached {rate:.1f} requests/s, the lab's own service {reached:.1f} in the same seconds",
                 wanted=f"at least {wanted:.1f}, 4 times what blocking could reach",
                 hint="Look for something that only one, or a few, requests can hold at a time before the model call.",
-                where=workspace.where_defined(here.post(real.AWAITED, {"features": [1.0]}).endpoint),
+                where=workspace.where_defined(here.endpoint),
             )
         )

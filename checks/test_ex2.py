@@ -20,7 +20,7 @@ from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.fixtures import TALKER
 from checks.harness.grading.noise import blame_the_machine_if
-from checks.harness.judge.handles import beside
+from checks.harness.judge.handles import attribute, beside
 from checks.support.ex2 import (
     clocks,
     errors_counted,
@@ -146,10 +146,10 @@ def test_every_duration_is_true(service, workspace, lab, rng, show):
     probe = Probe(held=False, seconds=rng.uniform(0.01, 0.02))
     app = service(model=probe)
     server_timings.every_answer_has_one(app, lab, workspace)
-    server_timings.headers_are_kept(app, rng)
-    server_timings.no_header_is_merged(lab, service)
+    server_timings.headers_are_kept(app, lab, workspace, rng)
+    server_timings.no_header_is_merged(lab, workspace, service)
     alone = server_timings.one_after_the_other(app, probe, rng)
-    sandwich.judge(show, "one request after the other", alone)
+    sandwich.judge(show, "one request after the other", alone, server_timings.where_it_is_written(lab, workspace))
 
     together = server_timings.fifty_together(service, rng)
     sandwich.judge(show, f"{len(together)} requests together", together)
@@ -229,6 +229,7 @@ def test_streams_are_timed_to_their_end(service, workspace, lab, show):
     if a middleware collects the answer before it sends it, the caller sees nothing until the end.
     """
     middleware.begun(lab, workspace, show)
+    show.at(middleware.where_they_send(lab, workspace))
     gate, after = Probe(), Probe()
     app, report = middleware.alone(lab, service, Given("stream", [gate, after]))
     stream = streams.streamed(app, gate, after)
@@ -238,6 +239,7 @@ def test_streams_are_timed_to_their_end(service, workspace, lab, show):
     waiting_counts = middleware.records_waiting(lab, service)
     streams.is_timed_to_its_end(recorded, stream, waiting_counts=waiting_counts)
     streams.waits_for_the_server(lab, service)
+    show.at(workspace.where_defined(attribute(lab.timing.TimingMiddleware, "__call__")))
     streams.other_scopes_pass(lab)
 
 
@@ -293,8 +295,8 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     log_lines.has_all_keys(logged, places)
     for asked in log_lines.with_ids(logged.asked):
         line = log_lines.line_of(asked, logged, places)
-        log_lines.duration_is_long_enough(line, asked, logged, lab)
-        log_lines.line_is_true(line, asked, logged)
+        log_lines.duration_is_long_enough(line, asked, logged, lab, places)
+        log_lines.line_is_true(line, asked, logged, places)
         log_lines.answer_echoes_the_id(asked, places)
         if asked.route.endswith("{number}"):
             log_lines.handler_has_the_id(asked, logged, places)
@@ -302,7 +304,7 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     request_ids.context_is_left_as_it_was(here, places)
     request_ids.ids_differ(here, places)
     request_ids.headers_are_kept(here, lab, service, places)
-    request_ids.no_line_of_a_cancelled_request(lab, places)
+    request_ids.no_line_of_a_cancelled_request(lab, workspace, places)
     show.number(f"{len(logged.asked)} requests, {len(logged.of_requests)} lines", len(logged.of_requests))
 
 
@@ -357,7 +359,7 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     )
     waiting_counts = middleware.records_waiting(lab, service)
     real_server.figures_lie_between(own, trace, seconds, lab, show, waiting_counts=waiting_counts)
-    real_server.costs_little(lab, show)
+    real_server.costs_little(lab, workspace, show)
 
 
 @pytest.mark.checkpoint("2.12", points=2, hints=(stages.CONTEXT_HINT, stages.SHARE_HINT))

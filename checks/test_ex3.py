@@ -88,7 +88,7 @@ def test_locust_and_the_service_agree(load_test, workspace, show):
     ),
 )
 def test_failures_are_counted(load_test, workspace, show):
-    """Bad answers are failures, good ones not.
+    """Only bad answers count as failures.
 
     A service in trouble is often fast: an error page takes no time, and an empty result is a 200. A load test that
     looks at the status alone reports its best throughput when everything is broken. And an answer after its deadline
@@ -103,10 +103,12 @@ def test_failures_are_counted(load_test, workspace, show):
         raise too_busy(f"only {len(run.arrivals)} requests were sent in {run.plan.seconds:g} s")
 
     counted, missed, innocent = runs.counts(run)
-    rows = [(kind, dealt[kind], counted[kind], missed[kind]) for kind in bad]
+    rows = [("good", dealt[plans.GOOD], len(innocent), runs.good_as_good(run))]
+    rows += [(kind, dealt[kind], counted[kind], missed[kind]) for kind in bad]
     show.table("what the service did", ("answers", "given", "counted as failures", "as good"), rows)
     for kind in bad:
-        assert not missed[kind], runs.missed_failure(kind, missed[kind], missed[kind] + counted[kind], run)
+        of = missed[kind] + counted[kind]
+        assert not missed[kind], runs.missed_failure(kind, missed[kind], of, run, workspace)
     hint = (
         "Look at the status first: an answer that is not good may hold no JSON, and no prediction. "
         "`response.failure(...)` counts it; what raises, an `assert` too, ends the task before it is counted."
@@ -182,8 +184,8 @@ def test_users_keep_their_pace(load_test, workspace, show):
 def test_the_load_climbs_in_plateaus(load_test, workspace, show):
     """The load climbs in plateaus, and ends.
 
-    A number belongs to a load only if the load stood still while it was taken: hence plateaus, and each as long as the
-    others. Ramps mix what happened at many loads into one percentile that belongs to none.
+    A number belongs to a load only if the load was steady while it was measured. So use plateaus of equal length. In a
+    ramp one percentile mixes many loads.
     """
     show.at(where_part(workspace, "tick"))
     [run] = load_test()
@@ -231,9 +233,9 @@ def test_the_load_climbs_in_plateaus(load_test, workspace, show):
 def test_the_gate_decides(load_test, workspace, show):
     """The exit code says whether the SLO held.
 
-    In a pipeline the exit code alone decides what is delivered. A mean hides that one user in twenty waits; a gate that
-    fails at a single failure is soon switched off; one that passes a run without answers is no gate. And where workers
-    share the work, the master alone has all numbers.
+    In a pipeline the exit code alone decides what is delivered. A mean hides that one user in twenty waits. People soon
+    switch off a gate that fails at one failure. A gate that passes a run without answers checks nothing. And where
+    workers share the work, the master alone has all numbers.
     """
     show.at(where_part(workspace, "gate"))
     recorded, wanted = load_test(), (0, 1, 0, 1, 1, 1)
@@ -274,7 +276,7 @@ def test_littles_law(workspace, lab, rng, show):
     """Little's law checks the load test.
 
     Users, throughput and latency of a load test are not independent: any two give the third. Where they do not fit, the
-    generator was too slow or the plateau was none, and the p95 beside them means nothing.
+    generator was too slow or the load was not steady, and the p95 means nothing.
     """
     littles_law, trustworthy = lab.breaking_point.littles_law, lab.breaking_point.trustworthy
     show.at(workspace.where_defined(littles_law))
@@ -349,7 +351,7 @@ def test_the_breaking_point(workspace, lab, rng, show):
     deadline=60,
     hints=(
         "A latency counts from when the request was due (`scheduled`), not from when it could be sent.",
-        "A request that was never answered is no good one: longer than any (`math.inf`), and still in the list.",
+        "A request that was never answered stays in the list. Its latency is `math.inf`, longer than any other.",
     ),
 )
 def test_coordinated_omission(serve_target, workspace, lab, rng, show):
@@ -379,7 +381,7 @@ def test_coordinated_omission(serve_target, workspace, lab, rng, show):
         )
         assert len(got) == len(wanted), Failure(
             f"{len(wanted)} requests gave {len(got)} latencies",
-            "one for each: those that were sent on time, and those without an answer, which took for ever",
+            "one for each: for those that were sent on time, too, and for those without an answer",
             "Leave no request out. One that was never answered took `math.inf`.",
         )
         if requests is real:

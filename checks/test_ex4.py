@@ -48,7 +48,8 @@ def test_predictions(workspace, lab, rng, show):
     hints=(
         '`uvicorn.run("lab.service:create_app", factory=True, host=..., port=..., workers=...)`: with more than one '
         "worker uvicorn needs the app's name, because each worker imports the app.",
-        'The environment holds text: `int(os.environ.get("PORT", "8000"))`.',
+        "The environment holds text. PORT and WEB_CONCURRENCY both need `int(...)`: "
+        '`int(os.environ.get("PORT", "8000"))`.',
         "On a busy machine uvicorn may end workers that do not answer it within 5 s: `timeout_worker_healthcheck=60`.",
         "Try it by hand: `PORT=8080 WEB_CONCURRENCY=4 uv run python -m lab.serve`.",
     ),
@@ -107,7 +108,9 @@ def test_thread_pool_size(service, workspace, lab, rng, show):
         if together != size:
             service.enter_lifespan()
             show.table("/predict/threaded", ("thread_pool_size", "calls", "in the model together"), rows)
-        assert together == size, threads.another_size(size, len(calls), together, held_before=len(rows) > 1)
+        assert together == size, threads.another_size(
+            size, len(calls), together, held_before=len(rows) > 1, workspace=workspace
+        )
         assert probe.peak == size <= on_threads, threads.no_threads(size, probe.peak, on_threads)
     show.table("/predict/threaded", ("thread_pool_size", "calls", "in the model together"), rows)
     show.number(f"{rows[0][0]} threads: {rows[0][2]} inside", rows[0][2])
@@ -200,12 +203,12 @@ def test_admission(service, workspace, lab, rng, show):
     slots, places = rng.sample(range(2, 6), 2)  # never the same: one taken for the other is seen
     probe = Probe()
     app = service(model=probe, max_in_flight=slots, max_queue=places)
-    scene = admission.Scene(app, probe, slots, places, control)
+    lines = admission.lines_of(lab, workspace)
+    scene = admission.Scene(app, probe, slots, places, lines)
     with scene.shown_if_it_fails(show), app.causes_first():
-        create_app = workspace.where_named(lab.service, "create_app")
-        picture = admission.first_come_first_served(scene, rng, create_app)
-    admission.without_a_queue(service, rng, show)
-    admission.what_is_not_http_passes(control)
+        picture = admission.first_come_first_served(scene, rng)
+    admission.without_a_queue(service, rng, show, lines)
+    admission.what_is_not_http_passes(control, lines)
     steps = admission.random_walk(control, rng, show)
     show.picture(picture)
     show.number(f"{slots} inside, {places} waiting; {steps} steps", slots)

@@ -107,7 +107,7 @@ def test_ends_without_losing_requests(deploy, show):
     show.table(
         f"{deploy.container.stop_signal} while at work",
         ("process 1", "in flight", "got their 200", "ended after s", "exit code"),
-        [(seen.first[:24], len(seen.answers), seen.answered, f"{seen.seconds:.1f}", seen.exit_code)],
+        [(seen.first[:20], len(seen.answers), seen.answered, f"{seen.seconds:.1f}", seen.exit_code)],
     )
     expect.assert_all_are_answered(service, seen)
     expect.assert_new_connections_are_refused(service, seen)

@@ -50,6 +50,24 @@ class Slow(Passing):
         sum(range(20_000))
         await self.app(scope, receive, send)
 
+class Telling(Passing):
+    def __init__(self, app, log):
+        self.app, self.log = app, log
+
+    async def __call__(self, scope, receive, send):
+        import time
+        started = time.perf_counter()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            path = scope["route"].path if "route" in scope else "/"
+            self.log(scope["method"], path, 202, time.perf_counter() - started)
+
+class Confused(Telling):
+    async def __call__(self, scope, receive, send):
+        self.log(scope["method"], scope["path"], 202, 0.0)
+        await self.app(scope, receive, send)
+
 class Binding(Passing):
     async def __call__(self, scope, receive, send):
         import structlog
@@ -182,6 +200,19 @@ def test_lines_of_the_middleware_are_told(theirs: Any) -> None:
     assert same is True
     assert helpers.line_that_passes_on(theirs.Hasty, "/x")[1] is False
     assert [line[1] - 1] == [number for _, number, _ in lines]
+
+
+def test_the_line_that_logs_is_told(theirs: Any) -> None:
+    """And whether it tells what the request was, and how long it took."""
+    helpers = beside(theirs.Telling)
+    (line, *right), (other, *wrong) = (helpers.logged_of_a_request(one) for one in (theirs.Telling, theirs.Confused))
+
+    assert [True, True] == right
+    assert [False, False] == wrong
+    assert line[1] < other[1]
+    assert [line] == helpers.lines_of_a_cancelled_request(theirs.Telling)
+    assert [None, False, False] == [*helpers.logged_of_a_request(theirs.Passing)]
+    assert [] == helpers.lines_of_a_cancelled_request(theirs.Passing)
 
 
 def test_requests_behind_a_middleware_cost_what_it_computes(theirs: Any) -> None:

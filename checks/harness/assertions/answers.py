@@ -44,6 +44,13 @@ def short(numbers: Sequence[float]) -> str:
     return ", ".join(f"{number:.6g}" for number in numbers[:3]) + (", ..." if len(numbers) > 3 else "")
 
 
+def calls_inside(together: int, of: int) -> str:
+    """How many of so many calls were in the model at the same time, in words."""
+    if together == 1:
+        return f"only 1 of {of} calls was in the model at a time"
+    return f"{together} of {of} calls were in the model together"
+
+
 @contextmanager
 def calling(what: str, lines: SourceLines, hint: str = "", *, of_its_own: bool = False) -> Iterator[None]:
     """Around a call of the learner's code: if it raises, the message says what was called.

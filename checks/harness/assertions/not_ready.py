@@ -18,8 +18,10 @@ _HINTS = {
     '`uvicorn.run("lab.service:create_app", factory=True, ...)`.',
     r"Error loading ASGI app|Could not import module": "The factory's name is `lab.service:create_app`, and "
     "`factory=True` makes uvicorn call it.",
-    r"TypeError: .*'str'|invalid literal for int": 'The environment holds text: `int(os.environ.get("PORT", "8000"))`.',
-    r"KeyError: '(HOST|PORT|WEB_CONCURRENCY)'": 'A variable may be missing: `os.environ.get("PORT", "8000")`.',
+    r"TypeError: .*'str'|invalid literal for int": "The environment holds text. PORT and WEB_CONCURRENCY both need "
+    '`int(...)`: `int(os.environ.get("PORT", "8000"))`.',
+    r"KeyError: '(HOST|PORT|WEB_CONCURRENCY)'": 'A variable may be missing: `os.environ.get("HOST", "127.0.0.1")`, '
+    '`int(os.environ.get("PORT", "8000"))`, `int(os.environ.get("WEB_CONCURRENCY", "1"))`.',
     r"got an unexpected keyword argument": "`uvicorn.run` takes host, port, workers, factory and "
     "timeout_graceful_shutdown.",
 }

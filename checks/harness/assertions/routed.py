@@ -60,7 +60,8 @@ def unrouted(app: InProcess, answer: httpx.Response) -> Unrouted | None:
     if route is None:
         return _not_there(path, decorator, routes, app.lines)
     where = app.lines.where_decorated(route.handler, path) or app.lines.where_decorated(route.handler, "@")
-    where, hint = where or app.lines.where_defined(route.handler), f"{decorator}: the same method, the same path."
+    where = where or app.lines.where_defined(route.handler)
+    hint = f"Write {decorator}: the method and the path must be exactly these."
     if route.path != path and route.path.endswith(path):
         where = app.lines.where_written(Path(route.handler.__code__.co_filename), "prefix=") or where
         hint = f"The checks request the routes without a prefix, as {path}: leave out `prefix=`."

@@ -21,6 +21,7 @@ HEADER_HINT = (
     "every status, and passes each message on."
 )
 DECIMALS_HINT = 'Seconds become ms with one decimal like this: `f"app;dur={seconds * 1000:.1f}"`.'
+NAME_HINT = 'The entry of the whole request is called `app`: `f"app;dur={seconds * 1000:.1f}"`.'
 UNIT_HINT = "`dur` is a number and nothing else: it is always in ms, and browsers do not accept a unit after it."
 SECONDS_HINT = "The number is right in seconds. Server-Timing is in milliseconds: multiply by 1000."
 START_HINT = (
@@ -73,9 +74,17 @@ def server_timing(headers: Mapping[str, str], what: str, where: str | None = Non
     assert decimals, Failure(
         f"Server-Timing of {what} is {header!r}",
         wanted="app;dur=12.3, in ms with at least one decimal",
-        hint=UNIT_HINT if re.search(r"\bapp\b[^,]*?dur\s*=\s*-?[\d.]+\s*[a-z]", header) else DECIMALS_HINT,
+        hint=_what_is_no_number(header),
+        where=where,
     )
     return durations(header)["app"]
+
+
+def _what_is_no_number(header: str) -> str:
+    """The hint for a header without ms of the entry `app`."""
+    if "app" not in durations(header):
+        return NAME_HINT
+    return UNIT_HINT if re.search(r"\bapp\b[^,]*?dur\s*=\s*-?[\d.]+\s*[a-z]", header) else DECIMALS_HINT
 
 
 def no_longer_than_the_client(recorded: float, request: Pending, what: str) -> None:
@@ -107,8 +116,8 @@ def sandwiches(probe: Probe, asked: Iterable[tuple[Sequence[float], Pending]]) -
     return sorted(found, key=lambda sandwich: sandwich.model.entered)
 
 
-def judge(show: Show, how: str, found: Sequence[Sandwich]) -> None:
-    """Every one of them holds; if not, the broken ones are shown first."""
+def judge(show: Show, how: str, found: Sequence[Sandwich], written: str | None = None) -> None:
+    """Every one of them holds; if not, the broken ones are shown first. `written`: the line that makes the header."""
     broken = [one for one in found if not one.holds]
     shown = [*broken, *(one for one in found if one.holds)][:SHOWN]
     rows = [
@@ -118,12 +127,14 @@ def judge(show: Show, how: str, found: Sequence[Sandwich]) -> None:
     columns = ("request", "model", "Server-Timing", "client", "")
     show.table(f"model <= Server-Timing <= client? {how}, in ms", columns, rows)
     for one in broken[:1]:
+        hint = _hint(one, len(found))
         raise AssertionError(
             Failure(
                 f"{how}: Server-Timing says {one.recorded:.1f} ms of a request that was in the model for "
                 f"{one.took:.1f} ms and whose client waited {one.client:.1f} ms",
                 wanted="model <= recorded <= client",
-                hint=_hint(one, len(found)),
+                hint=hint,
+                where=written if hint == SECONDS_HINT else None,
             )
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,11 @@ from checks.harness.cell.exchange import Exchange
 
 Line = tuple[str, int, str]
 """File, line and function."""
+HELD = 0.02
+"""Seconds between the pieces of a stream."""
+TURNS = 30
+"""Turns of the loop after which a right answer has long refused what it refuses."""
+MOST_LINES = 20
 
 
 def small_app(middleware: Any) -> tuple[int | None, bool]:
@@ -42,6 +47,23 @@ def line_that_passes_on(middleware: Any, path: str) -> tuple[Line | None, bool]:
     with suppress(Exception):  # it only points at a line
         asyncio.run(exchange.run(middleware(below)))
     return callers[0] if callers else (None, True)
+
+
+def send_below(middleware: Any, method: str, path: str) -> Line | None:
+    """The first line of the `send` that a middleware gives to the app below for this request."""
+    given: list[Line] = []
+
+    async def below(_: Any, __: Any, send: Any) -> None:
+        function = getattr(send, "func", send)
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        if code:
+            given.append((code.co_filename, code.co_firstlineno, code.co_name))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with suppress(Exception):  # it only points at a line
+        asyncio.run(Exchange(method, path).run(middleware(below)))
+    return given[0] if given else None
 
 
 class Watched:
@@ -95,9 +117,49 @@ def behind(middleware: Any, below: str, number: int = 1) -> Behind:
     return Behind(middleware, below, number)
 
 
-def lines_of_a_cancelled_request(middleware: Any) -> int | None:
-    """How many lines a middleware logs of a request that is cancelled; None where it takes no `log`."""
-    lines: list[tuple[Any, ...]] = []
+class Told:
+    """Stands in the place of `log`: what it was told, and the lines that called it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.lines: list[Line] = []
+
+    def __call__(self, *told: Any, **named: Any) -> None:
+        """Note one call."""
+        frame = sys._getframe(1)
+        self.told.append((*told, *named.values()))
+        self.lines.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+
+
+def logged_of_a_request(middleware: Any) -> tuple[Line | None, bool, bool]:
+    """The line with which a middleware logs a stream, and whether it gives `log` what it has to.
+
+    That is first the method, the route and the status, and second the seconds until the last byte.
+    """
+    from fastapi import FastAPI
+    from fastapi.responses import StreamingResponse
+
+    below, log = FastAPI(), Told()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.sleep(HELD)
+        yield b"last"
+
+    @below.post("/told/{number}")
+    async def told(number: int) -> StreamingResponse:
+        return StreamingResponse(pieces(), 200 + number)
+
+    with suppress(Exception):  # it only points at a line
+        asyncio.run(Exchange("POST", "/told/2").run(middleware(below, log=log)))
+        method, route, status, seconds, *_ = log.told[-1]
+        return log.lines[-1], (method, route, status) == ("POST", "/told/{number}", 202), seconds >= HELD
+    return next(reversed(log.lines), None), False, False
+
+
+def lines_of_a_cancelled_request(middleware: Any) -> list[Line]:
+    """The lines with which a middleware logs a request that is cancelled; none where it takes no `log`."""
+    log = Told()
 
     async def below(*_: Any) -> None:
         await asyncio.Event().wait()
@@ -111,11 +173,40 @@ def lines_of_a_cancelled_request(middleware: Any) -> int | None:
             await request
 
     try:
-        app = middleware(below, log=lambda *told, **_: lines.append(told))
+        app = middleware(below, log=log)
     except TypeError:
-        return None
+        return []
     asyncio.run(cancelled(app))
-    return len(lines)
+    return log.lines
+
+
+def stack_of_a_refusal(control: Any) -> list[Line]:
+    """From the inside out the lines that send the refusal of a second request, where only one may be in the app."""
+    found: list[Line] = []
+
+    async def below(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        frame = sys._getframe(1) if message["type"] == "http.response.start" and not found else None
+        while frame:
+            found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+            frame = frame.f_back
+
+    async def two() -> None:
+        app, second = control(below, max_in_flight=1, max_queue=0, queue_seconds=1.0), Exchange("POST", "/predict")
+        tasks = [asyncio.ensure_future(Exchange("POST", "/predict").run(app))]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.ensure_future(app(second.scope, second._receive, send)))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    with suppress(Exception):  # it only points at a line
+        asyncio.run(two())
+    return found[:MOST_LINES]
 
 
 def merges_contextvars() -> bool:

@@ -36,6 +36,8 @@ class Missing:
     wanted: str
     hint: str
     instruction: Instruction
+    ignored_at: str = ""
+    """The line of .dockerignore that keeps it out, where one does."""
 
 
 def missing_input(recipe: Recipe, context: Path, files: set[str]) -> Missing | None:
@@ -60,12 +62,39 @@ def _no_source(copied: Copied, context: Path, files: set[str]) -> Missing | None
     }
     if all(taken or "*" in source for source, taken in found.items()) and (any(found.values()) or not found):
         return None
+    left_out = next((one for one, taken in found.items() if not taken and _is_there(one, context)), None)
+    if left_out:
+        return Missing(
+            f"`{copied.instruction.text[:70]}` finds nothing in the context: .dockerignore excludes {left_out}",
+            "files that exist, and that .dockerignore does not exclude",
+            f"Delete the line of .dockerignore that excludes {left_out}.",
+            copied.instruction,
+            _ignored_at(left_out, context),
+        )
     return Missing(
         f"`{copied.instruction.text[:70]}` finds nothing in the context",
         "files that exist, and that .dockerignore does not exclude",
         "",
         copied.instruction,
     )
+
+
+def _is_there(source: str, context: Path) -> bool:
+    """Whether the folder of the build has that file, or a folder with a file in it."""
+    path = context / source.strip("/")
+    if ".." in path.parts:
+        return False
+    return path.is_file() or any(one.is_file() for one in path.rglob("*"))
+
+
+def _ignored_at(source: str, context: Path) -> str:
+    """The line of .dockerignore that names a source or a folder above it; the file alone where none does."""
+    path = PurePosixPath(source.strip("/"))
+    named = {str(path), *map(str, path.parents)} - {"."}
+    file = context / ".dockerignore"
+    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    found = [(number, line) for number, line in enumerate(lines, 1) if line.strip().strip("/").rstrip("/*") in named]
+    return f".dockerignore:{found[0][0]}\n    {found[0][1].strip()}" if found else ".dockerignore"
 
 
 def _unknown_stage(recipe: Recipe, stage: Stage, copied: Copied) -> Missing | None:

@@ -25,10 +25,15 @@ STREAMED = ("application/jsonl", "application/x-ndjson", "text/event-stream")
 """Media types of a stream, in which one answer is a line."""
 NEVER_CALLED, DEPENDS = "the model was never called", "the route calls the model that Depends(get_model) gives it"
 LOCAL = "Keep what belongs to one request in local variables: not on the module, the app or the model."
-HANDLER = (
-    "Two lines: `answer = await model.predict(body.features)` and `return PredictResponse(prediction=answer)`. "
-    "Take the model from the parameter `model: Model`: this checkpoint replaces it by a model of its own."
-)
+
+
+def handler_hint(path: str) -> str:
+    """The two lines of the handler of one of the three prediction routes."""
+    call = "await model.predict(body.features)" if path == "/predict" else "model.predict_blocking(body.features)"
+    return (
+        f"Two lines: `answer = {call}` and `return PredictResponse(prediction=answer)`. "
+        "Take the model from the parameter `model: Model`: this checkpoint replaces it by a model of its own."
+    )
 
 
 def features(rng: Random) -> list[float]:
@@ -52,13 +57,14 @@ def prediction(app: InProcess, answer: httpx.Response, where: str | None = None,
     assert status == 200, Failure(f"{path} gave {status}: {text}", wanted="200", hint=hint.get(status, ""), where=where)
     fields = content(answer, "`return PredictResponse(prediction=answer)`: an object with one field.", where)
     number: Any = fields.get("prediction")
+    service = app.lines.tree / "lab" / "service.py"
     if number is None and any_name and len(fields) == 1:
         number = next(iter(fields.values()))
     assert is_number(number), Failure(
         f"{path} answered {text}",
         wanted="{'prediction': a number}",
         hint="`return PredictResponse(prediction=answer)`, whose field has this name.",
-        where=where,
+        where=(app.lines.where_written(service, "class PredictResponse") if number is None else None) or where,
     )
     return float(number)
 
@@ -104,7 +110,7 @@ def the_models_own(
             hint="No cache: an answer that was kept hides what a model call costs.",
         )
     if not calls:
-        raise LearnerError(NEVER_CALLED, where, wanted=DEPENDS, hint=HANDLER)
+        raise LearnerError(NEVER_CALLED, where, wanted=DEPENDS, hint=handler_hint(request.path))
     at = lines.where(*calls[-1].caller) or where
     assert len(calls) == 1, Failure(
         f"the model was called {len(calls)} times for one request",
@@ -236,7 +242,7 @@ def reached(
     answer = next(iter(calls.values())).answer()
     _routes_at_all(app, answer)
     prediction(app, answer, app.where_routed)
-    raise LearnerError(NEVER_CALLED, app.where_routed, wanted=DEPENDS, hint=HANDLER)
+    raise LearnerError(NEVER_CALLED, app.where_routed, wanted=DEPENDS, hint=handler_hint(answer.url.path))
 
 
 def _single(app: InProcess) -> None:

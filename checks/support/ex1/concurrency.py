@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from checks.harness.assertions.answers import close
+from checks.harness.assertions.answers import calls_inside, close
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import LearnerError
@@ -76,7 +76,7 @@ def why_not_the_pool(probe: Probe, together: int, pool: int, busy: int) -> tuple
             f"The pool keeps `settings.thread_pool_size` threads ({pool}): leave the limiter's `total_tokens` at that.",
         )
     return (
-        ", and the others do not wait for a thread but for something else, such as a lock",
+        ". The others do not wait for a thread. They wait for something else, such as a lock",
         "Look for something that only one, or a few, can hold at a time. Here the pool must be the only limit.",
     )
 
@@ -104,8 +104,7 @@ def own_way_to_the_model(service: Service, callers: int, rng: Random) -> None:
     if not together or together == callers:
         return
     raise LearnerError(
-        f"{together} of {callers} calls were in the model together: the others wait in the dependency that "
-        "gives them the model",
+        f"{calls_inside(together, callers)}: the others wait in the dependency that gives them the model",
         held_up,
         wanted=f"all {callers}",
         hint="A dependency with `yield` lasts as long as its request: a lock or a semaphore around the `yield` lets in "

@@ -117,7 +117,7 @@ def awaits_side_by_side(
         assert math.isclose(took, seconds, abs_tol=TICK), Failure(
             f"{len(asked)} calls of one model took {took:.3f} s, as long as {took / seconds:.0f} one after the other",
             wanted=f"{seconds:.3f} s, since they all wait at the same time",
-            hint="Nothing in the model is for one call, or a few, at a time: no lock and no semaphore.",
+            hint="Remove the lock or the semaphore: the model must take any number of calls at a time.",
             where=together.where,
         )
     model = simulated_model(seconds)
@@ -156,7 +156,7 @@ def for_real(simulated_model: Any, model: Any, questions: Sequence[list[float]],
     assert reached >= wanted, Failure(
         f"{len(calls)} calls of one model got {reached:.0f} answers/s",
         wanted=f"at least {wanted:.0f}: one after the other they get {1 / seconds:.0f}",
-        hint="Nothing in the model is for one call, or a few, at a time: no lock and no semaphore.",
+        hint="Remove the lock or the semaphore: the model must take any number of calls at a time.",
     )
 
 

@@ -33,7 +33,8 @@ GAUGE_HINT = (
     "One up when a request comes, one down when it ends, in a `finally`: `+= 1` and `-= 1`, once for each request."
 )
 CANCEL_HINT = (
-    "A cancelled request raises CancelledError. It is no Exception: it passes `except Exception`, but not `finally`."
+    "A cancelled request raises CancelledError. `except Exception` does not catch it, but `finally` always runs: count "
+    "down there."
 )
 NO_ANSWER_HINT = "CancelledError is no Exception: `except Exception` does not catch it, `except BaseException` does."
 

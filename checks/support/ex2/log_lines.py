@@ -22,6 +22,7 @@ from checks.harness.load.trace import MS
 from checks.harness.machine import FairClock, load_in_words
 from checks.harness.processes.servers import Server
 from checks.harness.workspace import LearnerModules, Workspace
+from checks.support.ex2.middleware import line_that_logs
 from checks.support.ex2.windows import one_second
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ JSON_HINT = (
     "logger_factory=structlog.WriteLoggerFactory())`, and `log=log_request` for the TimingMiddleware."
 )
 ACCESS_HINT = 'In configure_logging: `logging.getLogger("uvicorn.access").disabled = True`.'
-NUMBER_HINT = "structlog writes keyword arguments as they are: give it a number, not text: `round(seconds * 1000, 3)`."
+NUMBER_HINTS = {
+    "status": "structlog writes keyword arguments as they are. Give it the number, not text: `status=status`.",
+    "duration_ms": "structlog writes keyword arguments as they are. Give it a number, not text: "
+    "`duration_ms=round(seconds * 1000, 3)`.",
+}
 OUTERMOST_HINT = (
     "The middleware added last is the outermost. The one that binds the id stands outside of the one that logs."
 )
@@ -52,15 +57,19 @@ ONCE_HINT = (
     "Log a request once, where it is recorded: when its last body message passes, or when it raised before that."
 )
 END_HINT = (
-    "`duration_ms` is the seconds from the request's start to its last body message, times 1000: log when that message "
-    "passes, not at the response's start."
+    "In lab/timing.py, log when the last body message passes, not at the response's start: `duration_ms` is the time "
+    "from the request's start to that message."
 )
+FACTOR_HINT = "`duration_ms` is the number of seconds times 1000: `duration_ms=round(seconds * 1000, 3)`."
 SECONDS_HINT = "The number is right in seconds: multiply it by 1000."
-ECHO_HINT = 'Give the app a `send` that appends `(b"x-request-id", request_id)` to `http.response.start`.'
+ECHO_HINT = (
+    'Give the app a `send` that appends `(b"x-request-id", request_id)`, both as bytes, to the headers of the message '
+    "`http.response.start`."
+)
 STDOUT_HINT = "`structlog.configure` sets the format of all lines: then a handler's lines are written like yours."
 MERGE_HINT = "`structlog.contextvars.merge_contextvars` as first processor puts what is bound into each line."
 BIND_HINT = (
-    "`structlog.contextvars.bind_contextvars(request_id=...)` around `await self.app(...)` puts the id on each "
+    "`with structlog.contextvars.bound_contextvars(request_id=...):` around `await self.app(...)` puts the id on each "
     "line of that request. All requests share a logger that has it bound, and a variable of the module."
 )
 UNCHANGED_HINT = "Take the id of a request as it is: do not cut it, and do not convert it."
@@ -187,12 +196,18 @@ def last_line(server: Server) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The learner's lines: create_app, configure_logging, what binds ids, and the timing middleware's `__call__`."""
+    """The learner's lines: create_app, configure_logging, log_request, what binds ids, and what calls `log`."""
 
     app: str | None
     logging: str | None
+    writes: str | None
     ids: str | None
     timing: str | None
+    """The timing middleware's call of `log`, or else its `__call__`."""
+    told_what: bool
+    """Whether that call gives `log` the request's method, template and status: then `log_request` is to change."""
+    told_how_long: bool
+    """The same for the seconds until the last byte."""
     merges: bool
     """Whether their `configure_logging` has structlog put what is bound into each line."""
 
@@ -201,11 +216,15 @@ def places_of(lab: LearnerModules, workspace: Workspace) -> Places:
     """Where the learner has defined them; None for one that has another name."""
     kind = getattr(lab.logs, "RequestIdMiddleware", None)
     binds = kind and workspace.where_defined(attribute(kind, "__call__"))
+    logs, told_what, told_how_long = line_that_logs(lab, workspace)
     return Places(
         workspace.where_defined(lab.service.create_app),
         workspace.where_defined(getattr(lab.logs, "configure_logging", None)),
+        workspace.where_defined(getattr(lab.logs, "log_request", None)),
         binds or workspace.where_defined(kind),
-        workspace.where_defined(attribute(lab.timing.TimingMiddleware, "__call__")),
+        logs or workspace.where_defined(attribute(lab.timing.TimingMiddleware, "__call__")),
+        told_what,
+        told_how_long,
         beside(lab.timing.TimingMiddleware).merges_contextvars() is True,
     )
 
@@ -249,7 +268,7 @@ def has_all_keys(logged: Logged, places: Places) -> None:
         assert not wrong, Failure(
             f"a line has no {wrong and wrong[0]} of the right type: {json.dumps(line)}",
             wanted="status and duration_ms as numbers, the rest as text",
-            hint=NUMBER_HINT if {*wrong} <= {"status", "duration_ms"} else "",
+            hint=NUMBER_HINTS.get(wrong[0], "") if wrong else "",
         )
         assert line["route"] not in MACHINES, Failure(
             f"{line['route']} was logged",
@@ -285,11 +304,19 @@ def line_of(asked: Asked, logged: Logged, places: Places) -> dict[str, Any]:
     return mine[0]
 
 
-METHOD_HINT = "The line has the request's own method: `scope['method']`."
-ROUTE_HINT = "The line has the route's template, as the metrics have: `log(method, route_template(scope), ...)`."
+METHOD_HINT = "In lab/timing.py, log the request's own method: `self.log(scope['method'], ...)`."
+ROUTE_HINT = (
+    "In lab/timing.py, log the route's template, as the metrics have it: `self.log(scope['method'], "
+    "route_template(scope), ...)`."
+)
+STATUS_HINT = "In lab/timing.py, log the status of this request, as the metrics have it."
+WRITTEN_HINT = (
+    'In lab/logs.py, `log_request` writes what it is given: `log.info("request", method=method, route=route, '
+    "status=status, ...)`."
+)
 
 
-def line_is_true(line: dict[str, Any], asked: Asked, logged: Logged) -> None:
+def line_is_true(line: dict[str, Any], asked: Asked, logged: Logged, places: Places) -> None:
     """Method, route and status of a line are its request's. What a route is called, 2.8 judges: as in /metrics."""
     right = (asked.method, asked.route, asked.status)
     named = {name.partition(" ")[2] for name in logged.routes}
@@ -298,8 +325,18 @@ def line_is_true(line: dict[str, Any], asked: Asked, logged: Logged) -> None:
     assert found == (asked.method, route, asked.status), Failure(
         f"{asked.method} {asked.path} was logged as {found}",
         wanted=str(right),
-        hint=METHOD_HINT if line["method"] != asked.method else ROUTE_HINT if line["route"] == asked.path else "",
+        hint=_what_is_untrue(line, asked, places),
+        where=places.writes if places.told_what else places.timing,
     )
+
+
+def _what_is_untrue(line: dict[str, Any], asked: Asked, places: Places) -> str:
+    """The hint for a line that is not about its request: the middleware tells something else, or `log_request` does."""
+    if places.told_what:
+        return WRITTEN_HINT
+    if line["method"] != asked.method:
+        return METHOD_HINT
+    return ROUTE_HINT if line["route"] == asked.path else STATUS_HINT if line["status"] != asked.status else ""
 
 
 def answer_echoes_the_id(asked: Asked, places: Places) -> None:
@@ -313,7 +350,9 @@ def answer_echoes_the_id(asked: Asked, places: Places) -> None:
     )
 
 
-def duration_is_long_enough(line: dict[str, Any], asked: Asked, logged: Logged, lab: LearnerModules) -> None:
+def duration_is_long_enough(
+    line: dict[str, Any], asked: Asked, logged: Logged, lab: LearnerModules, places: Places
+) -> None:
     """duration_ms is at least what the handler took, unless the metrics have less: the clock itself, 2.4 judges."""
     if asked.route == "/talk/{number}":
         least = (SECONDS - EARLY) * MS
@@ -328,7 +367,8 @@ def duration_is_long_enough(line: dict[str, Any], asked: Asked, logged: Logged, 
     assert took >= min(least, recorded / 2) - 0.1, Failure(
         f"a request of at least {least:.0f} ms, GET {asked.path}, was logged with {took} as duration_ms",
         wanted="the time until its last byte, in ms",
-        hint=SECONDS_HINT if seconds else END_HINT,
+        hint=SECONDS_HINT if seconds else FACTOR_HINT if places.told_how_long else END_HINT,
+        where=places.writes if places.told_how_long else places.timing,
     )
 
 

@@ -69,6 +69,7 @@ def begun(lab: LearnerModules, workspace: Workspace, show: Show) -> None:
                 f"the TimingMiddleware around a small app returned {missing}",
                 wanted="every message passed on",
                 hint=PASS_ON_HINT,
+                where=where_they_send(lab, workspace),
             )
         )
 
@@ -150,10 +151,25 @@ def line_that_passes_on(lab: LearnerModules, workspace: Workspace, path: str) ->
     """The learner's line that calls the app below for this path, and whether it gives that the very scope that came."""
     middleware = lab.timing.TimingMiddleware
     line, same = beside(middleware).line_that_passes_on(middleware, path)
-    return line and _named(line, workspace), same is True
+    return line and named(line, workspace), same is True
 
 
-def _named(line: Line, workspace: Workspace) -> str | None:
+def where_they_send(lab: LearnerModules, workspace: Workspace, method: str = "GET", path: str = "/x") -> str | None:
+    """The learner's own `send`, which the app below gets for this request; None where it gets the server's."""
+    middleware = lab.timing.TimingMiddleware
+    line = beside(middleware).send_below(middleware, method, path)
+    return line and workspace.where_line(Path(str(line[0])), int(line[1]))
+
+
+def line_that_logs(lab: LearnerModules, workspace: Workspace) -> tuple[str | None, bool, bool]:
+    """The learner's line that calls `log`, whether that gets what the request was, and whether how long it took."""
+    middleware = lab.timing.TimingMiddleware
+    line, what, how_long = beside(middleware).logged_of_a_request(middleware)
+    return line and named(line, workspace), what is True, how_long is True
+
+
+def named(line: Line, workspace: Workspace) -> str | None:
+    """A line that a cell has found, as a card names it."""
     path, number, function = line
     return workspace.where_line(Path(str(path)), int(number), str(function))
 
@@ -170,7 +186,7 @@ def lines_that_record(lab: LearnerModules, workspace: Workspace) -> Iterator[lis
     try:
         yield lines
     finally:
-        lines += [_named(line, workspace) for line in watched.over()]
+        lines += [named(line, workspace) for line in watched.over()]
 
 
 def where_classes_are_made(lab: LearnerModules, workspace: Workspace, status: int) -> str | None:

@@ -24,10 +24,11 @@ TABLES: list[tuple[list[float], dict[int, float]]] = [  # the first two are Wiki
 ]
 SIZES = (1, 2, 5, 20, 100, 101)
 RANK_HINT = (
-    "Sort a copy (`sorted`). The rank is q * n / 100, rounded up, and `ordered[rank - 1]` has it: indices start at 0."
+    "Sort a copy (`sorted`). The rank is q * n / 100, rounded up, and at least 1. `ordered[rank - 1]` has it: indices "
+    "start at 0."
 )
 FLOATS_HINT = (
-    "Round up in whole numbers: `-(-q * n // 100)`. In floats 7 / 100 * 100 is 7.000000000000001, which gives 8."
+    "Round up in whole numbers: `int(-(-q * n // 100))`. In floats 7 / 100 * 100 is 7.000000000000001, which gives 8."
 )
 SORT_HINT = "`sorted(samples)` gives a new list in ascending order; the rank counts places in that one."
 COPY_HINT = "`sorted(samples)` gives a new list and leaves the caller's as it is; `.sort()` changes it."

@@ -160,7 +160,7 @@ def figures_lie_between(
         )
 
 
-def costs_little(lab: LearnerModules, show: Show) -> None:
+def costs_little(lab: LearnerModules, workspace: Workspace, show: Show) -> None:
     """A request costs at most three times what it costs without the middleware, and no more after many requests."""
     timing = lab.timing.TimingMiddleware
     ratio, base, nothing = middleware_costs(timing, "base http", "nothing")
@@ -186,4 +186,5 @@ def costs_little(lab: LearnerModules, show: Show) -> None:
         "the beginning",
         wanted="the same: a request must not sort the samples of earlier requests",
         hint=REPORT_HINT,
+        where=workspace.where_defined(getattr(getattr(lab.timing, "Metrics", None), "record", None)),
     )

@@ -9,9 +9,9 @@ from checks.harness.cell.inprocess import InProcess
 from checks.harness.errors import Failure
 from checks.harness.fixtures import Service
 from checks.harness.judge.handles import beside
-from checks.harness.workspace import LearnerModules
+from checks.harness.workspace import LearnerModules, Workspace
 from checks.support.ex2.log_lines import ECHO_HINT, FRESH_HINT, Places
-from checks.support.ex2.middleware import alone
+from checks.support.ex2.middleware import alone, named
 
 FRESH = 100
 """Requests without an id, all of which get different ones."""
@@ -50,15 +50,15 @@ def headers_are_kept(app: InProcess, lab: LearnerModules, service: Service, plac
     )
 
 
-def no_line_of_a_cancelled_request(lab: LearnerModules, places: Places) -> None:
+def no_line_of_a_cancelled_request(lab: LearnerModules, workspace: Workspace, places: Places) -> None:
     """What counts nowhere is not logged either: a request that was cancelled has no status."""
     lines = beside(lab.timing.TimingMiddleware).lines_of_a_cancelled_request(lab.timing.TimingMiddleware)
     assert not lines, Failure(
-        f"a cancelled request was logged with {lines} line{'s' * (lines != 1)}",
+        f"a cancelled request was logged with {len(lines)} line{'s' * (len(lines) != 1)}",
         wanted="none: it got no status, and is not counted either",
         hint="Log a request where you record it. `except Exception` does not run for a CancelledError, but "
         "`finally` does.",
-        where=places.timing,
+        where=named(lines[0], workspace) or places.timing,
     )
 
 

@@ -21,10 +21,12 @@ from checks.harness.errors import Failure
 from checks.harness.fixtures import Service
 from checks.harness.load.trace import MS
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import HELD, alone, line_that_passes_on
+from checks.support.ex2.middleware import HELD, alone, line_that_passes_on, where_they_send
 
 METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
-APPEND_HINT = "Append to the message's headers, do not replace them: `[*message['headers'], (b'server-timing', ...)]`."
+APPEND_HINT = (
+    "Append to the message's headers, do not replace them: `[*message.get('headers', ()), (b'server-timing', ...)]`."
+)
 AROUND_HINT = "Measure around the whole app, in the middleware: when the handler starts, the wait is over."
 
 Question = tuple[float, ...]
@@ -41,16 +43,25 @@ def every_answer_has_one(app: InProcess, lab: LearnerModules, workspace: Workspa
     refused = app.post("/predict", content=b"no JSON")
     headers = refused.answer().headers
     what = f"the answer {refused.answer().status_code} to POST /predict without JSON"
-    no_longer_than_the_client(server_timing(headers, what), refused, what)
+    where = where_it_is_written(lab, workspace) if "server-timing" in headers else where_they_send(lab, workspace)
+    no_longer_than_the_client(server_timing(headers, what, where), refused, what)
     for method, path in [("GET", "/health"), *((method, "/nowhere") for method in METHODS)]:
         call = app.drive(method, path)
         answer = call.answer()
         what = f"the answer {answer.status_code} to {method} {path}"
-        where = None if "server-timing" in answer.headers else line_that_passes_on(lab, workspace, path)[0]
+        passed = where_they_send(lab, workspace, method, path) or line_that_passes_on(lab, workspace, path)[0]
+        where = None if "server-timing" in answer.headers else passed
         no_longer_than_the_client(server_timing(answer.headers, what, where), call, what)
 
 
-def headers_are_kept(app: InProcess, rng: random.Random) -> None:
+def where_it_is_written(lab: LearnerModules, workspace: Workspace) -> str | None:
+    """The line that makes the text of a Server-Timing, or else the learner's own `send`."""
+    file = workspace.tree / "lab" / "timing.py"
+    written = next(filter(None, (workspace.where_written(file, text) for text in ("dur={", "dur=%"))), None)
+    return written or where_they_send(lab, workspace)
+
+
+def headers_are_kept(app: InProcess, lab: LearnerModules, workspace: Workspace, rng: random.Random) -> None:
     """The app's own headers are still on the answer."""
     answer = ask(app, "/predict", rng)[1].answer()
     lost = [name for name in ("content-type", "content-length") if name not in answer.headers]
@@ -58,10 +69,11 @@ def headers_are_kept(app: InProcess, rng: random.Random) -> None:
         f"the answer to /predict has lost its {' and '.join(lost)}",
         wanted="the app's own headers, and Server-Timing",
         hint=APPEND_HINT,
+        where=where_they_send(lab, workspace),
     )
 
 
-def no_header_is_merged(lab: LearnerModules, service: Service) -> None:
+def no_header_is_merged(lab: LearnerModules, workspace: Workspace, service: Service) -> None:
     """An app may send a header twice, such as Set-Cookie."""
     app, _ = alone(lab, service, Given("context"))
     cookies = app.get("/context/cookies").answer().headers.get_list("set-cookie")
@@ -70,6 +82,7 @@ def no_header_is_merged(lab: LearnerModules, service: Service) -> None:
         f"came out{': ' + cookies[0] if cookies else ''}",
         wanted="all of the app's own headers, and Server-Timing",
         hint=f"A header name may occur twice, and a dictionary keeps only one of the two. {APPEND_HINT}",
+        where=where_they_send(lab, workspace),
     )
 
 

@@ -23,7 +23,9 @@ END_HINT = (
     "BaseHTTPMiddleware `call_next` returns when the answer begins."
 )
 SEND_HINT = "Take the time in `send`, when the last body message passes: the app returns later than that."
-SCOPE_HINT = '`if scope["type"] != "http": await self.app(scope, receive, send)`, then `return`: before anything else.'
+SCOPE_HINT = (
+    'Before anything else: `if scope["type"] != "http": return await self.app(scope, receive, send)`, in one line.'
+)
 
 
 @dataclass(frozen=True, slots=True)

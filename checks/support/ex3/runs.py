@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from checks.harness.assertions.answers import short
 from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs
 from checks.harness.load.percentiles import percentile
+from checks.harness.loadtest.locust_run import LOCUSTFILE
 from checks.harness.loadtest.recording import Plan, Plateau, Recording, Sent
 from checks.harness.loadtest.targets import Arrival
 from checks.harness.machine import load_in_words
+from checks.harness.workspace import Workspace
 from checks.support.ex3 import plans
 from checks.support.ex3.plans import GOOD, LATE, NEARLY, REFUSED, SOME, WRONG
 from checks.support.ex3.tables import StepLike
@@ -98,20 +101,30 @@ def counts(run: Recording) -> tuple[Counter[str], Counter[str], list[Sent]]:
     return counted, missed, innocent
 
 
-def missed_failure(kind: str, missed: int, of: int, run: Recording) -> Failure:
+def good_as_good(run: Recording) -> int:
+    """How many good answers were counted as good."""
+    kinds = {arrival.number: arrival.answer.kind for arrival in run.arrivals if arrival.answer}
+    return sum(kinds.get(request.number) == GOOD and not request.failed for request in run.requests)
+
+
+def missed_failure(kind: str, missed: int, of: int, run: Recording, workspace: Workspace) -> Failure:
     """Bad answers of one kind that were counted as good."""
+    file = workspace.tree / LOCUSTFILE
+    caught = workspace.where_written(file, "catch_response=True")
+    compared = [workspace.where_written(file, text) for text in ("isclose(", "abs(") if kind == NEARLY]
     fault = run.fault("task")
     raised = f", and your code raised {fault.words}" if fault else ""
     deadline = run.plan.deadline_ms
+    no_effect = "" if caught else " It has no effect without `catch_response=True` in the call of `self.client.post`."
     why, hint = {
         REFUSED: (
             "a refusal is no prediction, however fast it came",
-            "`response.failure(...)` for every status but 200. Without `catch_response=True` it has no effect.",
+            f"`response.failure(...)` for every status but 200.{no_effect}",
         ),
         WRONG: (
             "status 200 does not say that the answer is right",
-            "`math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`, with the mean of what this request sent. "
-            "Without `catch_response=True` `response.failure(...)` has no effect.",
+            "`response.failure(...)` unless `math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`, with the "
+            f"mean of what this request sent.{no_effect}",
         ),
         NEARLY: (
             "floating point differs in the last of 16 digits, not in the third",
@@ -124,7 +137,9 @@ def missed_failure(kind: str, missed: int, of: int, run: Recording) -> Failure:
         ),
     }[kind]
     seen = f"{missed} of {of} answers that were {kind} were counted as good{raised}"
-    return Failure(seen, f"each is a failure: {why}", hint, fault.where if fault else None)
+    return Failure(
+        seen, f"each is a failure: {why}", hint, fault.where if fault else next(filter(None, compared), None)
+    )
 
 
 def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
@@ -137,9 +152,9 @@ def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
         )
         return Failure(seen, wanted, "Compare what one request took with `DEADLINE_MS`: both in ms.")
     features = next(arrival.body for arrival in run.arrivals if arrival.number == first.number)
-    shown = str(json.loads(features)["features"])
-    wanted = f"the mean of {shown[:40]}{'...' * (len(shown) > 40)} may differ in its last digits"
-    return Failure(seen, wanted, "`math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`")
+    shown = short(json.loads(features)["features"])
+    wanted = f"the answer may differ from the mean of [{shown}] in its last digits: counted as good"
+    return Failure(seen, wanted, "Compare with `math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`.")
 
 
 # 3.3
@@ -147,7 +162,9 @@ def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
 
 def _fixed(name: str) -> str:
     """What mends a value that stays the default, whatever the environment says."""
-    return f"That is the default of `{name}`. Use `{name}` itself, and let it read LOAD_{name} from the environment."
+    return (
+        f"The value is the default of `{name}`. Use `{name}` itself, and let it read LOAD_{name} from the environment."
+    )
 
 
 def pace_hint(gap: float, seconds: float, pace: float) -> tuple[str, str]:
@@ -155,18 +172,19 @@ def pace_hint(gap: float, seconds: float, pace: float) -> tuple[str, str]:
     if abs(gap - pace) <= NEAR * pace:
         return (
             "The pace holds in the median only: does each wait have a random part, or the usual time of an answer? "
-            "`constant_pacing(PACE_SECONDS)(self)` takes off what this answer took."
+            "`wait_time = constant_pacing(PACE_SECONDS)` in the class takes off what this answer took."
         ), "wait_time"
     if abs(gap - pace - seconds) < NEAR * pace / 2:
         return (
-            "That is the pace on top of the answer's time, a think time. `constant_pacing(PACE_SECONDS)(self)` takes "
-            "the answer's time off."
+            "The wait comes on top of the answer's time: it is a think time. In the class, "
+            "`wait_time = constant_pacing(PACE_SECONDS)` takes the answer's time off."
         ), "wait_time"
     if abs(gap - DEFAULTS["LOAD_PACE_SECONDS"]) < 0.1:
         return _fixed("PACE_SECONDS"), "PACE_SECONDS"
     return (
         "The wait is the pace less the time since this user's own last start. A start time on the class or in a global "
-        "is the last start of any user: keep it on `self`, or use `constant_pacing(PACE_SECONDS)(self)`."
+        "is the last start of any user: keep it on `self`, or write `wait_time = constant_pacing(PACE_SECONDS)` in the "
+        "class."
     ), "wait_time"
 
 
@@ -221,8 +239,8 @@ def shape_hint(run: Recording) -> tuple[str, str]:
                 "`//`: `round` begins a step half of its time early."
             ), "tick"
     return (
-        "`step = int(self.get_run_time() // STEP_SECONDS) + 1`, with `step * STEP_USERS` users; after step `STEPS` "
-        "`None`."
+        "`step = int(self.get_run_time() // STEP_SECONDS) + 1`. Return `(step * STEP_USERS, step * STEP_USERS)`, and "
+        "`None` when `step > STEPS`."
     ), "tick"
 
 
@@ -271,12 +289,14 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (lambda run: gate(run, DEFAULTS["LOAD_SLO_MS"]), _fixed("SLO_MS"), "SLO_MS"),
     (
         _by(lambda run: not run.requests or run.mean_ms > run.plan.slo_ms or run.failure_ratio > 0.01),
-        "That is the mean, or another percentile: `stats.total.get_response_time_percentile(0.95)` is the p95.",
+        "The gate uses the mean, or another percentile: "
+        "`environment.stats.total.get_response_time_percentile(0.95)` is the p95.",
         "gate",
     ),
     (
         _by(lambda run: not run.requests or _latency(99)(run) > run.plan.slo_ms or run.failure_ratio > 0.01),
-        "That is p99 or the maximum: `stats.total.get_response_time_percentile(0.95)`, a part of 1, is the p95.",
+        "The gate uses the p99 or the maximum: "
+        "`environment.stats.total.get_response_time_percentile(0.95)`, a part of 1, is the p95.",
         "gate",
     ),
     (
@@ -306,8 +326,8 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
 
 WINDOW = "get_current_response_time_percentile"
 WINDOW_HINT = (
-    f"`{WINDOW}` is the percentile of the last seconds alone: `stats.total.get_response_time_percentile(0.95)` is the "
-    "p95 of the whole run."
+    f"`{WINDOW}` is the percentile of the last seconds alone: "
+    "`environment.stats.total.get_response_time_percentile(0.95)` is the p95 of the whole run."
 )
 WORKER_HINT = (
     "A worker has handed its numbers to the master, and finds none: "

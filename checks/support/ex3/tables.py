@@ -73,21 +73,21 @@ LAWS: tuple[tuple[Callable[[StepLike], bool], str], ...] = (
     ),
     (
         lambda s: abs(_off(s, c := max(s.pace_seconds, s.mean_ms / 1000))) <= 0.15 * s.requests_per_second * c,
-        "That is 15 % of throughput x time: 15 % of `step.users` is meant.",
+        "You compare with 15 % of throughput x time. Compare with 15 % of `step.users`.",
     ),
     (
         lambda s: math.isclose(s.requests_per_second * max(s.pace_seconds, s.mean_ms / 1000), s.users, rel_tol=0.15),
-        "`math.isclose` takes 15 % of the larger number: 15 % of `step.users` is meant.",
+        "`math.isclose` compares with 15 % of the larger number. Compare with 15 % of `step.users`.",
     ),
     (
         lambda s: (
             max(f := s.requests_per_second * max(s.pace_seconds, s.mean_ms / 1000), s.users) <= 1.15 * min(f, s.users)
         ),
-        "That is 15 % of the smaller number: 15 % of `step.users` is meant.",
+        "You compare with 15 % of the smaller number. Compare with 15 % of `step.users`.",
     ),
     (
         lambda s: abs(_off(s, max(s.pace_seconds, s.mean_ms / 1000))) <= 15,
-        "15 % of `step.users` is meant, and not a number of users.",
+        "You compare with a fixed number of users. Compare with 15 % of `step.users`.",
     ),
 )
 """Ways to judge a step that people write, and what mends them."""

@@ -6,6 +6,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +16,10 @@ from checks.harness.assertions.admission_walk import COLUMNS, Row, Stray, Walk
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import Failure
+from checks.harness.judge.handles import attribute, beside
 from checks.harness.judge.visits import visits
 from checks.harness.report.evidence import Show, Timeline, timeline
+from checks.harness.workspace import LearnerModules, Workspace
 from checks.support.ex4.requests import (
     Calls,
     all_done,
@@ -35,13 +39,35 @@ A_SECOND = 1.05
 """Seconds after which a limit of so many requests a second lets more in."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The learner's class, and lines: `create_app`, the class's `__call__`, and what sends a refusal."""
+
+    control: Callable[..., Any] | None = None
+    create_app: str | None = None
+    call: str | None = None
+    refusal: str | None = None
+
+
+def lines_of(lab: LearnerModules, workspace: Workspace) -> Lines:
+    """Where they are; None for what is not to be found."""
+    control = lab.admission.AdmissionControl
+    stack = [
+        (Path(str(path)), int(line), str(name)) for path, line, name in beside(control).stack_of_a_refusal(control)
+    ]
+    return Lines(
+        control,
+        workspace.where_named(lab.service, "create_app"),
+        workspace.where_defined(attribute(control, "__call__")),
+        next(filter(None, (workspace.where_line(*line) for line in stack)), None),
+    )
+
+
 class Scene:
     """The learner's app with `slots` and `places`, the requests that were sent, and the steps so far."""
 
-    def __init__(
-        self, app: InProcess, probe: Probe, slots: int, places: int, control: Callable[..., Any] | None = None
-    ) -> None:
-        self.app, self.probe, self.slots, self.places, self.control = app, probe, slots, places, control
+    def __init__(self, app: InProcess, probe: Probe, slots: int, places: int, lines: Lines | None = None) -> None:
+        self.app, self.probe, self.slots, self.places, self.lines = app, probe, slots, places, lines or Lines()
         self.sent: list[Pending] = []
         self.steps: list[Row] = []
 
@@ -62,7 +88,7 @@ class Scene:
             raise
 
 
-def first_come_first_served(scene: Scene, rng: random.Random, create_app: str) -> Timeline:
+def first_come_first_served(scene: Scene, rng: random.Random) -> Timeline:
     """Fill all slots and places, see who is refused, then empty them one by one: the picture of that."""
     app, probe, slots, places = scene.app, scene.probe, scene.slots, scene.places
     calls = line_up(app, rng, slots + places)
@@ -70,38 +96,41 @@ def first_come_first_served(scene: Scene, rng: random.Random, create_app: str) -
     require_model_calls(app, probe, calls)
     raise_what_crashed(calls)
     scene.step(f"{len(calls)} arrived, one by one", calls, slots, places)
-    assert probe.inside <= slots, too_many_inside(scene, rng, create_app)
+    assert probe.inside <= slots, too_many_inside(scene, rng)
     assert probe.inside == slots, Failure(
-        f"with max_in_flight={slots} only {probe.inside} calls are in the model together",
+        f"with max_in_flight={slots} only {probe.inside} call{'s are' if probe.inside != 1 else ' is'} in the model",
         f"{slots}: each request holds one slot",
         f"Is max_queue={places} used in place of max_in_flight?"
         if probe.inside == places
         else "Does a request take its slot more than once? `acquire()` takes one, and `async with` takes one more.",
-        create_app if probe.inside == places else None,
+        scene.lines.create_app if probe.inside == places else None,
     )
     early = [call for call in calls.values() if call.done]
     assert not early, not_kept_waiting(early, places)
 
-    refused = everything_else_is_refused(app, rng)
+    refused = everything_else_is_refused(app, rng, scene.lines)
     scene.step(f"{len(refused)} more arrived", refused, slots, places)
-    what_is_never_refused(app, [*refused.values()])
+    what_is_never_refused(app, [*refused.values()], scene.lines)
     return in_order_of_arrival(scene, calls)
 
 
-def too_many_inside(scene: Scene, rng: random.Random, create_app: str) -> Failure:
+def too_many_inside(scene: Scene, rng: random.Random) -> Failure:
     """More calls are inside than there are slots: what it may be that lets them in."""
     slots, places = scene.slots, scene.places
     scene.app.go_on_until(lambda: scene.probe.inside == slots + places)
     inside = scene.probe.inside
     seen = f"with max_in_flight={slots} {inside} calls are in the model together"
     if inside == places:
-        return Failure(seen, f"{slots}", f"Is max_queue={places} used in place of max_in_flight?", create_app)
+        return Failure(
+            seen, f"{slots}", f"Is max_queue={places} used in place of max_in_flight?", scene.lines.create_app
+        )
     if inside == slots + 1:
-        return Failure(seen, f"{slots}", "That is one too many: `<` or `<=`?")
+        return Failure(seen, f"{slots}", "One request too many gets in: `<` or `<=`?")
     more = send(scene.app, "/predict", rng, 3 * (slots + places))
     scene.app.go_on_until(lambda: all_done(more.values()))
     scene.step(f"{len(more)} more arrived at once", more, slots, places)
-    if not any(call.done for call in more.values()) and scene.control and lets_all_in(scene.control):
+    control = scene.lines.control
+    if not any(call.done for call in more.values()) and control and "inside" in what_becomes_of_a_second(control):
         hint = (
             "The class itself lets in every request. A coroutine without `await` does nothing: "
             "`self.gate.acquire()` takes no slot, and `if self.admitted():` is always true."
@@ -110,7 +139,10 @@ def too_many_inside(scene: Scene, rng: random.Random, create_app: str) -> Failur
     if not any(call.done for call in more.values()):
         hint = "In create_app: `app.add_middleware(AdmissionControl, ...)` with the three numbers of the settings."
         return Failure(
-            f"{seen}, and no request is refused", f"{slots}, and a 503 for what cannot wait", hint, create_app
+            f"{seen}, and no request is refused",
+            f"{slots}, and a 503 for what cannot wait",
+            hint,
+            scene.lines.create_app,
         )
     before = scene.probe.inside
     time.sleep(A_SECOND)
@@ -130,17 +162,17 @@ def too_many_inside(scene: Scene, rng: random.Random, create_app: str) -> Failur
     )
 
 
-def lets_all_in(control: Callable[..., Any]) -> bool:
-    """Whether a bare AdmissionControl with a single slot lets a second request in."""
-    inside = set[int]()
+def what_becomes_of_a_second(control: Callable[..., Any]) -> set[str]:
+    """Whether a bare AdmissionControl with a single slot and no queue lets a second request in, or answers it."""
+    found = set[str]()
 
     def told(visitor: int, how: str, *_: object, **__: object) -> None:
-        if how == "inside":
-            inside.add(visitor)
+        if visitor == 1:
+            found.add(how)
 
     with visits(control, {"max_in_flight": 1, "max_queue": 0, "queue_seconds": 60.0}, told) as take:
         take([("arrive", 0, ""), ("arrive", 1, "")], 0.0)
-    return len(inside) > 1
+        return {*found}
 
 
 def not_kept_waiting(early: list[Pending], places: int) -> Failure:
@@ -156,17 +188,17 @@ def not_kept_waiting(early: list[Pending], places: int) -> Failure:
     )
 
 
-def everything_else_is_refused(app: InProcess, rng: random.Random) -> Calls:
+def everything_else_is_refused(app: InProcess, rng: random.Random, lines: Lines) -> Calls:
     """With all slots and places taken, the next requests get a 503 at once; returns them."""
     refused = send(app, "/predict", rng, 3) | send(app, "/predict/threaded", rng, 1)
     app.go_on_until(lambda: all_done(refused.values()))
     for call in refused.values():
+        hint, where = ("", None) if call.done else why_no_refusal(call, lines)
         assert call.done, Failure(
             f"all slots and places are taken, and one more {call.asked} gets no answer",
             "a 503 at once, while the others are held",
-            "Refuse when `max_queue` requests wait already: compare before you begin to wait."
-            if call.asked.endswith("/predict")
-            else "The limit is for the path `/predict` and all paths below it.",
+            hint,
+            where,
         )
         answer = call.answer()
         status, path = answer.status_code, answer.url.path
@@ -174,12 +206,22 @@ def everything_else_is_refused(app: InProcess, rng: random.Random) -> Calls:
             f"all slots and places are taken, and one more call of {path} is answered {status}",
             "503: the service has too much to do; the caller did nothing wrong",
             "`Service Unavailable` is 503, `Too Many Requests` (of this caller) is 429.",
+            lines.refusal,
         )
-        says_when_to_come_again(answer)
+        says_when_to_come_again(answer, lines)
     return refused
 
 
-def what_is_never_refused(app: InProcess, refused: list[Pending]) -> None:
+def why_no_refusal(call: Pending, lines: Lines) -> tuple[str, str | None]:
+    """The hint, and the line to change, where a request waits that has no place to wait."""
+    if not call.asked.endswith("/predict"):
+        return "The limit is for the path `/predict` and all paths below it.", lines.call
+    if lines.control and what_becomes_of_a_second(lines.control) == {"answered"}:
+        return "In create_app, give the AdmissionControl `max_queue=settings.max_queue`.", lines.create_app
+    return "Refuse when `max_queue` requests wait already: compare before you begin to wait.", None
+
+
+def what_is_never_refused(app: InProcess, refused: list[Pending], lines: Lines) -> None:
     """Other paths are answered while all slots are taken, and a refusal is timed as every answer is."""
     for path, wanted in (("/health", 200), ("/openapi.json", 200), ("/predictions", 404)):
         page = app.get(path)
@@ -189,12 +231,14 @@ def what_is_never_refused(app: InProcess, refused: list[Pending]) -> None:
             f"all slots and places are taken, and GET {path} gets {status}",
             f"{wanted}, always",
             "The limit is only for the path `/predict` and for paths that begin with `/predict/`.",
+            lines.call,
         )
     if "server-timing" in app.get("/health").answer().headers:
         assert all("server-timing" in call.answer().headers for call in refused), Failure(
             "a refusal has no Server-Timing, although other answers have one",
             "the timing is outermost, and counts refusals, too",
             "In create_app, add the AdmissionControl before the TimingMiddleware: the last one added is the outermost.",
+            lines.create_app,
         )
 
 
@@ -237,7 +281,7 @@ def queue_picture(title: str, calls: Calls, probe: Probe) -> Timeline:
     return timeline(rows, title, note="where the lab held them")
 
 
-def without_a_queue(service: Start, rng: random.Random, show: Show) -> None:
+def without_a_queue(service: Start, rng: random.Random, show: Show, lines: Lines) -> None:
     """max_queue=0 means that no request waits; and Retry-After is never 0, however short the wait may be."""
     for seconds in (60, 0.25):
         probe = Probe()
@@ -258,21 +302,22 @@ def without_a_queue(service: Start, rng: random.Random, show: Show) -> None:
                 "it gets the slot",
                 "Look for a free slot first, and for a place in the queue after that.",
             )
-            says_when_to_come_again(refused.answer())
+            says_when_to_come_again(refused.answer(), lines)
 
 
-def says_when_to_come_again(answer: httpx.Response) -> None:
+def says_when_to_come_again(answer: httpx.Response, lines: Lines) -> None:
     """A refusal names the seconds after which another try makes sense."""
     after = answer.headers.get("retry-after", "")
     seconds = int(after) if after.isdecimal() else 0
     assert seconds >= 1, Failure(
         f"a refusal's Retry-After is {after!r}",
         "whole seconds, at least 1",
-        '`(b"retry-after", str(max(1, math.ceil(queue_seconds))).encode())` among the headers of the refusal.',
+        '`(b"retry-after", str(max(1, math.ceil(self.queue_seconds))).encode())` among the headers of the refusal.',
+        lines.refusal,
     )
 
 
-def what_is_not_http_passes(control: Callable[..., Any]) -> None:
+def what_is_not_http_passes(control: Callable[..., Any], lines: Lines) -> None:
     """An open WebSocket takes no slot, and cannot be answered with a 503."""
     reached = set[int]()
 
@@ -286,7 +331,8 @@ def what_is_not_http_passes(control: Callable[..., Any]) -> None:
     assert len(reached) == 2, Failure(
         f"with max_in_flight=1 {len(reached)} of 2 WebSockets reached the app",
         "a scope that is not HTTP passes",
-        '`if scope["type"] != "http": await self.app(scope, receive, send)`.',
+        'Before anything else: `if scope["type"] != "http": return await self.app(scope, receive, send)`, in one line.',
+        lines.call,
     )
 
 

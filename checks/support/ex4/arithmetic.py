@@ -75,11 +75,11 @@ def busy_threads_rounded_up(needed: Callable[..., Any], rng: random.Random) -> N
         assert got == math.ceil(busy), Failure(
             f"{call} is {got}",
             f"{math.ceil(busy)}: {float(busy):g} are busy on average, and only whole threads exist",
-            f"In floats {rate} * {seconds} is {rate * seconds!r}: `round(..., 9)` before `math.ceil`."
+            f"In floats {rate} * {seconds} is {rate * seconds!r}: `math.ceil(round(rate * seconds, 9))`."
             if got == math.ceil(rate * seconds)
             else "Without load 0 threads are busy: `max(1, ...)` is one too many."
             if busy == 0
-            else "`round` drops a small fraction, which needs one more thread: `round(..., 9)` keeps it."
+            else "`round` drops a small fraction, which needs one more thread: `math.ceil(round(rate * seconds, 9))`."
             if any(math.ceil(round(float(busy), digits)) == got for digits in range(1, 6))
             else "Little's law: rate x seconds threads are busy; round that up.",
         )

@@ -98,7 +98,7 @@ def as_many_as_asked(server: Server, alone: Server, clock: FairClock) -> None:
     assert few == 1, Failure(
         f"without WEB_CONCURRENCY {few} workers answer",
         "1",
-        '`os.environ.get("WEB_CONCURRENCY", "1")`: the default is one worker.',
+        '`workers=int(os.environ.get("WEB_CONCURRENCY", "1"))`: one worker if the variable is not set.',
     )
 
 

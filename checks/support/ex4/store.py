@@ -218,6 +218,11 @@ class Case(NamedTuple):
     call: Pending
 
     @property
+    def row(self) -> str:
+        """What the store did, in the few words of a table."""
+        return self.what.removeprefix("the store ").replace(" with nonsense:", ",")
+
+    @property
     def hint(self) -> str:
         """What mends exactly this."""
         if of_httpx(self.got, httpx.HTTPStatusError):
@@ -229,7 +234,8 @@ class Case(NamedTuple):
             return "`except httpx.TimeoutException` for a 504, then `except httpx.HTTPError` for a 502."
         if isinstance(self.got, Exception):
             return (
-                "Look at the status first, then check the body before you use it: `except ValidationError` for a 502."
+                "Look at the status first. Then parse the body with a pydantic model, and answer 502 at "
+                "`ValidationError`."
             )
         match self.wanted, self.got:
             case 404, _:
@@ -293,11 +299,8 @@ class Errors:
         wrong = [case for case in self.cases if case.got != case.wanted]
         if not wrong:
             return
-        rows = [
-            ("->" if case in wrong else "", case.what.removeprefix("the store "), _short(case.got), case.wanted)
-            for case in self.cases
-        ]
-        show.table("what the store does, and what our caller gets", ("", "the store", "got", "wanted"), rows)
+        rows = [(one.row, _short(one.got), one.wanted, "<- wrong" if one in wrong else "") for one in self.cases]
+        show.table("what the store does, and what our caller gets", ("the store", "got", "wanted", ""), rows)
         first = wrong[0]
         if isinstance(first.got, LearnerError):  # such as a model that was given what is no list of numbers
             failure = first.got.failure

@@ -50,7 +50,8 @@ class Waits:
         if len(self.probe.calls) >= self.slots:  # all of them were in the model, on a busy machine not at the same time
             self.no_work_is_cut_off()
         assert self.probe.inside == self.slots, Failure(
-            f"with max_in_flight={self.slots} only {self.probe.inside} calls are in the model together",
+            f"with max_in_flight={self.slots} only {self.probe.inside} "
+            f"call{'s are' if self.probe.inside != 1 else ' is'} in the model",
             f"{self.slots}: without that 4.6 cannot be judged (4.5 says more)",
             "First let 4.5 pass.",
         )

@@ -95,7 +95,12 @@ def assert_context_is_small(files: Files) -> None:
 def assert_inputs_exist(files: Files) -> None:
     """Each COPY finds its files, and each RUN those that it reads."""
     missing = missing_input(files.recipe, files.context, files.included)
-    assert not missing, Failure(missing.seen, wanted=missing.wanted, hint=missing.hint, where=missing.instruction.where)
+    assert not missing, Failure(
+        missing.seen,
+        wanted=missing.wanted,
+        hint=missing.hint,
+        where=missing.ignored_at or missing.instruction.where,
+    )
 
 
 def assert_change_installs_nothing(files: Files, seen: Inspected | None) -> None:
@@ -129,9 +134,11 @@ def assert_no_cache(files: Files, seen: Inspected | None) -> None:
         else f"a layer holds downloaded files, in {', '.join(seen.caches if seen else ())}"
     )
     assert not (seen.caches if seen else found), Failure(
-        f"{place}: a later `rm` hides them, and each machine still pulls them",
+        f"{place}: an `rm` in another line, or before the install, does not remove them",
         wanted="no cache of pip or uv in any layer",
-        hint=f"`{found[1]}` in the command of line {found[0].line}." if found else "`--no-cache` where it installs.",
+        hint=f"Add `{found[1]}` to the install command of line {found[0].line}."
+        if found
+        else "Add `--no-cache` to the install command.",
         where=(found[0] if found else files.recipe.last.start).where,
     )
 
