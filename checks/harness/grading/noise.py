@@ -1,4 +1,8 @@
-"""The few forms of assertion that hold on a noisy machine."""
+"""Whether a run was too noisy to judge: a miss is compared with a control, or with how busy the machine is.
+
+Which deadlines and bounds there are, each with its control: `docs/architecture.md`. A deadline itself is judged by
+`grading/runner.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Closed-loop and open-loop load on an HTTP/1.1 service: what was scheduled, sent and answered, request by request."""
+"""Closed-loop and open-loop load on an HTTP/1.1 service: what was scheduled, sent and answered, request by request.
+
+`loops.py` decides when to send, `sending.py` sends.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The card: what a learner sees after a run. As wide as the terminal, readable without colour and in ASCII."""
+"""The card: what a learner sees after a run. As wide as the terminal, readable without colour and in ASCII.
+
+Here are its layout, its labels and the words for verdicts. What a checkpoint says is in `checks/test_exN.py` and
+`checks/support/`. The page has a card of its own: `guide/lab_guide/page/card.js`.
+"""
 
 from __future__ import annotations
 
