@@ -8,7 +8,7 @@ from functools import partial
 from checks.harness.cell.decoder_probe import Decoding
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
-from checks.support.ex7.streams import NO_LOCK, RELEASE, Reader, Streams
+from checks.support.ex7.streams import A_WHILE, NO_LOCK, RELEASE, Reader, Streams
 
 LISTEN = "A task of its own awaits `receive()` until that gives `http.disconnect`. Then cancel the task that decodes."
 AT_ANY_TURN = (
@@ -129,7 +129,7 @@ def while_it_waits(streams: Streams) -> None:
 
 def _no_task_is_left(streams: Streams) -> None:
     """At the end of the lifespan, when all streams have ended. One that looks from time to time has ended by then."""
-    streams.app.until(lambda: False, seconds=1)
+    streams.until(lambda: False, A_WHILE)
     streams.app.stop()
     left = streams.app.tasks_left
     assert not left, Failure(
