@@ -182,12 +182,16 @@ def random_steps(streams: Streams) -> int:
             if deed != "leave":
                 one.pending.cancel()
         held = min(slots, len(alive))
-        streams.given_back(f"step {step + 1} ({deed}): {len(alive)} streams are alive", RELEASE, held)
+        streams.given_back(f"step {step + 1} ({deed}): {_alive(len(alive))}", RELEASE, held)
         _decoded_are_alive(streams, alive, held)
     for one in alive:
         one.pending.leave()
     streams.given_back("all had left", RELEASE)
     return STEPS
+
+
+def _alive(number: int) -> str:
+    return "1 stream is alive" if number == 1 else f"{number} streams are alive"
 
 
 def _decoded_are_alive(streams: Streams, alive: list[Reader], held: int) -> None:
