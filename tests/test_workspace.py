@@ -192,6 +192,23 @@ def test_of_a_recursion_the_line_that_goes_on_with_it_is_named(learner: Path, tm
     assert "lab/thing.py:3 in call" in str(workspace.where_raised(caught.value.__traceback__))
 
 
+def test_an_exception_that_was_kept_is_named_where_it_was_raised_again(learner: Path, tmp_path: Path) -> None:
+    """Its traceback ends where it came from; the line that raised it again is further out."""
+    kept = "def first():\n    int('no')\n\n\ndef again():\n    try:\n        first()\n    except ValueError as error:\n"
+    (learner / "lab/thing.py").write_text(f"{kept}        kept = error\n    raise kept\n")
+    workspace = open_workspace(ROOT, learner, tmp_path / "tree")
+
+    thing = LearnerModules(workspace.load).thing
+    with pytest.raises(ValueError, match="no") as once:
+        thing.first()
+    with pytest.raises(ValueError, match="no") as again:
+        thing.again()
+
+    assert workspace.where_raised_again(once.value.__traceback__) is None
+    assert "lab/thing.py:10 in again" in str(workspace.where_raised_again(again.value.__traceback__))
+    assert "lab/thing.py:2 in first" in str(workspace.where_raised(again.value.__traceback__))
+
+
 def test_an_import_that_hung_before_is_not_waited_for_again(learner: Path, tmp_path: Path) -> None:
     """What was said then is said again at once."""
     workspace = open_workspace(ROOT, learner, tmp_path / "tree")

@@ -159,3 +159,14 @@ def test_another_clock_is_noted() -> None:
             return await super().submit(item)
 
     assert "time.monotonic()" in play(Reads, SCENE)["clock"]
+
+
+def test_a_stub_that_only_a_caller_gets_comes_out_of_the_scene() -> None:
+    """Else a part that is not started would be one that fails."""
+
+    class Unclosed(Alone):
+        async def close(self) -> None:
+            raise NotImplementedError("6.6: Batcher.close")
+
+    with pytest.raises(NotImplementedError, match="close"):
+        play(Unclosed, SCENE)

@@ -164,3 +164,23 @@ async def test_each_message_waits_until_it_is_taken() -> None:
     assert (b"01", [0, 1]) == seen
     assert [0, 1, 2] == sent
     assert 0 == taken.inside
+
+
+async def test_a_client_that_leaves_is_told_by_receive_or_by_send_as_well() -> None:
+    """As in ASGI 2.3, and with `raises` as in ASGI 2.4."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        exchange.leave()
+        seen.append((scope["asgi"]["spec_version"], (await receive())["type"]))
+        await send({"type": "http.response.start", "status": 200})
+
+    seen: list[Any] = []
+    exchange = Exchange("GET", "/")
+    await exchange.run(app)
+    exchange = Exchange("GET", "/")
+    exchange.raises = True
+    with pytest.raises(OSError, match="has left"):
+        await exchange.run(app)
+
+    assert [("2.3", "http.disconnect"), ("2.4", "http.disconnect")] == seen

@@ -42,6 +42,17 @@ def test_timeline_keeps_an_even_spread(count: int) -> None:
         assert [0, count - 1] == [kept[0], kept[-1]], "first and last are there"
 
 
+def test_a_request_without_an_answer_is_drawn_to_the_last_time_of_all() -> None:
+    """It has no time of its own: the card says "no answer" in its place."""
+    picture = timeline([("#1", 0.0, None, 0.25), ("#2", 0.0, 0.1, None)], "one of two")
+
+    drawn = [line.plain for line in draw(picture, width=80, ascii_only=True)]
+
+    assert [("answered", 250.0), ("failed", 250.0)] == [(row.how, row.end) for row in picture.rows]
+    assert drawn[1].endswith("| 250 ms")
+    assert drawn[2].endswith("| no answer")
+
+
 def test_the_card_shows_twelve_rows() -> None:
     """What the card draws of a timeline fits a screen; it counts what it leaves out."""
     rows = timeline([(f"#{i}", float(i), None, i + 1.0) for i in range(100)], "many")

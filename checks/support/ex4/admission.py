@@ -32,6 +32,7 @@ from checks.support.ex4.requests import (
 
 Start = Callable[..., InProcess]
 
+REFUSED = 503
 STEPS = 1000
 """Steps of the random walk."""
 SHOWN_STEPS = 5
@@ -202,7 +203,7 @@ def everything_else_is_refused(app: InProcess, rng: random.Random, lines: Lines)
         )
         answer = call.answer()
         status, path = answer.status_code, answer.url.path
-        assert status == 503, Failure(
+        assert status == REFUSED, Failure(
             f"all slots and places are taken, and one more call of {path} is answered {status}",
             "503: the service has too much to do; the caller did nothing wrong",
             "`Service Unavailable` is 503, `Too Many Requests` (of this caller) is 429.",
@@ -303,6 +304,17 @@ def without_a_queue(service: Start, rng: random.Random, show: Show, lines: Lines
                 "Look for a free slot first, and for a place in the queue after that.",
             )
             says_when_to_come_again(refused.answer(), lines)
+    _without_patience(service, rng, lines)
+
+
+def _without_patience(service: Start, rng: random.Random, lines: Lines) -> None:
+    """With `queue_seconds` 0 a refusal says 1 s at least. Whether the right one is refused is judged above."""
+    app = service(model=Probe(), max_in_flight=1, max_queue=0, queue_seconds=0)
+    calls = line_up(app, rng, 2)
+    app.go_on_until(lambda: any(call.done for call in calls.values()))
+    for answer in [call.answer() for call in calls.values() if call.done]:
+        if answer.status_code == REFUSED:
+            says_when_to_come_again(answer, lines)
 
 
 def says_when_to_come_again(answer: httpx.Response, lines: Lines) -> None:

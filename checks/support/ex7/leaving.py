@@ -8,7 +8,7 @@ from functools import partial
 from checks.harness.cell.decoder_probe import Decoding
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
-from checks.support.ex7.streams import NO_LOCK, RELEASE, Reader, Streams
+from checks.support.ex7.streams import A_WHILE, NO_LOCK, RELEASE, Reader, Streams
 
 LISTEN = "A task of its own awaits `receive()` until that gives `http.disconnect`. Then cancel the task that decodes."
 AT_ANY_TURN = (
@@ -129,7 +129,7 @@ def while_it_waits(streams: Streams) -> None:
 
 def _no_task_is_left(streams: Streams) -> None:
     """At the end of the lifespan, when all streams have ended. One that looks from time to time has ended by then."""
-    streams.app.until(lambda: False, seconds=1)
+    streams.until(lambda: False, A_WHILE)
     streams.app.stop()
     left = streams.app.tasks_left
     assert not left, Failure(
@@ -182,12 +182,16 @@ def random_steps(streams: Streams) -> int:
             if deed != "leave":
                 one.pending.cancel()
         held = min(slots, len(alive))
-        streams.given_back(f"step {step + 1} ({deed}): {len(alive)} streams are alive", RELEASE, held)
+        streams.given_back(f"step {step + 1} ({deed}): {_alive(len(alive))}", RELEASE, held)
         _decoded_are_alive(streams, alive, held)
     for one in alive:
         one.pending.leave()
     streams.given_back("all had left", RELEASE)
     return STEPS
+
+
+def _alive(number: int) -> str:
+    return "1 stream is alive" if number == 1 else f"{number} streams are alive"
 
 
 def _decoded_are_alive(streams: Streams, alive: list[Reader], held: int) -> None:
