@@ -110,7 +110,17 @@ class CellEnded(BaseException):
 
 
 class Inconclusive(Exception):
-    """The machine was too busy to tell right from wrong: the verdict is *inconclusive*."""
+    """The machine was too busy to tell right from wrong: the verdict is *inconclusive*.
+
+    `likely` is the failure that it would have been on an idle machine: the card shows what mends that, too.
+    """
+
+    def __init__(self, reason: str, likely: Failure | None = None) -> None:
+        self.failure = Failure(reason)
+        if likely:
+            hint = f"If it is so on an idle machine, too: {likely.hint}" if likely.hint else ""
+            self.failure = Failure(f"{reason}. Seen: {likely.seen}", likely.wanted, hint, likely.where)
+        super().__init__(reason)
 
 
 class NotChecked(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from checks.harness.errors import Inconclusive
+from checks.harness.errors import Failure, Inconclusive
 from checks.harness.grading.noise import best_of, blame_the_machine_if, blame_the_machine_unless
 
 
@@ -43,3 +43,19 @@ def test_a_control_that_costs_too_much_blames_the_machine() -> None:
     blame_the_machine_if(1.1, 3)
     with pytest.raises(Inconclusive, match=r"too busy: .* 3\.5 times as much"):
         blame_the_machine_if(3.5, 3)
+
+
+def test_where_a_fault_is_likely_the_words_name_it_and_its_hint() -> None:
+    """The verdict is the machine's, and the learner can try the hint all the same."""
+    likely = Failure("it waited for 8 s", "an end after 1 s", "Give it a limit.", "lab/serve.py:7")
+
+    assert (
+        Failure(
+            "too busy. Seen: it waited for 8 s",
+            "an end after 1 s",
+            "If it is so on an idle machine, too: Give it a limit.",
+            "lab/serve.py:7",
+        )
+        == Inconclusive("too busy", likely).failure
+    )
+    assert Failure("too busy") == Inconclusive("too busy").failure

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 
-from checks.harness.errors import Inconclusive
+from checks.harness.errors import Failure, Inconclusive
 from checks.harness.machine import FairClock, load_in_words
 
 LONGEST_WAIT = 60.0
@@ -59,10 +59,13 @@ def blame_the_machine_if(control: float, limit: float) -> None:
         )
 
 
-def blame_the_machine_if_busy(clock: FairClock, what: str) -> None:
-    """Raise `Inconclusive` where everything took several times as long as on an idle machine. `what` is in doubt."""
+def blame_the_machine_if_busy(clock: FairClock, what: str, likely: Failure | None = None) -> None:
+    """Raise `Inconclusive` where everything took several times as long as on an idle machine. `what` is in doubt.
+
+    `likely` is the failure that follows where the machine was idle.
+    """
     if clock.busy:
-        raise Inconclusive(f"this machine is too busy ({load_in_words()}) to tell {what}")
+        raise Inconclusive(f"this machine is too busy ({load_in_words()}) to tell {what}", likely)
 
 
 def holds_soon(condition: Callable[[], object], seconds: float, what: str) -> bool:

@@ -36,7 +36,7 @@ def outcome_of(error: BaseException, lines: SourceLines, checkpoint: str = "") -
             case CellEnded():
                 return _failed(Failure(str(cause)))
             case Inconclusive():
-                return Outcome("inconclusive", Failure(str(cause)))
+                return Outcome("inconclusive", cause.failure)
             case NotChecked():
                 return Outcome("locked", cause.failure, explains_itself=True)
             case LearnerError():

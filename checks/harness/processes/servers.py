@@ -79,6 +79,10 @@ class Server:
                 found += any("spawn_main" in word for word in member.cmdline())
         return found
 
+    def processes(self) -> list[int]:
+        """The pids of all its processes, and of the guard that stands before them and passes SIGTERM on."""
+        return [self._process.pid, *(member.pid for member in descendants(self._process.pid))]
+
     def ask_to_stop(self) -> None:
         """Send SIGTERM to the main process, which is killed `stop_seconds` later. Returns when it has ended."""
         _ask_to_stop(self._process, self._stop_seconds + GONE_SECONDS)

@@ -178,9 +178,14 @@ class Card:
         self._field("again", f"uv run pytest checks/test_ex{exercise}.py -k {checkpoint.id}{run.options}")
 
     def _hints(self, checkpoint: Checkpoint) -> None:
-        """The hint for this failure, or for a stub the first general one; with `--hints` all of them, none twice."""
+        """The hint for this failure, or for a stub the first general one; with `--hints` all of them, none twice.
+
+        Where a busy machine left no verdict only the hint for what was probably seen.
+        """
         own, general = [checkpoint.hint] if checkpoint.hint else [], checkpoint.hints
-        if checkpoint.verdict not in ("failed", "not_started"):
+        if checkpoint.verdict == "inconclusive":
+            general = []
+        elif checkpoint.verdict not in ("failed", "not_started"):
             return
         shown = [*own, *general] if self._all_hints else own or (general[:1] if checkpoint.verdict != "failed" else [])
         for hint in shown:
