@@ -49,6 +49,8 @@ class Guide:
         self.note = place.note
         self.last = history.load(place.results)
         self.newest = history.newest(place.folder, self.last)
+        if self.last:  # a run of the command line: the next one overwrites it
+            history.keep(place.folder, self.last, self.newest)
         self.chosen = self._first_open()
         self.running: Selection | None = None
         self.ended: dict[str, Any] | None = None
@@ -260,7 +262,7 @@ class Guide:
         if run is not None and run != self.last:
             self.last = run
             before = self.newest.take(run)
-            history.keep(self.place.folder, run)
+            history.keep(self.place.folder, run, self.newest)
             if before:
                 self.tell("before", before)
             self.tell("run", run)
