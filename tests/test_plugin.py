@@ -393,6 +393,18 @@ def test_a_run_that_never_begins_leaves_no_results_of_another(lab: Lab, pytester
         assert not (pytester.path / ".lab" / "last-run.json").exists() or verdicts(pytester.path)["9.1"] == "not_run"
 
 
+def test_the_results_of_the_run_before_are_set_aside(lab: Lab, pytester: pytest.Pytester) -> None:
+    """Several runs in a row, with no page open: each is there for the page when it starts."""
+    told = []
+    for checkpoint in ("9.1", "9.2"):
+        lab("-k", checkpoint)
+        told.append(results(pytester.path))
+    (kept,) = (pytester.path / ".lab" / "runs").iterdir()
+
+    assert told[0] == json.loads(kept.read_text())
+    assert "9.2" == told[1]["exercises"][0]["checkpoints"][0]["id"]
+
+
 def test_exported_settings_do_not_reach_a_verdict(
     lab: Lab, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

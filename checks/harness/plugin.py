@@ -31,6 +31,7 @@ from checks.harness.fixtures import (
 from checks.harness.grading import checkpoints
 from checks.harness.grading.session import Session
 from checks.harness.processes.theirs import OURS
+from checks.harness.report.results import set_aside
 from checks.harness.workspace import Workspace, open_workspace
 
 __all__ = [
@@ -66,7 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="lab-", dir=config.option.isolated))
     path = config.option.results or config.rootpath / ".lab" / "last-run.json"
     if _only_checks(config) and not (config.option.isolated or config.option.collectonly):
-        path.unlink(missing_ok=True)  # a run that never begins must not leave another's results
+        # A run that never begins must not leave another's results.
+        set_aside(path) if path.parent.name == ".lab" else path.unlink(missing_ok=True)
     try:
         in_place = config.option.isolation == "none"
         workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree", in_place=in_place)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from checks.harness.report.results import parse
+from checks.harness.report.results import NAME, begun, name_of, parse
 
 KEPT = 200
-"""Runs that are kept."""
-
-_NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{12}-\d+")
+"""Runs that are kept; older ones stay as long as a checkpoint has its newest verdict in them."""
 
 Results = dict[str, Any]
 """A run as its JSON has it."""
@@ -25,6 +21,7 @@ def load(path: Path) -> Results | None:
     try:
         found: Results = json.loads(path.read_text(encoding="utf-8"))
         parse(dict(found), str(path))
+        name_of(found)
     except (OSError, ValueError, TypeError):
         return None
     return found
@@ -38,21 +35,25 @@ def stamp(path: Path) -> int:
         return 0
 
 
-def keep(folder: Path, run: Results) -> str:
-    """Copy a run, or what there is of it so far, and forget the oldest; give the name of the copy."""
-    started = datetime.fromisoformat(run["started"])
-    name = f"{started:%Y%m%dT%H%M%S}-{run['hash']}-{run['exercises'][0]['number']}"
+def keep(folder: Path, run: Results, newest: Newest) -> str:
+    """Copy a run, or what there is of it so far, and forget the oldest; give the name of the copy.
+
+    A run that holds one of the `newest` results is never forgotten: its points would go with it.
+    """
+    name = name_of(run)
     runs = folder / "runs"
     runs.mkdir(exist_ok=True)
     (runs / f"{name}.json").write_text(json.dumps(run), encoding="utf-8")
-    for old in sorted(runs.glob("*.json"))[:-KEPT]:
-        old.unlink(missing_ok=True)
+    needed = {begun(result) for result in newest.results.values()}
+    for old in names(folder)[:-KEPT]:
+        if old.rpartition("-")[0] not in needed:
+            (runs / f"{old}.json").unlink(missing_ok=True)
     return name
 
 
 def names(folder: Path) -> list[str]:
     """The kept runs from the oldest to the newest."""
-    return sorted(path.stem for path in (folder / "runs").glob("*.json") if _NAME.fullmatch(path.stem))
+    return sorted(path.stem for path in (folder / "runs").glob("*.json") if NAME.fullmatch(path.stem))
 
 
 def kept(folder: Path, name: str) -> Results | None:

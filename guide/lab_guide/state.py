@@ -18,6 +18,7 @@ from lab_guide.catalogue import catalogue, touched
 from lab_guide.fields import Field, fields
 from lab_guide.journal import Journal
 from lab_guide.lessons import lesson
+from lab_guide.parts import Parts, stub_again
 from lab_guide.place import Place
 from lab_guide.running import PytestRun, Ready
 
@@ -49,7 +50,10 @@ class Guide:
         self.note = place.note
         self.last = history.load(place.results)
         self.newest = history.newest(place.folder, self.last)
-        self.chosen = self._first_open()
+        if self.last:  # a run of the command line: the next one overwrites it
+            history.keep(place.folder, self.last, self.newest)
+        self.parts = Parts(place.files, self.exercises)
+        self.chosen = self._begin_with()
         self.running: Selection | None = None
         self.ended: dict[str, Any] | None = None
         self.bench = Bench(place.folder)
@@ -72,7 +76,7 @@ class Guide:
         """Everything a page needs that has just been opened."""
         return {
             "exercises": [asdict(e) | {"bonus": e.bonus} for e in self.exercises],
-            "results": self.newest.results,
+            "results": self.results,
             "before": self.newest.before,
             "hash": self.last["hash"] if self.last else "",
             "chosen": self.chosen,
@@ -108,8 +112,19 @@ class Guide:
         """The next checkpoint that has not passed: behind the chosen one at first, then from the start."""
         ids = [name for e in self.exercises for name in e.ids]
         at = ids.index(self.chosen)
-        passed = {name for name, result in self.newest.results.items() if result["verdict"] == "passed"}
+        passed = self._passed()
         return next((name for name in [*ids[at + 1 :], *ids[:at]] if name not in passed), self.chosen)
+
+    def go_to(self, exercise: int) -> None:
+        """Look at the first checkpoint of an exercise that has not passed."""
+        if any(e.number == exercise for e in self.exercises):
+            self.choose(self._first_open(exercise))
+
+    @property
+    def results(self) -> dict[str, history.Results]:
+        """Of each checkpoint the newest result; what had passed has not started where its part is a stub again."""
+        again = self.parts.again(self.newest.results)
+        return {name: stub_again(r) if name in again else r for name, r in self.newest.results.items()}
 
     async def run(self, *selections: Selection) -> None:
         """Run these one after the other, instead of what runs now; while the bench measures, after it."""
@@ -217,15 +232,30 @@ class Guide:
 
     async def _watch_saves(self) -> None:
         async for files in watching.saves(self.place.files):
-            self.tell("saved", {"files": sorted(files)})
-            await self.run(*self.selections(files))
+            wanted = self.selections(files)
+            again = self.parts.again(self.newest.results)
+            self.tell("saved", {"files": sorted(files), "again": {name: self.results[name] for name in sorted(again)}})
+            if self.chosen not in wanted[0].only:  # the work goes on in another exercise
+                self.choose(wanted[0].only[0])
+            await self.run(*wanted)
 
     def selections(self, files: set[str]) -> list[Selection]:
-        """What a save of these files runs: the chosen checkpoint, then its exercise if that takes seconds only."""
+        """What a save of these files runs: the chosen checkpoint, then its exercise if that takes seconds only.
+
+        Of a slow exercise also what the changed part is about, whether it has passed before or not.
+        """
         number = touched(self.exercises, files, int(self.chosen.partition(".")[0]))
         exercise = next(e for e in self.exercises if e.number == number)
-        first = self.chosen if self.chosen in exercise.ids else self._first_open(number)
-        return [Selection(number, (first,)), *([Selection(number)] if exercise.quick else [])]
+        changed = [name for name in self.parts.changed(files) if name in exercise.ids]
+        first = self.chosen
+        if first not in exercise.ids:
+            passed = self._passed()
+            first = next(
+                (name for name in changed if name not in passed), next(iter(changed), self._first_open(number))
+            )
+        if exercise.quick:
+            return [Selection(number, (first,)), Selection(number)]
+        return [Selection(number, (first,) if first in changed else (first, *changed))]
 
     async def _watch_results(self) -> None:
         async for _ in watching.written(self.place.results):
@@ -258,15 +288,36 @@ class Guide:
         """Read what a run has written, here or in a terminal, and tell what is new."""
         run = history.load(self.place.results)
         if run is not None and run != self.last:
+            begins = self.last is None or run["started"] != self.last["started"]
             self.last = run
             before = self.newest.take(run)
-            history.keep(self.place.folder, run)
+            history.keep(self.place.folder, run, self.newest)
             if before:
                 self.tell("before", before)
+            if begins and not self.running and (follow := self._follow(run)) != self.chosen:
+                self.choose(follow)  # it was begun in a terminal
             self.tell("run", run)
+
+    def _begin_with(self) -> str:
+        """The first checkpoint of the exercise that was run last that has not passed; else the first of all."""
+        number = self.last["exercises"][0]["number"] if self.last else None
+        first = self._first_open(number if any(e.number == number for e in self.exercises) else None)
+        return self._first_open() if first in self._passed() else first
+
+    def _follow(self, run: history.Results) -> str:
+        """The checkpoint to look at after a run: the chosen one if that was run, else the first of it that is open."""
+        run_ids = {c["id"] for e in run["exercises"] for c in e["checkpoints"]}
+        known = [name for e in self.exercises for name in e.ids if name in run_ids]
+        passed = self._passed()
+        if self.chosen in known or not known:
+            return self.chosen
+        return next((name for name in known if name not in passed), known[0])
+
+    def _passed(self) -> set[str]:
+        return {name for name, result in self.results.items() if result["verdict"] == "passed"}
 
     def _first_open(self, exercise: int | None = None) -> str:
         """The first checkpoint that has not passed; the first of all where all have."""
         ids = [name for e in self.exercises for name in e.ids if exercise in (None, e.number)]
-        passed = {name for name, result in self.newest.results.items() if result["verdict"] == "passed"}
+        passed = self._passed()
         return next((name for name in ids if name not in passed), ids[0])

@@ -17,13 +17,14 @@ from rich.live import Live
 from rich.text import Text
 
 from checks.harness.report.card import NARROWEST, WIDEST, Card, console
-from checks.harness.report.results import read
+from checks.harness.report.results import Run, parse
+from lab_guide.export import newest
 from lab_guide.state import Guide, Selection
 
-KEYS = "h hints   a all open ones   n next checkpoint   c run this one   r run the exercise   q quit"
+KEYS = "h hints   a all open ones   n next checkpoint   1-7 exercise   c run this one   r run the exercise   q quit"
 SCROLL = {"\x1b[A": -1, "k": -1, "\x1b[B": 1, "j": 1, "\x1b[5~": -10, "b": -10, "\x1b[6~": 10, " ": 10}
 """By how many lines a key goes on or back."""
-CHANGE = {"h", "a", "n"}
+CHANGE = {"h", "a", "n", *"1234567"}
 """Keys after which something else is shown."""
 
 _KEY = re.compile(r"\x1b\[[\d;]*[A-Za-z~]|.", re.DOTALL)
@@ -79,11 +80,11 @@ class Screen:
         return f"lessons/ex{exercise.number}.md"
 
     def _card(self) -> Text:
-        """What pytest prints of the last run, as the card has it."""
-        try:
-            run = read(self._guide.place.results)
-        except (OSError, ValueError):
-            return Text("\nNothing is judged yet: save a file, or press r.")
+        """What pytest prints of the last run, as the card has it; of another exercise its newest results."""
+        run = self._run()
+        if run is None:
+            about = f" of exercise {self._guide.chosen.partition('.')[0]}" if self._guide.last else ""
+            return Text(f"\nNothing{about} is judged yet: save a file, or press r.")
         drawn = Console(
             file=io.StringIO(), width=self._to.width, force_terminal=True, color_system="standard", legacy_windows=False
         )
@@ -91,6 +92,18 @@ class Screen:
         Card(drawn, all_hints=self._all_hints, all_details=self._all_details, in_hand=in_hand).whole(run)
         assert isinstance(drawn.file, io.StringIO)
         return Text.from_ansi(drawn.file.getvalue())
+
+    def _run(self) -> Run | None:
+        """The last run, if it is about the checkpoint in hand; else the newest results of its exercise."""
+        last, number = self._guide.last, int(self._guide.chosen.partition(".")[0])
+        if last is None:
+            return None
+        run = parse(dict(last), "the last run")
+        if any(c.id == self._guide.chosen for c in run.checkpoints):
+            return run
+        known = newest(self._guide.place.folder, last)
+        known.exercises = [e for e in known.exercises if e.number == number]
+        return known if known.exercises else None
 
     def begin(self) -> None:
         """A run begins: its card is shown from the first line."""
@@ -110,6 +123,8 @@ class Screen:
             self._all_details = not self._all_details
         elif key == "n":
             self._guide.choose(self._guide.next_open())
+        elif key in CHANGE:
+            self._guide.go_to(int(key))
         elif key == "c":
             await self._guide.run(Selection(number, (self._guide.chosen,)))
         elif key == "r":

@@ -104,7 +104,7 @@ def test_the_export_has_the_whole(tmp_path: Path) -> None:
         write(run, tmp_path / "last-run.json")
         found = history.load(tmp_path / "last-run.json")
         assert found is not None, at
-        history.keep(tmp_path, found)
+        history.keep(tmp_path, found, history.newest(tmp_path, found))
     bench, journal = Bench(tmp_path), Journal(tmp_path)
     record = bench.write_down(Plan(path="/predict", load="burst"), Predicted(last_s=0.2))
     record.state, record.explained, record.rows = "measured", "<b>No</b> thread waits.", [[0, 100, 200]]

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,9 @@ from checks.harness.report.evidence import Evidence
 Verdict = Literal["not_run", "passed", "failed", "not_started", "locked", "inconclusive", "lab_error"]
 
 SCHEMA = "lab-results/v1"
+
+NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{12}-\d+")
+"""The name of a run among those that are kept: when it began, on which files, and its first exercise."""
 
 BONUS = (6, 7)
 """Exercises whose points are counted beside the 100, and never in them."""
@@ -190,6 +194,32 @@ def write(run: Run, path: Path) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps({"schema": SCHEMA, **told}, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def begun(told: Any) -> str:
+    """What stands for the run of results, or of one result: when it began, and on which files."""
+    return f"{datetime.fromisoformat(told['started']):%Y%m%dT%H%M%S}-{told['hash']}"
+
+
+def name_of(told: Any) -> str:
+    """The name of a run in `runs/`, from its JSON. Raises `ValueError` where that is none of a run."""
+    try:
+        name = f"{begun(told)}-{told['exercises'][0]['number']}"
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError("these are no results of a run") from error
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name} is no name of a run")
+    return name
+
+
+def set_aside(path: Path) -> None:
+    """Move the results of the run before into `runs/` beside them, where `uv run lab` finds the points of each run."""
+    try:
+        kept = path.with_name("runs") / f"{name_of(json.loads(path.read_text(encoding='utf-8')))}.json"
+        kept.parent.mkdir(exist_ok=True)
+        path.replace(kept)
+    except (OSError, ValueError):  # there are none, or none that are of use
+        path.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Run:

@@ -120,7 +120,7 @@ listen({
   before(told) { store.before = { ...store.before, ...told }; },
   chosen(told) { choose(told.checkpoint); },
   note(told) { store.note = told.note; render(); },
-  saved() { Object.assign(store, { changed: true, ended: null, said: "" }); render(); },
+  saved(told) { Object.assign(store, { changed: true, ended: null, said: "", results: { ...store.results, ...told.again } }); render(); },
   running(told) { Object.assign(store, { running: told, run: null, ended: null }); render(); },
   run(told) {
     const judged = told.exercises.flatMap((e) => e.checkpoints).filter((c) => c.verdict !== "not_run");
@@ -150,7 +150,7 @@ addEventListener("hashchange", () => { store.view = view(); if (store.view === "
 // -- keys, theme ------------------------------------------------------------------------------------------------------
 
 const go = (by) => { const id = ids()[ids().indexOf(store.chosen) + by]; if (id) actions.choose(id); };
-const KEYS = { r: actions.all, c: actions.alone, j: () => go(1), k: () => go(-1), n: () => { const id = actions.next(); if (id) actions.choose(id); }, b: () => actions.view(store.view === "bench" ? "checkpoint" : "bench"), h: () => $("hint")?.click(), o: () => $("editor")?.click(), "?": () => $("keys").showModal() };
+const KEYS = { r: actions.all, c: actions.alone, j: () => go(1), k: () => go(-1), n: () => { const id = actions.next(); if (id) actions.choose(id); }, b: () => actions.view(store.view === "bench" ? "checkpoint" : "bench"), ...Object.fromEntries([..."1234567"].map((n) => [n, () => $("map").querySelector(`[data-k="e${n}"]`)?.click()])), h: () => $("hint")?.click(), o: () => $("editor")?.click(), "?": () => $("keys").showModal() };
 
 addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, textarea, dialog");
