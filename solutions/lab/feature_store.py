@@ -38,7 +38,7 @@ async def open_feature_store(settings: Settings) -> AsyncIterator[httpx.AsyncCli
 
 
 async def fetch_features(store: httpx.AsyncClient, user_id: int) -> list[float]:
-    """`GET /features/{user_id}`: the user's features, `[1.0, 2.0, 6.0]`.
+    """`GET /features/{user_id}`: the store answers `{"features": [1.0, 2.0, 6.0]}`; returns `[1.0, 2.0, 6.0]`.
 
     An `HTTPException` says whose fault an error is: 404 for a user whom the store does not know; 502 when it
     cannot be reached, answers with any other status or with something else than features; 504 when it is too slow.

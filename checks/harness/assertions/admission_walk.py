@@ -36,6 +36,10 @@ CLAIMED = (
     "give it back once. `call_next` of a BaseHTTPMiddleware returns when the answer begins, which is too early."
 )
 FULL = "Refuse a request when `max_queue` requests wait already."
+TOGETHER = (
+    "It goes wrong only for requests that arrive at once: do not `await` between the look at how many wait and the "
+    "count of this one, or all of them see the same number. `await semaphore.acquire()` lets others run, too."
+)
 NO_REFUSAL = (
     "An exception of the app passes through, and a TimeoutError of the app, too: let `await self.app(...)` stand "
     "outside of every `try` whose `except` refuses."
@@ -112,6 +116,8 @@ class Walk:
         """What callbacks of the loop raised: a timer's, say."""
         self.deeds: list[Deed] = []
         """What happens in the next step, all at once."""
+        self.together: list[Visitor] = []
+        """Those that arrived at once in this step."""
         self.control = control
         self.take: Take
 
@@ -133,6 +139,7 @@ class Walk:
             self.by_name[visitor.name] = visitor
             self.deeds.append(("arrive", visitor.name, ""))
             self.visitors.append(visitor)
+            self.together += [visitor] if number > 1 else []
             if len(self.inside) < self.slots:
                 self.inside.append(visitor)
             elif len(self.waiting) < self.places:
@@ -212,6 +219,7 @@ class Walk:
             self.ends[self.wanted.pop(visitor)] += 1
             self.visitors.remove(visitor)
             del self.by_name[visitor.name]
+        self.together.clear()
 
     def cause(self) -> BaseException | None:
         """The first exception that is not of the walk's own making."""
@@ -228,7 +236,8 @@ class Walk:
             return Failure(f"{inside} requests are in the app together", f"never more than {self.slots}", CLAIMED)
         for visitor, wanted in self.wanted.items():
             if visitor.where != wanted:
-                hint = FULL if wanted == "refused" else UNTOUCHED if wanted in ("crashed", "cancelled") else ""
+                full = TOGETHER if visitor in self.together else FULL
+                hint = full if wanted == "refused" else UNTOUCHED if wanted in ("crashed", "cancelled") else ""
                 if (wanted, visitor.where) == ("crashed", "refused"):
                     hint = NO_REFUSAL
                 return Failure(f"a request that should be {wanted} is {visitor.where}", wanted, hint)
@@ -238,9 +247,11 @@ class Walk:
         for visitor in self.inside:
             if visitor.where != "inside":
                 later = "another request is inside instead" if visitor.where == "waiting" else f"it is {visitor.where}"
-                return Failure(f"a request should have the slot, but {later}", "first come, first served", HANDED)
+                hint = TOGETHER if visitor in self.together and visitor.where == "refused" else HANDED
+                return Failure(f"a request should have the slot, but {later}", "first come, first served", hint)
         for visitor in self.waiting:
             if visitor.where != "waiting":
                 seen = f"a request that should wait is {visitor.where}"
-                return Failure(seen, f"{len(self.waiting)} waiting", LEAVES)
+                hint = TOGETHER if visitor in self.together and visitor.where == "refused" else LEAVES
+                return Failure(seen, f"{len(self.waiting)} waiting", hint)
         return None

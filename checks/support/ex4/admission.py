@@ -120,6 +120,7 @@ def too_many_inside(scene: Scene, rng: random.Random) -> Failure:
     slots, places = scene.slots, scene.places
     scene.app.go_on_until(lambda: scene.probe.inside == slots + places)
     inside = scene.probe.inside
+    scene.step("a moment later", {}, slots, places)
     seen = f"with max_in_flight={slots} {inside} calls are in the model together"
     if inside == places:
         return Failure(
@@ -279,7 +280,7 @@ def queue_picture(title: str, calls: Calls, probe: Probe) -> Timeline:
         for number, (features, call) in enumerate(calls.items(), 1)
         if features in inside and (left := inside[features].left)
     ]
-    return timeline(rows, title, note="where the lab held them")
+    return timeline(rows, title, note="the lab held each call in the model, and let them go one by one")
 
 
 def without_a_queue(service: Start, rng: random.Random, show: Show, lines: Lines) -> None:

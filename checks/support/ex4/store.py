@@ -15,7 +15,7 @@ from checks.harness.apps.feature_store import Store
 from checks.harness.assertions.answers import close, content, is_number
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
-from checks.harness.cell.probe import Probe
+from checks.harness.cell.probe import NUMBERS, Probe
 from checks.harness.errors import Failure, Inconclusive, LearnerError
 from checks.harness.grading.noise import EARLY, blame_the_machine_if_busy, blame_the_machine_unless, holds_soon
 from checks.harness.machine import fair_clock
@@ -65,7 +65,13 @@ def few_connections(
 
     `fetches` is the line of what asks the store.
     """
-    answers = {user: call.answer() for user, call in burst(app, store, users, pool).items()}
+    calls = burst(app, store, users, pool)
+    try:
+        answers = {user: call.answer() for user, call in calls.items()}
+    except LearnerError as error:
+        if error.failure.wanted != NUMBERS or "coroutine" in error.failure.hint:
+            raise
+        raise AssertionError(no_features(error.failure.seen, fetches)) from None
     accepted = store.accepted
     show.number(f"{len(users)} calls, {accepted} connections", accepted)
     broken_off = sum(answer.status_code != 200 for answer in answers.values())
@@ -78,6 +84,19 @@ def few_connections(
         f"at most {pool}, feature_store_connections, used again and again",
         BLOCKS if one_by_one else why_so_many(app, store, users, pool),
         fetches if one_by_one else None,
+    )
+
+
+def no_features(seen: str, fetches: str | None) -> Failure:
+    """The model was given something else than the list that stands in the store's answer."""
+    whole = "'features'" in seen or "'{" in seen
+    return Failure(
+        f"of the store's answer {seen}",
+        'the list of numbers alone: the store answers `{"features": [1.0, 2.0, 6.0]}`',
+        """Return the list, not the whole answer: `answer.json()["features"]`, after a check of what it is."""
+        if whole
+        else 'The features are the list at `"features"` in the JSON of the store\'s answer.',
+        fetches,
     )
 
 

@@ -34,7 +34,7 @@ export function timeline(e, until) {
   const of = (how) => rows.filter((r) => (r.how ?? "answered") === how).length;
   const refused = of("refused"), failed = of("failed");
   const others = [refused && `${refused} were refused`, failed && `${failed} got no good answer`].filter(Boolean).join(", ");
-  const sentence = `${rows.length} requests in the order of the picture${others ? `; ${others}` : ""}. The last answer came after ${ms(last)}.${e.left_out ? ` ${e.left_out} more are between them.` : ""}`;
+  const sentence = `The picture has ${rows.length} requests, from top to bottom${others ? `; ${others}` : ""}. The last answer came after ${ms(last)}.${e.left_out ? ` ${e.left_out} more are between them.` : ""}`;
   const say = (n) => {
     const r = rows[n], name = r.label || `request ${n + 1}`, how = r.how ?? "answered";
     const due = r.wait >= 1 ? `, due at ${ms(r.wait)}` : "";
