@@ -89,6 +89,6 @@ def load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else crowding() * CORES
 
 
-def load_in_words() -> str:
-    """The same: "load 44 on 2 cores"."""
-    return f"load {load():.0f} on {CORES} core{'s' if CORES != 1 else ''}"
+def load_in_words(wanting: float | None = None) -> str:
+    """The same, or so many threads that want a core: "load 44 on 2 cores"."""
+    return f"load {load() if wanting is None else wanting:.0f} on {CORES} core{'s' if CORES != 1 else ''}"

@@ -21,7 +21,11 @@ class TooEarly(Exception):
 
 
 class Entry(BaseModel):
-    """A field of a lesson's table. `bench` is the run of the bench that filled it in; empty where that was by hand."""
+    """A field of a lesson's table.
+
+    `bench` is the run of the bench that filled it in; empty where that was by hand. `busy` says how busy the machine
+    was then, if it was.
+    """
 
     row: str
     column: str
@@ -30,6 +34,7 @@ class Entry(BaseModel):
     measured: Words = ""
     measured_at: str = ""
     bench: str = ""
+    busy: Words = ""
 
 
 class Journal:
@@ -63,7 +68,7 @@ class Journal:
             self.entries[field.id] = Entry(row=field.row, column=field.column, predicted=text, predicted_at=_now())
             self._write()
 
-    def measure(self, field: TableField, text: str, bench: str = "") -> None:
+    def measure(self, field: TableField, text: str, bench: str = "", busy: str = "") -> None:
         """Write a measurement beside its prediction.
 
         Raises:
@@ -73,7 +78,9 @@ class Journal:
         if not known:
             raise TooEarly("Write down what you expect first.")
         if known.measured != text or known.bench != bench:
-            self.entries[field.id] = known.model_copy(update={"measured": text, "measured_at": _now(), "bench": bench})
+            self.entries[field.id] = known.model_copy(
+                update={"measured": text, "measured_at": _now(), "bench": bench, "busy": busy}
+            )
             self._write()
 
     def explain(self, exercise: int, text: str) -> None:

@@ -226,7 +226,7 @@ class Guide:
             for field in self._filled_by(record.cell, record.plan):
                 value = record.measured.get(field.quantity)
                 if value is not None and field.id in self.journal.entries:
-                    self.journal.measure(field, digits(value), record.name)
+                    self.journal.measure(field, digits(value), record.name, record.machine.get("busy", ""))
                     self.tell_journal(field.exercise)
         self.tell("measured", record.brief)
 

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from checks.harness import machine
 from checks.harness.load.percentiles import percentile
-from lab_guide.bench.kept import Bench
+from checks.harness.load.trace import Request, Trace
+from checks.harness.report.results import Run
+from lab_guide.bench import answers, measure
+from lab_guide.bench.kept import Bench, Record
 from lab_guide.bench.plan import Plan
 from lab_guide.bench.quantities import Predicted, error_percent
+from lab_guide.export import html
 from lab_guide.state import Guide, Selection
 from tests.guide.conftest import to_the_end
 
 BURST: dict[str, Any] = {"path": "/predict/blocking", "load": "burst", "connections": 8, "inference_seconds": 0.05}
 GUESS: dict[str, Any] = {"last_s": 0.4}
+RUN = Run("it", "0" * 12, 1, "2026-01-01T10:00:00+00:00", {}, [])
 
 
 @pytest.mark.parametrize(
@@ -92,6 +100,56 @@ def test_a_sentence_is_kept_and_a_broken_file_is_none(tmp_path: Path) -> None:
     assert ["They wait in line."] == [brief["explained"] for brief in again.briefs()]
     assert again.read("../token") is None
     assert again.explain("20200101T000000", "x") is None
+
+
+def test_a_late_tail_does_not_lower_the_rate() -> None:
+    """Four workers give 40/s for 5 s, then one of them works off what is left; refusals are counted in the same way."""
+    times = [n / 40 for n in range(1, 201)] + [5 + n / 10 for n in range(1, 90)]
+    requests = tuple(Request(0.0, 0.0, at, status, None, 0) for status in (200, 503) for at in times)
+    measured = answers.counted(Trace(requests, 0.0, 14.0), 5.0)["measured"]
+
+    assert (40.0, 40.0) == (measured["per_second"], measured["refused_per_second"])
+    assert 13.9 == measured["last_s"]
+
+
+def test_a_round_that_ends_after_the_load_is_counted() -> None:
+    """Ten users with answers of 2 s make 5/s, also where the load ends in the middle of a round."""
+    assert 5.0 == answers.rate([at for at in (2.0, 4.0, 6.0) for _ in range(10)], 5.0)
+    assert (2.0, 0.0) == (answers.rate([0.5, 1.0], 0.0), answers.rate([], 5.0))
+
+
+async def test_a_busy_machine_is_in_the_run_and_in_the_journal(page: httpx.AsyncClient, guide: Guide) -> None:
+    """The field that is filled in by such a run says so, and so does the export."""
+    field = next(f for f in guide.fields.values() if f.plan and f.quantity == "last_s")
+    assert field.plan is not None
+    guide.journal.predict(field, "0.1")
+    record = guide.bench.write_down(field.plan, Predicted(last_s=0.1), field.id)
+    record.state, record.measured = "measured", {"last_s": 0.3}
+    record.machine = {"cores": 2, "load": 15.0, "busy": "load 15 on 2 cores"}
+    guide.bench.keep(record)
+
+    async def finish() -> Record:
+        return record
+
+    await guide._measure(SimpleNamespace(finish=finish))  # type: ignore[arg-type]
+    written = html(RUN, guide.bench.records(), guide.journal)
+
+    assert "load 15 on 2 cores" == guide.journal.entries[field.id].busy
+    assert "0.3 (the machine was busy: load 15 on 2 cores)" in written
+    assert "This machine was busy: load 15 on 2 cores." in written
+
+
+def test_a_clock_on_a_busy_machine_has_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where threads wait for a core the words say how many; on a quiet machine there are none."""
+    said = []
+    for crowded in (1.0, 7.5):
+        monkeypatch.setattr(machine, "crowding", lambda crowded=crowded: crowded)
+        monkeypatch.setattr(measure, "load", lambda: 0.0)
+        clock = machine.FairClock()
+        time.sleep(0.01)
+        said.append(measure.busy(clock))
+
+    assert ["", machine.load_in_words(7.5 * machine.CORES)] == said
 
 
 # -- for real --------------------------------------------------------------------------------------------------------

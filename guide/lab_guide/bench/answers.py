@@ -23,17 +23,28 @@ _HISTOGRAM = TypeAdapter(Histogram)
 _REFUSALS = {f"status {status}" for status in REFUSED}
 
 
-def counted(trace: Trace) -> Told:
-    """The numbers of a load, and its rows."""
+def counted(trace: Trace, window: float = 0.0) -> Told:
+    """The numbers of a load that was offered for `window` seconds (0: all at once), and its rows."""
     kept = spread(trace.requests, KEPT_ROWS)
     return {
-        "measured": numbers(trace),
+        "measured": numbers(trace, window),
         "rows": rows(kept, trace.started),
         "left_out": len(trace.requests) - len(kept),
     }
 
 
-def numbers(trace: Trace) -> Told:
+def rate(moments: Sequence[float], window: float) -> float:
+    """Per second: while the load was offered, or until the last, whichever is more.
+
+    The first leaves out a late tail: where one worker has more connections than others, only that one still answers.
+    The second keeps the last round of users whose answers take a large part of the window.
+    """
+    within = sum(moment <= window for moment in moments) / window if window else 0.0
+    last = max(moments, default=0.0)
+    return round(max(within, len(moments) / last if last > 0 else 0.0), 2)
+
+
+def numbers(trace: Trace, window: float = 0.0) -> Told:
     """What is compared with a prediction, in its units; None where there was no answer."""
     latencies = trace.latencies()
     finishes = [r.finished for r in trace.requests if r.finished is not None]
@@ -51,12 +62,14 @@ def numbers(trace: Trace) -> Told:
         "failed": {printable(words): n for words, n in trace.errors.items() if words not in _REFUSALS},
         "seconds": round(seconds, 3),
         "last_s": round(max(answers) - trace.started, 4) if answers else None,
-        "per_second": round(trace.throughput, 2),
+        "per_second": rate([moment - trace.started for moment in answers], window),
         "mean_ms": round(sum(latencies) / len(latencies) * MS, 3) if latencies else None,
         "p50_ms": ms(50),
         "p95_ms": ms(95),
         "p99_ms": ms(99),
-        "refused_per_second": round(kinds["refused"] / seconds, 2) if seconds else 0.0,
+        "refused_per_second": rate(
+            [r.finished - trace.started for r in trace.requests if r.refused and r.finished is not None], window
+        ),
         "lag_p99_ms": lag_p99_ms(trace),
         "histogram": drawn(latencies, "Latency"),
     }

@@ -31,7 +31,7 @@ def counted(parts: Sequence[Part]) -> Told:
 
 def _one(part: Part) -> Told:
     sizes = _sizes(part)
-    told = numbers(part.trace) | {"sizes": sizes, "batch_mean": _mean(sizes)}
+    told = numbers(part.trace, part.plan.window) | {"sizes": sizes, "batch_mean": _mean(sizes)}
     if part.plan.load == "open":
         law = by_law(part.plan, part.plan.rate)
         told["law"] = {"batch_mean": law.size, "mean_ms": law.mean_ms}
@@ -40,7 +40,7 @@ def _one(part: Part) -> Told:
 
 def _together(parts: Sequence[Part]) -> Told:
     """Of some loads: what became of all of their requests, and the batch and latency of each."""
-    all_of_them = [numbers(part.trace) for part in parts]
+    all_of_them = [numbers(part.trace, part.plan.window) for part in parts]
     points = [
         AtRate(
             round(len(part.trace.requests) / part.plan.seconds, 3) or part.plan.rate,

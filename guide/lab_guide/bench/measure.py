@@ -24,7 +24,7 @@ from checks.harness.errors import LearnerError, ServerError, ServerNotReady, pri
 from checks.harness.load.event_stream import events
 from checks.harness.load.streams import stream_of
 from checks.harness.load.trace import Request, Trace
-from checks.harness.machine import CORES, load, load_in_words
+from checks.harness.machine import CORES, FairClock, fair_clock, load, load_in_words
 from checks.harness.processes.servers import Server, server, uvicorn_command
 from checks.harness.processes.single_requests import Answer
 from checks.harness.processes.theirs import OURS, THEIRS, environment
@@ -103,10 +103,18 @@ def measure(root: Path, files: Path, plan: Plan) -> Told:
         except LearnerError as error:
             return {"state": "no_start", "said": str(error), "where": error.where, "machine": machine}
         told: Told = {"hash": workspace.hash, "machine": machine}
-        try:
-            return told | _serve(workspace, plan)
-        except Unfit as unfit:
-            return told | {"state": unfit.state, "said": printable(str(unfit)), "where": unfit.where}
+        with fair_clock() as clock:
+            try:
+                told |= _serve(workspace, plan)
+            except Unfit as unfit:
+                told |= {"state": unfit.state, "said": printable(str(unfit)), "where": unfit.where}
+            machine |= {"busy": busy(clock)}
+        return told
+
+
+def busy(clock: FairClock) -> str:
+    """How busy this machine was, in words; empty where numbers of real time mean something."""
+    return load_in_words(max(load(), clock.stretch * CORES)) if clock.busy else ""
 
 
 def _serve(workspace: Workspace, plan: Plan) -> Told:
@@ -170,7 +178,7 @@ def _counted(parts: list[Part]) -> Told:
         case "batch":
             return batches.counted(parts)
         case _:
-            return answers.counted(parts[0].trace)
+            return answers.counted(parts[0].trace, parts[0].plan.window)
 
 
 def _one_answer(service: Server, workspace: Workspace, plan: Plan) -> None:

@@ -75,6 +75,11 @@ class Plan(BaseModel, extra="forbid", frozen=True):
         return self.batch_base_seconds + size * self.batch_item_seconds
 
     @property
+    def window(self) -> float:
+        """For how many seconds the load is offered; 0 for all at once."""
+        return 0.0 if self.load == "burst" else self.seconds
+
+    @property
     def alone_seconds(self) -> float:
         """How long a request takes that has the service for itself."""
         alone = {"stream": self.stream_seconds, "batch": self.batch_window + self.call_seconds(1)}

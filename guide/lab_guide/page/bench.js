@@ -68,6 +68,7 @@ function record(store, run, actions) {
     run.said || run.where ? el("dl", { class: "fields" },
       run.said ? [el("dt", {}, good ? "One failed" : "Why"), el("dd", {}, ticks(run.said))] : null,
       run.where ? [el("dt", {}, "Your line"), el("dd", {}, where(store, { where: run.where, verdict: "failed" }))] : null) : null,
+    run.machine.busy ? el("p", { class: "note bad busy" }, `This machine was busy: ${run.machine.busy}. Times are too long, and rates too low: measure again when it is quiet.`) : null,
     m ? numbers(run) : null,
     drawn(run).map((one) => picture(one)),
     lag(m), explanation(run, actions));
@@ -117,7 +118,7 @@ function list(store, actions) {
   if (!runs.length) return null;
   const open = (run) => el("button", { class: "btn quiet", "data-k": `run-${run.name}`, "aria-current": run.name === store.shown?.name ? "true" : null, onclick: () => actions.showRun(run.name) }, time(run.written_at));
   const both = (run) => (store.shown?.measured && run.measured && run.name !== store.shown.name ? el("button", { class: "btn quiet", "data-k": `with-${run.name}`, "aria-pressed": String(run.name === store.other?.name), onclick: () => actions.compare(run.name) }, "Compare") : "");
-  return el("section", { class: "kept" }, el("h2", {}, "Kept runs"), table(["", "plan", "result", ""], runs.map((run) => [open(run), run.words, run.measured ? cameTo(run) : STATES[run.state], both(run)])));
+  return el("section", { class: "kept" }, el("h2", {}, "Kept runs"), table(["", "plan", "result", ""], runs.map((run) => [open(run), run.words, (run.measured ? cameTo(run) : STATES[run.state]) + (run.machine.busy ? ` (busy: ${run.machine.busy})` : ""), both(run)])));
 }
 
 export const benchLink = (store, actions) => el("button", { class: "btn quiet bench-link", "data-k": "bench", "aria-current": store.view === "bench" ? "true" : null, onclick: () => actions.view(store.view === "bench" ? "checkpoint" : "bench") },

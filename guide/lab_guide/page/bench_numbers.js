@@ -16,10 +16,11 @@ export const cameTo = ({ kind, measured: m }) => {
   return `goodput ${shortly(m.goodput)}/s, TTFT p95 ${m.never.includes("ttft_p95_ms") ? "infinite" : time(m.ttft_p95_ms)}`;
 };
 
-export function numbers({ name, kind, measured: m }) {
+export function numbers({ name, kind, plan, measured: m }) {
   if (kind !== "stream") {
     const more = m.points ? [[], []] : [[...QUANTILES, "answers/s"], [...QUANTILES.map((q) => time(m[`${q}_ms`])), shortly(m.per_second)]];
     return el("div", { class: "fig" }, table(["requests", "answered", "refused", "failed", ...more[0]], [[m.requests, m.answered, m.refused, failures(m), ...more[1]]]),
+      plan.load !== "burst" && !m.points && el("p", { class: "over" }, `Rates are those of the ${plan.seconds} s of load: answers that come after it do not lower them.`),
       m.sizes && el("p", { class: "over" }, `Your service counts batches by size: ${Object.entries(m.sizes).map(([size, n]) => `${n} × ${size}`).join(", ")}.`),
       kind === "batch" && m.batch_mean === null && el("p", { class: "over" }, "GET /metrics does not say how large the batches were."));
   }

@@ -42,7 +42,7 @@ function content(field, entry) {
   if (!entry) return [input("predicted", "Your prediction"), bench];
   if (!entry.measured) return [el("span", { class: "guessed" }, `predicted ${entry.predicted}`), input("measured", "Measured"), bench];
   const [guess, seen] = [entry.predicted, entry.measured].map((text) => Number(text.replace(/[^\d.eE+-]/g, "") || NaN));
-  return [el("span", { class: "guessed" }, `predicted ${entry.predicted}`), el("span", {}, "measured ", el("b", {}, entry.measured)), Number.isFinite(guess) && Number.isFinite(seen) && el("small", {}, percent(guess, seen))];
+  return [el("span", { class: "guessed" }, `predicted ${entry.predicted}`), el("span", {}, "measured ", el("b", {}, entry.measured)), entry.busy && el("small", {}, `busy: ${entry.busy}`), Number.isFinite(guess) && Number.isFinite(seen) && el("small", {}, percent(guess, seen))];
 }
 
 const percent = (guess, seen) => off(guess, seen).replace(/^Your prediction (was|is) /, "").replace(/\.$/, "");
