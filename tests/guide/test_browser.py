@@ -229,7 +229,7 @@ def test_pictures_can_be_asked(tab: Page, work: Path) -> None:
     with lab(work) as (_, address):
         tab.goto(address)
         choose(tab, "3.9")
-        tab.wait_for_function("document.querySelectorAll('.fig canvas').length === 4")
+        tab.locator(".fig canvas").nth(3).wait_for(state="attached")
 
         assert 2 == tab.locator("svg.picture").count()
         assert 4 == tab.locator(".fig details table").count()
@@ -383,7 +383,7 @@ def test_streams_on_the_bench(tab: Page, solved: Path) -> None:
         shot(tab, "page-streams")
         assert [] == faults(tab)
         measure(tab, load="sweep", seconds="1", goodput_2x="4")
-        tab.wait_for_function("document.querySelectorAll('.results .fig canvas').length === 2")
+        tab.locator(".results .fig canvas").nth(1).wait_for(state="attached")
         tab.focus(".results .two")
         tab.keyboard.press("End")
         assert "the capacity, " in tab.inner_text(".results .read >> nth=0")
@@ -416,7 +416,7 @@ def test_batches_on_the_bench(tab: Page, solved: Path) -> None:
         shot(tab, "page-batches")
         assert [] == faults(tab)
         measure(tab, load="sweep", seconds="1", batch_mean_80="6")
-        tab.wait_for_function("document.querySelectorAll('.results .fig canvas').length === 2")
+        tab.locator(".results .fig canvas").nth(1).wait_for(state="attached")
         tab.focus(".results .two")
         tab.keyboard.press("End")
         assert "by the law" in tab.inner_text(".results .read >> nth=0")

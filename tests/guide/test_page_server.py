@@ -222,7 +222,7 @@ def test_from_a_save_to_the_verdict(work: Path) -> None:
         runs = [data for name, data in seen if name == "run"]
 
         assert ["saved", "running", "ended", "running", "ended"] == names
-        assert {"files": ["lab/predictions.py"]} == dict(seen)["saved"]
+        assert {"files": ["lab/predictions.py"], "again": {}} == dict(seen)["saved"]
         assert ["1.8"] == [c["id"] for c in runs[0]["exercises"][0]["checkpoints"]]
         assert json.loads((work / ".lab/last-run.json").read_text()) == runs[-1]
         assert (False, True) == (runs[0]["finished"], runs[-1]["finished"])

@@ -247,11 +247,17 @@ class Walk:
         for visitor in self.inside:
             if visitor.where != "inside":
                 later = "another request is inside instead" if visitor.where == "waiting" else f"it is {visitor.where}"
-                hint = TOGETHER if visitor in self.together and visitor.where == "refused" else HANDED
+                hint = self._or_together(HANDED, visitor)
                 return Failure(f"a request should have the slot, but {later}", "first come, first served", hint)
         for visitor in self.waiting:
             if visitor.where != "waiting":
                 seen = f"a request that should wait is {visitor.where}"
-                hint = TOGETHER if visitor in self.together and visitor.where == "refused" else LEAVES
+                hint = self._or_together(LEAVES, visitor)
                 return Failure(seen, f"{len(self.waiting)} waiting", hint)
         return None
+
+    def _or_together(self, hint: str, visitor: Visitor) -> str:
+        """The hint, or that for requests that came at once: a place that a cancelled one has kept looks the same."""
+        if visitor not in self.together or visitor.where != "refused":
+            return hint
+        return f"{hint} Or: {TOGETHER}" if self.ends["cancelled"] else TOGETHER
