@@ -266,6 +266,11 @@ def _latency(q: float) -> Callable[[Recording], float]:
     return lambda run: percentile([r.latency_ms for r in run.requests], q) if run.requests else 0.0
 
 
+OWN_CODE = (
+    "The exit code was 1 by Locust itself: it is 1 at any failure where the gate sets none. Set "
+    "`environment.process_exit_code` in every case: 0 as well, where at most 1 % failed and the p95 is within the SLO."
+)
+
 GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (
         _by(lambda run: bool(run.failed)),
@@ -339,6 +344,9 @@ def gate_hint(runs: Sequence[Recording]) -> tuple[str, str]:
     """What mends the exit codes of these runs, and the part of the locustfile that it is about."""
     codes = [run.exit_code for run in runs]
     found = [(hint, part) for rule, hint, part in GATES if [rule(run) for run in runs] == codes][:2]
+    by_locust = [run for run in runs if not gate(run) and run.exit_code == 1 and run.failed and not run.decided[0]]
+    if not found and by_locust:
+        found = [(OWN_CODE, "gate")]
     parts = {part for _, part in found}
     return " Or: ".join(hint for hint, _ in found), parts.pop() if len(parts) == 1 else "gate"
 

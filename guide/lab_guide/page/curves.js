@@ -31,7 +31,7 @@ export function overload(e) {
     side(sent, [
       { title: "goodput over requests sent, per second; dotted: all that was sent, and the capacity", lines: [{ values: good("limited") }, { values: good("unlimited"), colour: "bad", dash: [8, 4] }, { values: sent.map((s) => Math.min(s, e.capacity)), colour: "ink", dash: [2, 4], plain: true }] },
       { title: `p95 in ms of those let in, logarithmic; ${number(e.gave_up_ms)}: callers gave up`, log: true, lines: [{ values: p95("limited") }, { values: p95("unlimited"), colour: "bad", dash: [8, 4] }] },
-    ], `At the highest load goodput is ${number(most("limited"))}/s with admission control and ${number(most("unlimited"))}/s without, of a capacity of ${number(e.capacity)}/s.`,
+    ], `At the highest load goodput is ${number(most("limited"))}/s with admission control and ${number(most("unlimited"))}/s without, of a capacity of ${number(e.capacity)}/s.${most("limited") > e.capacity ? " Goodput is counted over the seconds in which requests were sent, and answers that come just after them count as well: so it can be above the capacity." : ""}`,
     (n) => { const p = e.points[n]; return `${p.times} × the capacity, ${number(p.sent)} sent/s for ${p.lasted} s: with ${told(p.limited)}; without ${told(p.unlimited)}`; }),
     uneven && el("p", { class: "over" }, uneven.trim()),
   ];
