@@ -31,6 +31,8 @@ class Locusts:
     def __init__(self, tree: Path) -> None:
         self._tree, self._env = tree, locust_environment(tree)
         self._zygote = Zygote(_MODULE, env=self._env, cwd=tree) if can_fork() else None
+        self.unanswered = False
+        """Whether a process was asked for, and none came in time."""
 
     @property
     def broken(self) -> bool:
@@ -49,6 +51,7 @@ class Locusts:
         if self._zygote is None:
             command = interpreter(_MODULE, "run", str(cpu_seconds), *arguments)
             return Ended(*run_guarded(command, self._env | environment, self._tree, seconds, stop=stop))
+        ended = self.broken
         reader, writer = os.pipe()
         try:
             process = self._zygote.fork(writer)
@@ -56,6 +59,7 @@ class Locusts:
             os.close(writer)
         tail = Tail(os.fdopen(reader, "rb", buffering=0))
         code = None
+        self.unanswered = self.unanswered or (process is None and not ended)
         if process:
             process.wire.send({"arguments": [*arguments], "environment": environment, "seconds": cpu_seconds})
             code = self._ended(process, seconds, stop)
