@@ -14,7 +14,7 @@ from _pytest.config import default_plugins
 
 import checks
 from checks.harness.grading.isolation import end_processes
-from checks.harness.judge.start import ZYGOTE, cells
+from checks.harness.judge.start import ZYGOTE, zygote_of_cells
 from checks.harness.processes.process_group import descendants
 
 BESIDE_LOCUST = "checks.harness.cell.locust_recorder"  # only Locust's own process can import it
@@ -27,7 +27,7 @@ for module in walk_packages(checks.__path__, "checks."):
     if module.name != BESIDE_LOCUST and not module.name.startswith("checks.test_"):
         import_module(module.name)
 
-SHARED = cells(service=True)
+SHARED = zygote_of_cells(service=True)
 
 
 class SharedZygote:

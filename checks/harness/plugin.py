@@ -67,8 +67,9 @@ def pytest_configure(config: pytest.Config) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="lab-", dir=config.option.isolated))
     path = config.option.results or config.rootpath / ".lab" / "last-run.json"
     if _only_checks(config) and not (config.option.isolated or config.option.collectonly):
-        # A run that never begins must not leave another's results.
-        set_aside(path) if path.parent.name == ".lab" else path.unlink(missing_ok=True)
+        if path.parent.name == ".lab":
+            set_aside(path)
+        path.unlink(missing_ok=True)  # a run that never begins must not leave another's results
     try:
         in_place = config.option.isolation == "none"
         workspace = open_workspace(config.rootpath, config.option.workspace, scratch / "tree", in_place=in_place)

@@ -233,8 +233,9 @@ class Guide:
     async def _watch_saves(self) -> None:
         async for files in watching.saves(self.place.files):
             wanted = self.selections(files)
-            again = self.parts.again(self.newest.results)
-            self.tell("saved", {"files": sorted(files), "again": {name: self.results[name] for name in sorted(again)}})
+            again = sorted(self.parts.again(self.newest.results))
+            told = {name: stub_again(self.newest.results[name]) for name in again}
+            self.tell("saved", {"files": sorted(files), "again": told})
             if self.chosen not in wanted[0].only:  # the work goes on in another exercise
                 self.choose(wanted[0].only[0])
             await self.run(*wanted)
@@ -250,9 +251,7 @@ class Guide:
         first = self.chosen
         if first not in exercise.ids:
             passed = self._passed()
-            first = next(
-                (name for name in changed if name not in passed), next(iter(changed), self._first_open(number))
-            )
+            first = [*(name for name in changed if name not in passed), *changed, self._first_open(number)][0]
         if exercise.quick:
             return [Selection(number, (first,)), Selection(number)]
         return [Selection(number, (first,) if first in changed else (first, *changed))]

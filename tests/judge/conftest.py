@@ -13,7 +13,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.judge.app import Running
 from checks.harness.judge.cell import Cell
-from checks.harness.judge.start import Started, Zygote, cells, started
+from checks.harness.judge.start import Started, Zygote, started, zygote_of_cells
 from checks.harness.workspace import Workspace, open_workspace
 
 WAYS = ["forked", "new interpreter"]
@@ -66,7 +66,7 @@ Wrote = Callable[[str], ModuleType]
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     """One that all tests share. Half of their cells are services, whose imports take longer than the test."""
-    made = cells(service=True)
+    made = zygote_of_cells(service=True)
     yield made
     made.end()
 

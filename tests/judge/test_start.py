@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from checks.harness import ROOT
-from checks.harness.judge.start import cells
+from checks.harness.judge.start import zygote_of_cells
 from checks.harness.options import _chosen, _in_cells
 from tests.exercises import EXERCISES
 from tests.judge.conftest import Learner, runs
@@ -37,7 +37,7 @@ def test_settings_of_a_shell_do_not_reach_a_cell(learner: Learner, monkeypatch: 
     """What a shell happens to export changes no verdict."""
     monkeypatch.setenv("LAB_THREAD_POOL_SIZE", "4000")
     monkeypatch.setenv("SOMETHING_ELSE", "1")
-    learner.zygote = cells()
+    learner.zygote = zygote_of_cells()
     learner.ends.callback(learner.zygote.end)
     thing = learner.wrote("import os\ndef has(name):\n    return name in os.environ\n")
 
@@ -46,7 +46,7 @@ def test_settings_of_a_shell_do_not_reach_a_cell(learner: Learner, monkeypatch: 
 
 def test_where_the_zygote_has_ended_there_is_no_cell_of_its() -> None:
     """The caller then starts an interpreter of its own."""
-    made = cells()
+    made = zygote_of_cells()
     os.kill(made.pid, 9)
     until(lambda: made.fork() is None, "a refusal")
     made.end()
@@ -54,7 +54,7 @@ def test_where_the_zygote_has_ended_there_is_no_cell_of_its() -> None:
 
 def test_a_zygote_that_was_stopped_goes_on() -> None:
     """A learner's code can stop its parent, and the next checkpoint still has its cell."""
-    made = cells()
+    made = zygote_of_cells()
     os.kill(made.pid, signal.SIGSTOP)
     process = made.fork()
 
@@ -65,18 +65,17 @@ def test_a_zygote_that_was_stopped_goes_on() -> None:
 
 def test_a_zygote_that_never_answers_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is stopped again and again: the judge goes on without it."""
-    monkeypatch.setattr("checks.harness.judge.start._ANSWER_SECONDS", 0.3)
-    made = cells()
+    made = zygote_of_cells()
     monkeypatch.setattr("checks.harness.judge.start.signal.SIGCONT", signal.SIGSTOP)
 
-    assert made.fork() is None
+    assert made.fork(seconds=0.3) is None
     assert -signal.SIGKILL == made._process.wait(5)
     made.end()
 
 
 def test_the_zygote_ends_with_its_cells(learner: Learner) -> None:
     """A run that is over leaves nothing behind, whatever runs in its cells."""
-    made = cells()
+    made = zygote_of_cells()
     process = made.fork()
     assert process
     made.end()

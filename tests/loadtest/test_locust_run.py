@@ -81,7 +81,7 @@ def test_where_no_process_can_be_forked_there_is_no_verdict(
     load_tests: LoadTests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is no fault of the learner's."""
-    monkeypatch.setattr(Zygote, "fork", lambda zygote, _: zygote.end())
+    monkeypatch.setattr(Zygote, "fork", lambda zygote, *_: zygote.end())
 
     with pytest.raises(Inconclusive, match="no process of Locust could be started"):
         load_tests(PLAN)

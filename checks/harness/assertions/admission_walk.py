@@ -37,8 +37,8 @@ CLAIMED = (
 )
 FULL = "Refuse a request when `max_queue` requests wait already."
 TOGETHER = (
-    "It goes wrong only for requests that arrive at once: do not `await` between the look at how many wait and the "
-    "count of this one, or all of them see the same number. `await semaphore.acquire()` lets others run, too."
+    "The limit fails only for requests that arrive at once. Look how many requests wait, and count this one, without "
+    "an `await` between the two: else all of them see the same number. `await semaphore.acquire()` lets others run."
 )
 NO_REFUSAL = (
     "An exception of the app passes through, and a TimeoutError of the app, too: let `await self.app(...)` stand "

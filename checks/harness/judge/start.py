@@ -75,10 +75,11 @@ class Zygote:
         """Whether it has ended: by itself, or because a process that it forked ended it."""
         return self._process.poll() is not None
 
-    def fork(self, output: int = 1) -> Started | None:
-        """A new process, whose output goes to that file descriptor; None where the zygote has ended or does not answer.
+    def fork(self, output: int = 1, seconds: float = _ANSWER_SECONDS) -> Started | None:
+        """A new process, whose output goes to that file descriptor.
 
-        It is no child of this process, and may stop the zygote, which is its parent.
+        None where the zygote has ended, or does not answer within so many fair seconds: then it is killed. The process
+        is no child of this process, and may stop the zygote, which is its parent.
         """
         (reader, theirs_to_write), (theirs_to_read, writer) = os.pipe(), os.pipe()
         ends, told = os.pipe()
@@ -88,7 +89,7 @@ class Zygote:
             socket.send_fds(self._control, [b"c"], given)
         for end in (theirs_to_read, theirs_to_write, told):
             os.close(end)
-        pid = _line(ends) if _answers(ends) else b""
+        pid = _line(ends) if _answers(ends, seconds) else b""
         if not pid:
             end_tree(self.pid)
             for end in (reader, writer, ends):
@@ -114,7 +115,7 @@ ZYGOTE = pytest.StashKey[Zygote]()
 """Of a run: the process that starts its cells."""
 
 
-def cells(*, service: bool = False) -> Zygote:
+def zygote_of_cells(*, service: bool = False) -> Zygote:
     """What forks cells, some of them for a `service`."""
     env = {name: value for name, value in os.environ.items() if not name.upper().startswith(OURS)}
     return Zygote(_CELLS, *(["service"] if service else []), env=env)
@@ -123,7 +124,7 @@ def cells(*, service: bool = False) -> Zygote:
 def begin(config: pytest.Config, *, service: bool) -> None:
     """Start the zygote of this run, unless there is one. It ends with the run."""
     if ZYGOTE not in config.stash:
-        config.stash[ZYGOTE] = cells(service=service)
+        config.stash[ZYGOTE] = zygote_of_cells(service=service)
         config.add_cleanup(config.stash[ZYGOTE].end)
 
 
@@ -150,10 +151,10 @@ def interpreter(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-c", _MAIN, module, *arguments, str(ROOT)]
 
 
-def _answers(end: int) -> bool:
+def _answers(end: int, seconds: float) -> bool:
     """Whether the zygote says anything in time, or has ended."""
     clock = FairClock()
-    while clock.seconds() < _ANSWER_SECONDS:
+    while clock.seconds() < seconds:
         if select.select([end], [], [], _LOOK_SECONDS)[0]:
             return True
     return False

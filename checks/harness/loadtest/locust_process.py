@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from checks.harness.errors import Inconclusive
 from checks.harness.judge.start import Started, Zygote, can_fork, interpreter
+from checks.harness.machine import load_in_words
 from checks.harness.processes.process_group import GONE_SECONDS, Tail, end_tree, run_guarded
 
+IMPORT_SECONDS = 60.0
+"""Fair seconds that the import of Locust may take, also where nothing has compiled it yet."""
 _MODULE = "checks.harness.cell.locust_start"
 
 
@@ -31,12 +36,10 @@ class Locusts:
     def __init__(self, tree: Path) -> None:
         self._tree, self._env = tree, locust_environment(tree)
         self._zygote = Zygote(_MODULE, env=self._env, cwd=tree) if can_fork() else None
-        self.unanswered = False
-        """Whether a process was asked for, and none came in time."""
 
     @property
-    def broken(self) -> bool:
-        """Whether no process can be forked any more."""
+    def killed(self) -> bool:
+        """Whether the process that forks the others has ended: no more of them can be started."""
         return self._zygote is not None and self._zygote.ended
 
     def run(
@@ -47,31 +50,35 @@ class Locusts:
         seconds: float,
         stop: Callable[[], bool],
     ) -> Ended:
-        """Run Locust to its end. After so many seconds, or once `stop()` is true, all of it is killed."""
+        """Run Locust to its end. After so many seconds, or once `stop()` is true, all of it is killed.
+
+        Raises `Inconclusive` where no process was there in time.
+        """
         if self._zygote is None:
             command = interpreter(_MODULE, "run", str(cpu_seconds), *arguments)
             return Ended(*run_guarded(command, self._env | environment, self._tree, seconds, stop=stop))
-        ended = self.broken
+        if self.killed:
+            return Ended(None, "")
         reader, writer = os.pipe()
-        try:
-            process = self._zygote.fork(writer)
-        finally:
-            os.close(writer)
         tail = Tail(os.fdopen(reader, "rb", buffering=0))
-        code = None
-        self.unanswered = self.unanswered or (process is None and not ended)
-        if process:
-            process.wire.send({"arguments": [*arguments], "environment": environment, "seconds": cpu_seconds})
-            code = self._ended(process, seconds, stop)
+        with os.fdopen(writer, "wb"):
+            process = self._zygote.fork(writer, IMPORT_SECONDS)
+        if process is None:
+            raise Inconclusive(f"no process of Locust could be started: {load_in_words()}")
+        try:
+            with contextlib.suppress(OSError):  # one that was killed at once
+                process.wire.send({"arguments": [*arguments], "environment": environment, "seconds": cpu_seconds})
+            code = self._exit_code(process, seconds, stop)
+        finally:
             end_tree(process.pid)
             process.wire.close()
-        tail.thread.join(GONE_SECONDS)
+            tail.thread.join(GONE_SECONDS)
         return Ended(code, tail.kept.decode(errors="replace"))
 
-    def _ended(self, process: Started, seconds: float, stop: Callable[[], bool]) -> int | None:
+    def _exit_code(self, process: Started, seconds: float, stop: Callable[[], bool]) -> int | None:
         deadline = time.monotonic() + seconds
         code = None
-        while code is None and time.monotonic() < deadline and not stop() and not self.broken:
+        while code is None and time.monotonic() < deadline and not stop() and not self.killed:
             code = process.exit_code()
         return code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -213,13 +214,16 @@ def name_of(told: Any) -> str:
 
 
 def set_aside(path: Path) -> None:
-    """Move the results of the run before into `runs/` beside them, where `uv run lab` finds the points of each run."""
-    try:
-        kept = path.with_name("runs") / f"{name_of(json.loads(path.read_text(encoding='utf-8')))}.json"
-        kept.parent.mkdir(exist_ok=True)
-        path.replace(kept)
-    except (OSError, ValueError):  # there are none, or none that are of use
-        path.unlink(missing_ok=True)
+    """Move the results of the run before into `runs/` beside them, where `uv run lab` finds the points of each run.
+
+    Those of another workspace stay: they are not the points of these files.
+    """
+    with contextlib.suppress(OSError, ValueError):  # there are none, or none that are of use
+        told = json.loads(path.read_text(encoding="utf-8"))
+        kept = path.with_name("runs") / f"{name_of(told)}.json"
+        if not told.get("options"):
+            kept.parent.mkdir(exist_ok=True)
+            path.replace(kept)
 
 
 def read(path: Path) -> Run:

@@ -267,7 +267,7 @@ def _latency(q: float) -> Callable[[Recording], float]:
 
 
 OWN_CODE = (
-    "The exit code was 1 by Locust itself: it is 1 at any failure where the gate sets none. Set "
+    "Locust itself set the exit code to 1. It does that at any failure, if the gate sets no exit code. Set "
     "`environment.process_exit_code` in every case: 0 as well, where at most 1 % failed and the p95 is within the SLO."
 )
 

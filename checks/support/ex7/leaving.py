@@ -32,8 +32,8 @@ BEFORE_THE_BODY = (
     "started runs no `finally`: a response of your own can have one around all that it sends."
 )
 ALL_THREE = (
-    "All three end together: in a `finally` around everything, also around `acquire`, cancel the task that decodes and "
-    "the one that awaits `receive()`."
+    "Put a `finally` around everything, also around `acquire`. Cancel two tasks there: the one that decodes, and the "
+    "one that awaits `receive()`."
 )
 
 
