@@ -12,8 +12,8 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.classroom import gradebook, grading, jobs, records
+from checks.harness.classroom.first_program import Report
 from checks.harness.classroom.grading import Grade, Plan, _nothing, _told, to_run_again
-from checks.harness.classroom.inside import Report
 from checks.harness.classroom.likeness import alike, own_code
 from checks.harness.classroom.submissions import Submission, find
 from checks.harness.classroom.summary import summarise

@@ -118,7 +118,7 @@ class Gate:
         return any(waiting.thread == thread and waiting.blocks_loop for waiting in [*self._waiting.values()])
 
 
-class Probe:
+class ProbePort:
     """Stands in a cell for the probe that the judge has, as the learner's model."""
 
     def __init__(self, gate: Gate, number: int) -> None:
@@ -150,7 +150,7 @@ class Probe:
         return _answer(said)
 
 
-class BatchProbe:
+class BatchPort:
     """Stands in a cell for the batch probe that the judge has, as the learner's batch model."""
 
     def __init__(self, gate: Gate, number: int) -> None:

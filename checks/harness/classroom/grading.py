@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from checks.harness.classroom.inside import Report
+from checks.harness.classroom.first_program import Report
 from checks.harness.classroom.likeness import own_code
 from checks.harness.classroom.one_run import NoReport, run_pytest
 from checks.harness.classroom.submissions import Refused, Submission, prepare

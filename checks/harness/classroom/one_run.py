@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from checks.harness import ROOT
-from checks.harness.classroom.inside import Order, Report
+from checks.harness.classroom.first_program import Order, Report
 from checks.harness.containers.build_context import GIVEN
 from checks.harness.grading.markers import path_of
 from checks.harness.processes.process_group import descendants, end_tree

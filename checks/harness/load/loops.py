@@ -269,7 +269,7 @@ class ClosedLoop(Load):
     def free(self, connection: Connection, now: float) -> None:
         if self.started and now < self.until and self.issued < self.requests:
             self.issued += 1
-            connection.start(self.issued - 1, now, now)
+            connection.send(self.issued - 1, now, now)
         else:
             self.settle()
 
@@ -317,14 +317,14 @@ class OpenLoop(Load):
         while self.backlog and self.idle:
             connection = self.idle.popleft()
             if connection in self.open and not connection.transport.is_closing():
-                connection.start(*self.backlog.popleft(), perf_counter())
+                connection.send(*self.backlog.popleft(), perf_counter())
         waiting = len(self.backlog) - self.opening
         for _ in range(min(waiting, self.limit - len(self.open) - self.opening)):
             self.attempt()
 
     def free(self, connection: Connection, now: float) -> None:
         if self.backlog:
-            connection.start(*self.backlog.popleft(), now)
+            connection.send(*self.backlog.popleft(), now)
         else:
             self.idle.append(connection)
             self.settle()

@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # TCP: always a full Transport
         self.load.alive += 1
 
-    def start(self, number: int, scheduled: float, now: float) -> None:
+    def send(self, number: int, scheduled: float, now: float) -> None:
         """Send a request."""
         self.number, self.scheduled, self.sent = number, scheduled, now
         self.begun = False

@@ -21,7 +21,7 @@ from checks.harness.walls.users import become, end_processes, remove_files, user
 from checks.harness.walls.wall import Behind, NoCell, Plain, Room, of_its_own, why_not
 
 _LOOKED_FOR = (Path("/etc/shadow"), Path("/proc/1/environ"))
-_IMPORTED = "import checks.harness.classroom.inside"
+_IMPORTED = "import checks.harness.classroom.first_program"
 
 
 class Uid(Plain):

@@ -1,4 +1,4 @@
-"""The first program of a run in its cell: `python -m checks.harness.classroom.inside`, told what to do on one line.
+"""The first program of a run in its cell, `python -m checks.harness.classroom.first_program`; it reads one order.
 
 It runs pytest as its child until that ends or its time is over, ends whatever was started, and only then reads the
 results and says them on standard output, as one JSON object. It lives no longer than who started it: at the end of
@@ -42,7 +42,7 @@ class Order:
 
     def command(self) -> list[str]:
         """The command that obeys this order."""
-        return [sys.executable, "-m", "checks.harness.classroom.inside"]
+        return [sys.executable, "-m", "checks.harness.classroom.first_program"]
 
     def line(self) -> bytes:
         """The order as the line that the command reads first."""
