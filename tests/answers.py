@@ -20,8 +20,8 @@ that name it in `fails`, in `locked` or in `real = ["1.9"]`, and for those with 
 engine runs for none of them: answers with `live = true` fail it, and are judged where an engine answers, by
 tests/test_containers.py.
 
-Each answer is judged by the checkpoints that it is about: with `--exhaustive` all of them, see `EXHAUSTIVE`, and
-without it a part, see `DEFAULT`. Those with `quick = true` come first: their checkpoint starts servers, or
+Each answer is judged by the checkpoints that it is about: with `--exhaustive` all of them, see `exhaustive_cases`,
+and without it a part, see `default_cases`. Those with `quick = true` come first: their checkpoint starts servers, or
 Locust, and they fail it sooner than others do. A right answer made `of` others is tried in the place of all of them.
 """
 
@@ -31,7 +31,7 @@ import ast
 import re
 import shutil
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -193,20 +193,30 @@ def _names(file: str, text: str) -> frozenset[str]:
     return frozenset(found or {""})
 
 
-def in_reach(answer: Answer, answers: Iterable[Answer]) -> tuple[str, ...]:
+@cache
+def _failed_there(exercise: int) -> dict[tuple[str, str], set[str]]:
+    """The checkpoints that some mistake fails, by the place where it is: a function or class of a file."""
+    found = dict[tuple[str, str], set[str]]()
+    for answer in HERE.values():
+        for place in answer.places if answer.exercise == exercise else ():
+            found.setdefault(place, set()).update(answer.fails)
+    return found
+
+
+def in_reach(answer: Answer) -> tuple[str, ...]:
     """Of the checkpoints that run for an answer those which fail a mistake in the same function or class; its own."""
+    there = _failed_there(answer.exercise)
+    named = {*answer.fails, *answer.locked}.union(*(there.get(place, ()) for place in answer.places))
     running = [checkpoint.id for checkpoint in EXERCISES[answer.exercise].checkpoints if answer.wants(checkpoint)]
-    alike = [other for other in answers if other.exercise == answer.exercise and other.places & answer.places]
-    named = {checkpoint for other in alike for checkpoint in other.fails} | {*answer.fails, *answer.locked}
     return tuple(checkpoint for checkpoint in running if checkpoint in named)
 
 
-def about(answer: Answer, answers: Iterable[Answer]) -> tuple[str, ...]:
+def about(answer: Answer) -> tuple[str, ...]:
     """The checkpoints that an answer is about.
 
     Of a wrong one those that it fails. Of a right one those in its reach; all that run for it where there are none.
     """
-    return tuple(answer.fails) or in_reach(answer, answers) or whole(answer).checkpoints
+    return tuple(answer.fails) or in_reach(answer) or whole(answer).checkpoints
 
 
 def whole(answer: Answer) -> Case:
@@ -215,12 +225,14 @@ def whole(answer: Answer) -> Case:
     return Case(answer, tuple(checkpoint.id for checkpoint in checkpoints if answer.wants(checkpoint)))
 
 
-def _default(answers: dict[str, Answer]) -> dict[str, Case]:
-    """For each checkpoint the two cheapest wrong answers that fail it, and one right one, of the fewest about all.
+@cache
+def default_cases() -> dict[str, Case]:
+    """What `uv run pytest tests` judges: chosen by what the answers say of themselves, so that no list has to be kept.
 
-    A right one is judged by those checkpoints that no other one stands for.
+    For each checkpoint the two cheapest wrong answers that fail it, and one right one, of the fewest about all. A right
+    one is judged by those checkpoints that no other one stands for.
     """
-    cases = {name: Case(answer, about(answer, answers.values())) for name, answer in answers.items()}
+    cases = {name: Case(answer, about(answer)) for name, answer in HERE.items()}
     # Stable: of the same cost, the first in the file.
     cheapest = sorted(cases, key=lambda name: (not cases[name].answer.quick, cases[name].cost))
     chosen: set[str] = set()
@@ -232,20 +244,21 @@ def _default(answers: dict[str, Answer]) -> dict[str, Case]:
     while uncovered:
         most = max(right, key=lambda name: len(uncovered & {*cases[name].checkpoints}))
         chosen.add(most)
-        cases[most] = Case(answers[most], tuple(one for one in cases[most].checkpoints if one in uncovered))
+        cases[most] = Case(HERE[most], tuple(one for one in cases[most].checkpoints if one in uncovered))
         uncovered -= {*cases[most].checkpoints}
     return {name: case for name, case in cases.items() if name in chosen}
 
 
-def _exhaustive(answers: dict[str, Answer]) -> dict[str, Case]:
-    """Every answer by what it is about. A checkpoint passes one mistake, too, in each place where it fails others."""
+def exhaustive_cases() -> dict[str, Case]:
+    """What `--exhaustive` judges: every answer by what it is about.
+
+    A checkpoint passes one mistake, too, in each place where it fails others: what is wrong only for those.
+    """
     cases, passed = dict[str, Case](), set[tuple[str, tuple[str, str]]]()
     known = {checkpoint.id: checkpoint for exercise in EXERCISES.values() for checkpoint in exercise.checkpoints}
-    for name, answer in answers.items():
-        own = about(answer, answers.values())
-        others = [
-            one for one in in_reach(answer, answers.values()) if not known[one].fixtures & REAL and one not in own
-        ]
+    for name, answer in HERE.items():
+        own = about(answer)
+        others = [one for one in in_reach(answer) if not known[one].fixtures & REAL and one not in own]
         news = {one for one in others if not {(one, place) for place in answer.places} <= passed}
         passed |= {(one, place) for one in news for place in answer.places}
         cases[name] = Case(answer, tuple(one for one in known if one in own or one in news))
@@ -255,7 +268,3 @@ def _exhaustive(answers: dict[str, Answer]) -> dict[str, Case]:
 ANSWERS = dict(_answers())
 LIVE = {name: answer for name, answer in ANSWERS.items() if answer.live}
 HERE = {name: answer for name, answer in ANSWERS.items() if not answer.live}
-DEFAULT = _default(HERE)
-"""What `uv run pytest tests` judges: chosen by what the answers say of themselves, so that no list has to be kept."""
-EXHAUSTIVE = _exhaustive(HERE)
-"""What `--exhaustive` judges: all of them, and that each checkpoint passes what is wrong only for others."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.answers import ANSWERS, DEFAULT, EXHAUSTIVE, HERE, Answer, Case, about
+from tests.answers import ANSWERS, HERE, Answer, Case, about, default_cases, exhaustive_cases
 from tests.exercises import EXERCISES
 from tests.runs import Judged
 from tests.waiting import SECOND_TRY
@@ -18,7 +18,7 @@ from tests.waiting import SECOND_TRY
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A part of the answers, or with `--exhaustive` all of them."""
     if "case" in metafunc.fixturenames:
-        cases = EXHAUSTIVE if metafunc.config.getoption("exhaustive") else DEFAULT
+        cases = exhaustive_cases() if metafunc.config.getoption("exhaustive") else default_cases()
         marked = [pytest.param(case, marks=pytest.mark.cost(case.cost)) for case in cases.values()]
         metafunc.parametrize("case", marked, ids=cases)
 
@@ -74,7 +74,10 @@ def _failing(answers: Iterable[Answer], number: int) -> Counter[str]:
 @pytest.mark.parametrize("number", EXERCISES)
 def test_every_checkpoint_is_failed_by_two_named_wrong_answers(number: int) -> None:
     """A checkpoint that hardly any mistake fails proves nothing: two are named, and two are tried in any run."""
-    every, tried = _failing(ANSWERS.values(), number), _failing([case.answer for case in DEFAULT.values()], number)
+    every, tried = (
+        _failing(ANSWERS.values(), number),
+        _failing([case.answer for case in default_cases().values()], number),
+    )
     checkpoints = EXERCISES[number].checkpoints
 
     assert all(every[checkpoint.id] >= 2 for checkpoint in checkpoints), every
@@ -84,8 +87,8 @@ def test_every_checkpoint_is_failed_by_two_named_wrong_answers(number: int) -> N
 def test_every_checkpoint_that_has_a_right_answer_of_its_own_is_tried_with_one() -> None:
     """And every exercise has some."""
     right = [answer for answer in HERE.values() if answer.right]
-    own = {checkpoint for answer in right for checkpoint in about(answer, HERE.values())}
-    tried = {checkpoint for case in DEFAULT.values() if case.answer.right for checkpoint in case.checkpoints}
+    own = {checkpoint for answer in right for checkpoint in about(answer)}
+    tried = {checkpoint for case in default_cases().values() if case.answer.right for checkpoint in case.checkpoints}
 
     assert own == tried
     assert set(EXERCISES) == {answer.exercise for answer in right}
