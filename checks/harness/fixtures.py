@@ -36,6 +36,7 @@ from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, decla
 from checks.harness.judge import kernel
 from checks.harness.judge.app import App, Running
 from checks.harness.judge.cell import Cell
+from checks.harness.judge.forked_server import ForkedServers
 from checks.harness.judge.handles import Handle
 from checks.harness.judge.start import ZYGOTE, started
 from checks.harness.loadtest.locate import is_written, require_written
@@ -44,6 +45,7 @@ from checks.harness.loadtest.recording import Plan, Recording
 from checks.harness.loadtest.targets import Service as TargetService
 from checks.harness.loadtest.targets import Target, target
 from checks.harness.machine import fair_clock, load_in_words
+from checks.harness.processes import process_group
 from checks.harness.processes.servers import Server, server, uvicorn_command
 from checks.harness.processes.theirs import LIFTED, THEIRS, environment
 from checks.harness.report.evidence import Show
@@ -241,12 +243,16 @@ def _say_whose_model_runs(workspace: Workspace) -> None:
 
 
 @pytest.fixture
-def serve(workspace: Workspace, lab: LearnerModules, cell: Cell | None) -> Iterator[Serve]:
+def serve(
+    request: pytest.FixtureRequest, workspace: Workspace, lab: LearnerModules, cell: Cell | None
+) -> Iterator[Serve]:
     """`serve(workers=1, **settings)` starts the learner's app under a real uvicorn, in processes of its own.
 
     `app` names another factory instead of the learner's: `CONTROL`, `TALKER`, `OVERLOADED`. Admission control is
     `LIFTED` unless set.
     """
+    zygote = request.config.stash.get(ZYGOTE, None)
+    alone = ForkedServers(zygote) if zygote else process_group.start
     with ExitStack() as running:
 
         def start(workers: int = 1, app: str = THEIRS, access_log: bool = False, **settings: Any) -> Server:
@@ -256,7 +262,8 @@ def serve(workspace: Workspace, lab: LearnerModules, cell: Cell | None) -> Itera
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
             command = uvicorn_command(app, factory=True, workers=workers, access_log=access_log)
             try:
-                return running.enter_context(server(command, env=env, cwd=workspace.tree, workers=workers))
+                begin = alone if workers == 1 else process_group.start
+                return running.enter_context(server(command, env=env, cwd=workspace.tree, workers=workers, begin=begin))
             except ServerError as error:
                 busy = isinstance(error, ServerNotReady) and error.busy
                 if busy or app in (CONTROL, KINDS, OVERLOADED_CONTROL, BATCHED_CONTROL):

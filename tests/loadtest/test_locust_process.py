@@ -74,7 +74,9 @@ def test_locust_that_does_not_end_is_killed_with_its_workers(locusts: Locusts, t
     """Neither the process nor the workers it forked are left after the deadline."""
     endless = tmp_path / "endless.py"
     endless.write_text(ENDLESS)
-    arguments = locust_arguments("--processes=2", NOWHERE, locustfiles=[endless])
+    port = free_port()
+    master = (f"--master-bind-port={port}", f"--master-port={port}")
+    arguments = locust_arguments("--processes=2", *master, NOWHERE, locustfiles=[endless])
     for slower in SLOWER:
         ended = run(locusts, *arguments, seconds=8 * slower)
         pids = [int(path.stem) for path in tmp_path.glob("*.pid")]

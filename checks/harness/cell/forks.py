@@ -14,6 +14,7 @@ import selectors
 import signal
 import socket
 import sys
+from _thread import start_new_thread
 from collections.abc import Callable
 from os import close, fork, read, waitpid  # gevent puts others in their place, which need its loop to run
 from signal import signal as on_signal
@@ -31,13 +32,13 @@ def leave_the_lab(root: str) -> None:
         del sys.modules[name]
 
 
-def fork_when_asked(control: socket.socket, prepare: Callable[[Callable[[], bool]], None]) -> tuple[int, int]:
+def fork_when_asked(control: socket.socket, prepare: Callable[[Callable[[], bool]], None]) -> tuple[bytes, int, int]:
     """Fork processes that are asked for over that socket, until its other side or the parent of this process has ended.
 
     `prepare` does the imports; it is given a function that says whether somebody waits already.
 
-    Returns, in each forked process only: the two ends that it reads and writes. It leads a session, its output goes
-    where it was asked to, and there is nothing to read for it on standard input.
+    Returns, in each forked process only: the byte by which it was asked for, and the two ends that it reads and writes.
+    It leads a session, its output goes where it was asked to, and there is nothing to read for it on standard input.
     """
     parent, ends = os.getppid(), dict[int, int]()
     woken, wake = os.pipe()
@@ -68,7 +69,7 @@ def fork_when_asked(control: socket.socket, prepare: Callable[[Callable[[], bool
                 for one in (woken, wake, told, *ends.values()):
                     close(one)
                 _become_another(output)
-                return reader, writer
+                return asked, reader, writer
             with contextlib.suppress(OSError):  # a judge that has been killed meanwhile
                 os.write(told, f"{pid}\n".encode())
             ends[pid] = told
@@ -79,6 +80,17 @@ def fork_when_asked(control: socket.socket, prepare: Callable[[Callable[[], bool
             with contextlib.suppress(ProcessLookupError):
                 kill(pid, signal.SIGKILL)
     os._exit(0)
+
+
+def end_with(reader: int) -> None:
+    """End this process and its group when the other side of that file descriptor has closed it: on a thread."""
+
+    def watch() -> None:
+        while read(reader, 1):
+            pass
+        os.killpg(0, signal.SIGKILL)
+
+    start_new_thread(watch, ())
 
 
 def silence(end: int) -> None:

@@ -13,10 +13,8 @@ import signal
 import socket
 import sys
 import time
-from _thread import start_new_thread
-from os import read
 
-from checks.harness.cell.forks import fork_when_asked, leave_the_lab
+from checks.harness.cell.forks import end_with, fork_when_asked, leave_the_lab
 from checks.harness.cell.wire import Wire
 
 
@@ -31,11 +29,11 @@ def main(arguments: list[str]) -> None:
     leave_the_lab(arguments.pop())
     if arguments[0] == "run":
         _run(int(arguments[1]), arguments[2:])
-    reader, writer = fork_when_asked(socket.socket(fileno=int(arguments[1])), lambda _: _import())
+    _, reader, writer = fork_when_asked(socket.socket(fileno=int(arguments[1])), lambda _: _import())
     order = Wire(reader, writer).receive()
     if order is None:
         sys.exit("nobody said what to run")
-    start_new_thread(_end_with, (reader,))
+    end_with(reader)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import gevent  # type: ignore[import-untyped]
 
@@ -59,10 +57,3 @@ def _run(seconds: int, arguments: list[str]) -> None:
         faulthandler.register(signal.SIGXCPU, chain=True)
         resource.setrlimit(resource.RLIMIT_CPU, (most, most + 5))
     sys.exit(locust.main.main())  # type: ignore[no-untyped-call]
-
-
-def _end_with(reader: int) -> None:
-    """End this process and its group when the other side has."""
-    while read(reader, 1):
-        pass
-    os.killpg(0, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Starts cells: an interpreter that has imported what they need, and forks one in milliseconds whenever it is asked."""
+"""Starts cells, and servers of one worker: an interpreter that has done their imports, and forks one when asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 sys.modules["pytest"] = None  # type: ignore[assignment]  # looptime would take it along, and a cell has no use for it
-from checks.harness.cell import inside  # noqa: E402
+from checks.harness.cell import inside, server_start  # noqa: E402
 from checks.harness.cell.forks import fork_when_asked, leave_the_lab, silence  # noqa: E402
 
 del sys.modules["pytest"]
@@ -19,10 +19,12 @@ HEAVY = ("pydantic_settings",)
 """What the lab's given modules import that takes long."""
 SERVICE = ("anyio._backends._asyncio", "fastapi", "httpx", "httpcore", "pydantic.v1", "structlog")
 """What a learner's service imports beside that; httpx imports httpcore for its first client."""
+SERVER = ("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop")
+"""What a server imports beside that."""
 
 
 def main(arguments: list[str]) -> None:
-    """`fork FD`: start cells that are asked for over that socket; `fork FD service`: some of them are for a service.
+    """`fork FD`: start what is asked for over that socket; `fork FD service`: some of it is for a service.
 
     `cell`: be one, between standard input and output.
 
@@ -37,12 +39,13 @@ def main(arguments: list[str]) -> None:
     service = "service" in arguments
 
     def prepare(asked: Callable[[], bool]) -> None:
-        if service or not asked():  # else a judge waits already, perhaps for a cell that needs none of them
-            for name in [*HEAVY, *(SERVICE if service else ())]:
+        # Where a judge waits already, it may be for a cell that needs none of them, or for one without a server.
+        for names, needed in ((HEAVY, service), (SERVICE if service else (), True), (SERVER if service else (), False)):
+            for name in names if needed or not asked() else ():
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
 
-    try:
-        inside.run(*fork_when_asked(socket.socket(fileno=int(arguments[1])), prepare))
-    finally:
-        os._exit(1)
+    asked, reader, writer = fork_when_asked(socket.socket(fileno=int(arguments[1])), prepare)
+    if asked == server_start.ASKED:
+        server_start.run(reader, writer)
+    inside.run(reader, writer)

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ from checks.harness.containers.deployed import Ended
 from checks.harness.containers.spec import Container
 from checks.harness.containers.startup import windows_line_ends
 from checks.harness.errors import LearnerError, NotChecked
-from checks.harness.processes.process_group import Tail, descendants, leave_nothing, run_guarded, start
+from checks.harness.processes.process_group import Guarded, Tail, descendants, leave_nothing, run_guarded, start
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where an image looks for programs after what its own PATH names."""
@@ -36,7 +35,7 @@ _SYSTEM = ("usr", "bin", "sbin", "etc", "lib")
 class Process:
     """The service as a process; `deployed.Running` describes the methods."""
 
-    def __init__(self, process: subprocess.Popen[bytes], image: Image, env: dict[str, str], port: int) -> None:
+    def __init__(self, process: Guarded, image: Image, env: dict[str, str], port: int) -> None:
         self.container = image.container
         self.address = (_elsewhere(), port)
         self.port = port
@@ -106,7 +105,7 @@ class Process:
         with contextlib.suppress(psutil.Error):
             for command in psutil.Process(self._process.pid).children():
                 command.send_signal(_number(self.container.stop_signal))
-        kill = threading.Timer(self.grace, self._process.stdin.close)  # type: ignore[union-attr]  # it is a pipe
+        kill = threading.Timer(self.grace, self._process.kill_group)
         kill.daemon = True
         kill.start()
 

@@ -9,9 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -39,13 +39,20 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
+class ExitCode(Protocol):
+    """Waits so many seconds for the end of a process. Gives its exit code, once; -N for signal N, None before."""
+
+    def __call__(self, seconds: float | None = _ENDED_SECONDS) -> int | None:
+        """Give it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process. `exit_code()` waits a little, and is None while it runs; -N stands for signal N."""
+    """A process."""
 
     pid: int
     wire: Wire
-    exit_code: Callable[[], int | None]
+    exit_code: ExitCode
 
 
 class Zygote:
@@ -75,8 +82,8 @@ class Zygote:
         """Whether it has ended: by itself, or because a process that it forked ended it."""
         return self._process.poll() is not None
 
-    def fork(self, output: int = 1, seconds: float = _ANSWER_SECONDS) -> Started | None:
-        """A new process, whose output goes to that file descriptor.
+    def fork(self, output: int = 1, seconds: float = _ANSWER_SECONDS, kind: bytes = b"c") -> Started | None:
+        """A new process of that kind, whose output goes to that file descriptor.
 
         None where the zygote has ended, or does not answer within so many fair seconds: then it is killed. The process
         is no child of this process, and may stop the zygote, which is its parent.
@@ -86,7 +93,7 @@ class Zygote:
         given = [theirs_to_read, theirs_to_write, output, told]
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGCONT)
-            socket.send_fds(self._control, [b"c"], given)
+            socket.send_fds(self._control, [kind], given)
         for end in (theirs_to_read, theirs_to_write, told):
             os.close(end)
         pid = _line(ends) if _answers(ends, seconds) else b""
@@ -96,11 +103,11 @@ class Zygote:
                 os.close(end)
             return None
 
-        def exit_code() -> int | None:
-            if not select.select([ends], [], [], _ENDED_SECONDS)[0]:
+        def exit_code(seconds: float | None = _ENDED_SECONDS) -> int | None:
+            if not select.select([ends], [], [], seconds)[0]:
                 return None
             code = _line(ends)
-            return int(code) if code else None
+            return int(code) if code else -signal.SIGKILL  # the zygote has ended: nobody can tell
 
         return Started(int(pid), Wire(reader, writer), exit_code)
 
@@ -137,9 +144,9 @@ def started() -> Started:
     with process.stdin as writer, process.stdout as reader:
         wire = Wire(os.dup(reader.fileno()), os.dup(writer.fileno()))
 
-    def exit_code() -> int | None:
+    def exit_code(seconds: float | None = _ENDED_SECONDS) -> int | None:
         try:
-            return process.wait(_ENDED_SECONDS)
+            return process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 

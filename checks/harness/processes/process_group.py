@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import psutil
 
@@ -30,9 +30,46 @@ else:
     _FLAGS = 0
 
 
-def start(command: Sequence[str], env: dict[str, str], cwd: Path, stop_seconds: float) -> subprocess.Popen[bytes]:
+class Process(Protocol):
+    """A process that leads a group, or that stands before one: the guard."""
+
+    pid: int
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """What it and its children print."""
+
+    def poll(self) -> int | None:
+        """None while it runs, then its exit code: -N for signal N."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises `subprocess.TimeoutExpired`."""
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM to the main process. Its group is killed if it takes longer than it has."""
+
+    def kill_group(self) -> None:
+        """Kill the group."""
+
+
+class Guarded(subprocess.Popen[bytes]):
+    """A command behind its guard."""
+
+    def ask_to_end(self) -> None:
+        """Tell the guard, which kills the group after the seconds that it was given."""
+        assert self.stdin is not None
+        with contextlib.suppress(OSError):
+            self.stdin.write(b".")
+
+    def kill_group(self) -> None:
+        """Have the guard kill the group."""
+        assert self.stdin is not None
+        self.stdin.close()
+
+
+def start(command: Sequence[str], env: dict[str, str], cwd: Path, stop_seconds: float) -> Guarded:
     """Start it; its guard takes a byte on standard input as the order to end, and kills the group at its end."""
-    return subprocess.Popen(
+    return Guarded(
         [sys.executable, "-I", "-S", str(_GUARD), str(stop_seconds), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -61,7 +98,6 @@ def run_guarded(
     """
     process = start(command, env, cwd, stop_seconds=1)
     tail = Tail(process.stdout)
-    assert process.stdin is not None
     code: int | None = None
     deadline = time.monotonic() + seconds
     try:
@@ -69,7 +105,7 @@ def run_guarded(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(_LOOK_SECONDS)
     finally:
-        process.stdin.close()  # the guard kills the whole group
+        process.kill_group()
         process.wait(GONE_SECONDS)
         tail.thread.join(GONE_SECONDS)
     return code, tail.kept.decode(errors="replace")
@@ -110,14 +146,13 @@ def descendants(pid: int) -> set[psutil.Process]:
         return set()
 
 
-def leave_nothing(process: subprocess.Popen[bytes], family: set[psutil.Process]) -> None:
-    """Kill the server's group through its guard, then whatever of the family has left the group."""
-    assert process.stdin is not None
-    process.stdin.close()
+def leave_nothing(process: Process, family: set[psutil.Process]) -> None:
+    """Kill the server's group, then whatever of the family has left the group."""
+    process.kill_group()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GONE_SECONDS)
     if process.poll() is None:
-        process.kill()
+        end_tree(process.pid)
         process.wait(GONE_SECONDS)
     for member in family:
         with contextlib.suppress(psutil.Error):

@@ -22,11 +22,13 @@ import psutil
 
 from checks.harness.errors import ServerDied, ServerNotReady
 from checks.harness.machine import FairClock
-from checks.harness.processes.process_group import GONE_SECONDS, Tail, descendants, leave_nothing, start
+from checks.harness.processes.process_group import GONE_SECONDS, Process, Tail, descendants, leave_nothing, start
 from checks.harness.processes.single_requests import Answer, ask_together
 
 PORT_LINE = r"Uvicorn running on \w+://\S+?:(\d+)"
 """How a server names its port: the first group of this regular expression, in one line of its output."""
+
+UVICORN = (sys.executable, "-m", "uvicorn")
 
 PORTS = range(20_000, 32_000)
 """Ports that no system gives to outgoing connections: one of those may be taken before the service is there."""
@@ -44,6 +46,10 @@ _ROUND_SECONDS = 5.0
 _LAST_ROUND_SECONDS = 0.5
 
 
+Begin = Callable[[Sequence[str], dict[str, str], Path, float], Process]
+"""Starts a command with an environment, in a folder, and with so many seconds to end in when it is asked to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server that runs, or ran.
@@ -58,7 +64,7 @@ class Server:
     port: int
     pids: tuple[int, ...]
     output: Callable[[], str]
-    _process: subprocess.Popen[bytes]
+    _process: Process
     _stop_seconds: float
 
     @property
@@ -80,8 +86,8 @@ class Server:
         return found
 
     def processes(self) -> list[int]:
-        """The pids of all its processes, and of the guard that stands before them and passes SIGTERM on."""
-        return [self._process.pid, *(member.pid for member in descendants(self._process.pid))]
+        """The pids of all its processes, and of a guard that stands before them and passes SIGTERM on."""
+        return sorted(_pids(self._process))
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM to the main process, which is killed `stop_seconds` later. Returns when it has ended."""
@@ -92,7 +98,7 @@ def uvicorn_command(
     app: str, *, factory: bool = False, workers: int = 1, port: int = 0, access_log: bool = False
 ) -> list[str]:
     """Give the command that serves `app` ("module:name") with uvicorn; port 0 lets the system choose a free one."""
-    command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port)]
+    command = [*UVICORN, app, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", str(workers), "--access-log" if access_log else "--no-access-log", "--no-use-colors"]
     # The line that names the port is an info line.
     command += ["--log-level", "info"]
@@ -112,6 +118,7 @@ def server(
     ready_seconds: float = READY_SECONDS,
     stop_seconds: float = 10,
     port_line: str = PORT_LINE,
+    begin: Begin = start,
 ) -> Iterator[Server]:
     """Run `command` as a server while the body runs; nothing of it is left afterwards, however the body ends.
 
@@ -127,13 +134,14 @@ def server(
         ready_seconds: how long it may take to get ready, in fair time (`FairClock`).
         stop_seconds: how long it may take to stop of its own accord.
         port_line: regular expression whose first group is the port.
+        begin: what starts the process.
 
     Raises:
         ServerDied: it ended before it was ready; raised at once.
         ServerNotReady: `ready_seconds` of fair time were over, or `LONGEST_START` of real time.
     """
     pattern = re.compile(port_line.encode())
-    process = start(command, _environment(env, cwd), cwd, stop_seconds)
+    process = begin(command, _environment(env, cwd), cwd, stop_seconds)
     family: set[psutil.Process] = set()
     try:
         tail = Tail(process.stdout, pattern)
@@ -157,7 +165,7 @@ def _environment(env: Mapping[str, str], cwd: Path) -> dict[str, str]:
 
 
 def _wait_until_ready(
-    process: subprocess.Popen[bytes], tail: Tail, workers: int, path: str, seconds: float
+    process: Process, tail: Tail, workers: int, path: str, seconds: float
 ) -> tuple[int, tuple[int, ...]]:
     """Give port and pids, or raise what `server` raises."""
     clock = FairClock()
@@ -166,10 +174,9 @@ def _wait_until_ready(
     pids: set[int] = set()
     next_look = 0.0
     while clock.seconds() < seconds and clock.real_seconds < LONGEST_START:
-        if process.poll() is not None:
+        if (code := process.poll()) is not None:
             # Its last words; not for long, as a process that it left behind may keep the pipe open.
             tail.thread.join(1)
-            code = process.returncode
             how = f"with exit code {code}" if code >= 0 else f"killed by signal {-code} ({signal.strsignal(-code)})"
             raise ServerDied(f"The server ended before it was ready, {how}.", tail.text(), code)
         dead = False
@@ -185,7 +192,7 @@ def _wait_until_ready(
             left = min(seconds - clock.seconds(), LONGEST_START - clock.real_seconds)
             answers = _ask(port, path, 4 * workers if workers > 1 else 1, left)
             # A worker may have ended since it answered.
-            pids = (pids | {a.pid for a in answers if a.pid}) & {p.pid for p in descendants(process.pid)}
+            pids = (pids | {a.pid for a in answers if a.pid}) & _pids(process)
             if len(pids) >= workers or (workers == 1 and any(a.status and a.status < 500 for a in answers)):
                 return port, tuple(sorted(pids))
             seen = f"{len(pids)} of {workers} workers answered" if pids else _why_not(answers, path)
@@ -211,16 +218,17 @@ def _why_not(answers: list[Answer], path: str) -> str:
     return f"the port is open, but GET {path} gave {answer.status}: {text}"
 
 
-def _listening(process: subprocess.Popen[bytes]) -> int | None:
+def _listening(process: Process) -> int | None:
     """The one port that the server listens on, for an app whose logging hides the line that names it."""
     ports: set[int] = set()
-    for member in descendants(process.pid):
+    for pid in _pids(process):
         with contextlib.suppress(psutil.Error):
-            ports |= {c.laddr.port for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+            connections = psutil.Process(pid).net_connections("tcp")
+            ports |= {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
     return ports.pop() if len(ports) == 1 else None
 
 
-def _dead_children(process: subprocess.Popen[bytes]) -> int:
+def _dead_children(process: Process) -> int:
     """Count the dead children that a process of the server has not looked after: the most of any of them.
 
     uvicorn's supervisor may wait for the answer of a worker that has just died until the health check's time is up.
@@ -232,11 +240,14 @@ def _dead_children(process: subprocess.Popen[bytes]) -> int:
     return max(parents.values(), default=0)
 
 
-def _ask_to_stop(process: subprocess.Popen[bytes], seconds: float) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        process.stdin.write(b".")
+def _ask_to_stop(process: Process, seconds: float) -> None:
+    process.ask_to_end()
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
+
+
+def _pids(process: Process) -> set[int]:
+    return {process.pid, *(member.pid for member in descendants(process.pid))}
 
 
 def free_port() -> int:
