@@ -144,9 +144,14 @@ class SourceLines:
 
     def where_found(self, wanted: Is, about: str = "") -> str | None:
         """The first line of what is `wanted` in the modules of `lab`; in lab/`about`.py before others."""
-        paths = sorted((self.tree / "lab").glob("*.py"), key=lambda path: (path.stem != about, path.name))
-        found = ((path, line) for path in paths if (line := first(tree_of(str(path)), wanted)))
-        return next(filter(None, (self.where_line(path, line) for path, line in found)), None)
+        names = sorted((path.stem for path in (self.tree / "lab").glob("*.py")), key=lambda name: (name != about, name))
+        return next(filter(None, (self.where_in(name, wanted) for name in names)), None)
+
+    def where_in(self, name: str, wanted: Is) -> str | None:
+        """The first line of what is `wanted` in lab/`name`.py, if that is the learner's."""
+        path = self.tree / "lab" / f"{name}.py"
+        found = first(tree_of(str(path)), wanted)
+        return self.where_line(path, found) if found else None
 
     def where_written(self, path: Path, text: str) -> str | None:
         """The first line of a file that holds `text`."""

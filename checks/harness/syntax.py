@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import linecache
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,9 +52,65 @@ def calls_with(name: str) -> Is:
     return lambda one: calls(name)(one) and bool(one.args or one.keywords)  # type: ignore[attr-defined]
 
 
+def says(text: str) -> Is:
+    """This text, where it is given to a call, is a key, or is assigned: no mere part of a tuple or a list."""
+
+    def is_it(one: ast.AST) -> bool:
+        return isinstance(one, ast.Constant) and one.value == text
+
+    def is_one(one: ast.AST) -> bool:
+        match one:
+            case ast.Call(args=args):
+                return any(map(is_it, args))
+            case ast.Subscript(slice=key):
+                return is_it(key)
+            case ast.Assign(targets=[ast.Tuple()], value=ast.Tuple(elts=values)):
+                return any(map(is_it, values))
+            case ast.Assign(value=value):
+                return is_it(value)
+        return False
+
+    return is_one
+
+
+def changes(name: str) -> Is:
+    """An attribute of this name that is not passed on as it is: a method of it, a sum, a call of a builtin."""
+    is_it = reads(name)
+
+    def is_one(one: ast.AST) -> bool:
+        match one:
+            case ast.Attribute(value=value) | ast.Subscript(value=value):
+                return is_it(value)
+            case ast.BinOp(left=left, right=right):
+                return is_it(left) or is_it(right)
+            case ast.Call(func=ast.Name(id=function), args=args):
+                return hasattr(builtins, function) and any(map(is_it, args))
+        return False
+
+    return is_one
+
+
 def rest_of_one(one: ast.AST) -> bool:
     """Whether this is `1 - ...`."""
     return isinstance(one, ast.BinOp) and isinstance(one.op, ast.Sub) and ast.unparse(one.left) in ("1", "1.0")
+
+
+def recorded_since(tree: ast.Module, name: str) -> int | None:
+    """Of `<name>.record(end - begin)` the last line that sets what `begin` stands for."""
+    begins = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="record", value=ast.Attribute(attr=kept) | ast.Name(id=kept)),
+                args=[ast.BinOp(op=ast.Sub(), right=begin)],
+            ) if kept == name:
+                begins.add(ast.unparse(begin))
+    set_at = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and begins & {ast.unparse(target) for target in node.targets}
+    ]
+    return max(set_at, default=None)
 
 
 def reached(tree: ast.Module, name: str) -> list[Function]:
