@@ -274,7 +274,7 @@ def _refused(seen: Seen, number: int, when: str, submit: str | None) -> None:
 
 def _no_task_is_left(seen: Seen) -> None:
     assert not seen.tasks, Failure(
-        f"close() had returned, and {seen.tasks} tasks of the batcher were left",
+        f"close() had returned, and {seen.tasks} task{'s' * (seen.tasks != 1)} of the batcher had not ended",
         "no task: one that is left delays the end of the loop, and is destroyed with a warning",
         "A task that loops for ever has to end: `task.cancel()`, and then await it.",
         next(iter(seen.places.left), None),

@@ -70,7 +70,7 @@ def _leaves_full(scene: Scene, seen: Seen, at: float, what: str) -> None:
         seen.places.hurries() if len(first.items) < most else seen.places.decides(),
     )
     assert same(first.entered, at), Failure(
-        f"{what}: they left at {seconds(first.entered)}",
+        f"{what}: {'it' if most == 1 else 'they'} left at {seconds(first.entered)}",
         f"at {seconds(at)}, in the instant in which the batch is full: no later item can join it",
         AT_ONCE,
         seen.places.tests_at(at) or seen.places.keeps(at, first.entered),

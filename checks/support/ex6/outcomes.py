@@ -104,17 +104,18 @@ def _each_item_once(seen: Seen) -> None:
 
 def _own(scene: Scene, seen: Seen, number: int, end: End) -> None:
     kind, wanted = scene.outcomes[number]
+    other = _is_of_another(scene, seen, number)
     if kind == "bad":
         assert end.how == "raised", Failure(
             f"the outcome of an item was an exception, and its caller {end}",
             "that exception is raised to its caller: `submit` raises it",
-            "`if isinstance(outcome, Exception): future.set_exception(outcome)`.",
+            IN_ORDER if other else "`if isinstance(outcome, Exception): future.set_exception(outcome)`.",
             seen.places.hands_out(number),
         )
         assert end.what[1] == wanted, Failure(
             f"the outcome of an item was an exception ({wanted}), and its caller {end}",
             "the same exception",
-            "Pass the exception on unchanged.",
+            IN_ORDER if other else "Pass the exception on unchanged.",
             seen.places.hands_out(number),
         )
         return
@@ -139,6 +140,14 @@ def _own(scene: Scene, seen: Seen, number: int, end: End) -> None:
         _hint(scene, seen, number, end),
         seen.places.hands_out(number),
     )
+
+
+def _is_of_another(scene: Scene, seen: Seen, number: int) -> bool:
+    """Whether a caller got what is the outcome of another item in its call."""
+    end, call = seen.callers[number], seen.call_of(number)
+    got = ["bad", end.what[1]] if end.how == "raised" else ["answer", end.what]
+    ended = call is not None and end.how in ("raised", "answered")
+    return bool(ended and call and any(scene.outcomes[one] == got for one in call.items if one not in (-1, number)))
 
 
 def _its_own_raises(scene: Scene, seen: Seen, number: int) -> bool:

@@ -250,8 +250,7 @@ class Measured:
         other = [name for name in ENDS if ends[name] != wanted[name]]
         sent = (streams.where_sent(one, "head") for one in late if one.pending.status == REFUSED)
         assert not other, Failure(
-            f"{3 - refused} streams have finished and {refused} were refused; GET /metrics says "
-            f"{_numbers(ends, other)}",
+            f"of 3 streams {3 - refused} finished, and {refused} got a 503; GET /metrics says {_numbers(ends, other)}",
             _numbers(wanted, other),
             "Each stream ends once. Count one as refused where its 503 is sent.",
             next(filter(None, sent), None) or streams.where_acquired,
