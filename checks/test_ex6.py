@@ -38,7 +38,7 @@ def test_the_law(workspace, lab, rng, show):
     ):
         function = getattr(predictions, name)
         show.at(workspace.where_defined(function))
-        check(function, rng)
+        check(function, rng, workspace)
     show.number("8 a call: 80 items/s, one a call: 12", 80 / 12)
 
 
@@ -61,7 +61,8 @@ def test_a_full_batch_leaves_at_once(play, workspace, lab, rng, show):
     """
     from checks.support.ex6 import leaving_together
 
-    show.at(workspace.where_defined(lab.batching.Batcher))
+    batcher = lab.batching.Batcher
+    show.at(workspace.where_defined(getattr(batcher, "submit", batcher)))
     leaving_together.full_at_once(play, rng, show)
     leaving_together.full_one_by_one(play, rng, show)
     leaving_together.full_with_one(play, rng, show)
@@ -88,7 +89,8 @@ def test_the_window(play, workspace, lab, rng, show):
     """
     from checks.support.ex6 import leaving_together
 
-    show.at(workspace.where_defined(lab.batching.Batcher))
+    batcher = lab.batching.Batcher
+    show.at(workspace.where_defined(getattr(batcher, "submit", batcher)))
     leaving_together.a_lone_one(play, rng, show)
     leaving_together.a_trickle(play, rng, show)
     leaving_together.after_a_full_batch(play, rng, show)
@@ -117,7 +119,8 @@ def test_each_caller_gets_its_own_outcome(play, workspace, lab, rng, show):
     """
     from checks.support.ex6 import outcomes
 
-    show.at(workspace.where_defined(lab.batching.Batcher))
+    batcher = lab.batching.Batcher
+    show.at(workspace.where_defined(getattr(batcher, "submit", batcher)))
     outcomes.its_own(play, rng, show)
     outcomes.a_tuple(play, rng, show)
     for ends in outcomes.BREAKS:
@@ -143,7 +146,8 @@ def test_who_is_cancelled(play, workspace, lab, rng, show):
     """
     from checks.support.ex6 import ending
 
-    show.at(workspace.where_defined(lab.batching.Batcher))
+    batcher = lab.batching.Batcher
+    show.at(workspace.where_defined(getattr(batcher, "submit", batcher)))
     ending.cancelled_while_waiting(play, rng, show)
     ending.all_cancelled(play, rng, show)
     places = ending.cancelled_in_the_model(play, rng, show)
@@ -171,9 +175,10 @@ def test_closing(play, workspace, lab, rng, show):
     from checks.support.ex6 import ending
 
     batcher = lab.batching.Batcher
+    submit = workspace.where_defined(getattr(batcher, "submit", batcher))
     show.at(workspace.where_defined(getattr(batcher, "close", batcher)))
-    ending.closed_with_nothing(play, rng, show)
-    ending.closed_with_a_few(play, rng, show)
+    ending.closed_with_nothing(play, rng, show, submit)
+    ending.closed_with_a_few(play, rng, show, submit)
     served = ending.closed_with_many(play, rng, show)
     show.number(f"{served} of {served} served", served)
 
@@ -198,22 +203,25 @@ def test_in_the_service(service, play, workspace, lab, rng, show):
     from checks.support.ex6 import endpoint, own_model, told
     from checks.support.ex6.batched import Batched
 
-    batcher, made_at = lab.batching.Batcher, workspace.where_named(lab.service, "lifespan", "create_app")
+    batcher, at = lab.batching.Batcher, told.where_told(lab, workspace)
+    created_at, made_at = (
+        workspace.where_named(lab.service, name, "create_app") for name in ("create_app", "lifespan")
+    )
     show.at(workspace.where_defined(batcher))
-    told.sizes_are_as_run_was_given_them(play, rng, show, workspace.where_defined(getattr(batcher, "report", batcher)))
+    told.sizes_are_as_run_was_given_them(play, rng, show, at.report)
     show.at(workspace.where_named(lab.service, "predict_batched", "create_app"))
     batched = Batched(service, rng, made_at)
     endpoint.beside_the_event_loop(batched)
     endpoint.the_next_batch_collects(batched)
     endpoint.without_the_pool(batched)
     endpoint.nothing_wrong_gets_in(batched)
-    told.sizes_are_told(batched)
-    endpoint.a_failed_item_travels(service)
+    told.sizes_are_told(batched, at)
+    endpoint.a_failed_item_travels(service, created_at)
     guarded = Batched(service, rng, made_at, max_in_flight=lambda most: most + 2, max_queue=lambda _: 2)
-    endpoint.behind_the_admission(guarded, batched)
+    endpoint.behind_the_admission(guarded, batched, at)
     show.at(made_at)
     endpoint.nothing_is_left(batched)
-    own_model.full_batches(service, rng, workspace.where_named(lab.service, "create_app"))
+    own_model.full_batches(service, rng, created_at)
     endpoint.waits_for_the_window_and_the_end(service, rng, made_at)
     show.number(f"{batched.most} share a call, one waits", batched.most)
 
@@ -235,10 +243,12 @@ def test_batches_on_a_real_server(serve, service, workspace, lab, rng, show):
     too. It has only as many requests in flight as one batch holds: one half is in the model, the other half collects,
     so no batch is full.
     """
+    from checks.support.ex6 import own_model
     from checks.support.ex6.real import Batches
 
     lab.batching.Batcher  # noqa: B018  # an exception is raised here first, where its line is known
     here = service()
     assert here.get("/health").answer().status_code == 200, Failure("GET /health does not answer", "200: see 1.1")
     show.at(workspace.where_named(lab.service, "predict_batched", "create_app"))
+    show.at(own_model.where_settings_are_made(workspace))  # 6.7 gives settings, a server gives none
     Batches(serve, rng, workspace).judge(show)

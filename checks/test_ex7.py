@@ -51,16 +51,17 @@ def test_times_of_a_stream(workspace, lab, rng, show):
 def test_goodput_and_tail(workspace, lab, rng, show):
     """Goodput counts streams that were of use.
 
-    A service that refuses most of its streams has a good p99 of the few that it served. So a stream that failed counts
-    as infinite. And goodput counts only the streams within both limits, because a reader notices when one is missed.
+    A service can refuse most of its streams. The few streams that it served can have a good p99. So a stream that
+    failed counts as infinite. And goodput counts only the streams within both limits, because a reader notices when one
+    is missed.
     """
     from checks.support.ex7 import token_times
 
     with token_times.causes_first(lab.tokens, lab.records, rng, workspace.where_defined):
         show.at(workspace.where_defined(lab.tokens.goodput))
-        token_times.counts_what_is_of_use(lab.tokens.goodput, lab.records, rng)
+        token_times.counts_what_is_of_use(lab.tokens.goodput, lab.records, rng, workspace)
         show.at(workspace.where_defined(lab.tokens.tail))
-        token_times.tails(lab.tokens.tail, lab.records, rng)
+        token_times.tails(lab.tokens.tail, lab.records, rng, workspace)
     show.number(f"{len(token_times.CASES_OF_USE)} kinds of stream", len(token_times.CASES_OF_USE))
 
 
@@ -72,7 +73,7 @@ def test_goodput_and_tail(workspace, lab, rng, show):
     hints=(
         "`create_app` puts a `SimulatedDecoder` at `app.state.decoder`; the handler asks for it at each request.",
         "An event is text: an optional line `event: done`, a line `data: ` with JSON, an empty line.",
-        "`json.dumps` keeps a token in one line, whatever is in it.",
+        "`json.dumps` keeps a token in one line, also one that holds a line break.",
         "A response of your own calls `super().__init__()`, and sends a status and headers of its own.",
     ),
 )
@@ -82,11 +83,13 @@ def test_the_wire(service, workspace, lab, rng, show):
     A token may hold a line break, a quote or the word `data:`. JSON carries it unchanged. And the last event says how
     the stream ended: without it a reader cannot tell a complete answer from one that was broken off.
     """
+    from functools import partial
+
     from checks.support.ex7 import own_decoder
-    from checks.support.ex7.wire import Wire
+    from checks.support.ex7.wire import Wire, where_event_is_wrong
 
     show.at(workspace.where_named(lab.service, "generate", "create_app"))
-    wire = Wire(service, rng)
+    wire = Wire(service, rng, partial(where_event_is_wrong, lab, workspace))
     traps = wire.whole_answers()
     wire.nothing_wrong_gets_in(workspace.where_named(lab.service, "GenerateRequest", "generate"))
     wire.decoders_that_fail()
@@ -126,7 +129,7 @@ def test_each_token_at_once(service, serve, workspace, lab, rng, show):
     deadline=90,
     hints=(
         "`await receive()` gives `http.disconnect` when the reader has left: a task of its own has to wait for that.",
-        "Release the slot exactly once, however the stream ends.",
+        "Release the slot exactly once: also after an error or a cancellation.",
         "A task that is cancelled before its first step never runs its `finally`. A done-callback runs all the same.",
     ),
 )

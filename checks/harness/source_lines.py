@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 
+from checks.harness.syntax import Is, first, first_reached, tree_of
+
 _GIVEN = ("__init__", "settings", "errors", "routes", "recommender", "records", "batch_model", "decoder")
 GIVEN = tuple(f"lab/{name}.py" for name in _GIVEN)
 """Files that a learner does not edit: they come from the lab, whatever the workspace holds in their place."""
@@ -133,6 +135,23 @@ class SourceLines:
             if text in line:
                 return self.where_line(Path(code.co_filename), code.co_firstlineno + number)
         return None
+
+    def where_reached(self, function: object, wanted: Is) -> str | None:
+        """The first line of what is `wanted` in a function of the learner's, or in those of its file that it calls."""
+        code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]  # what has none raises
+        found = code and first_reached(tree_of(code.co_filename), code.co_name, wanted)
+        return self.where_line(Path(code.co_filename), found) if code and found else None
+
+    def where_found(self, wanted: Is, about: str = "") -> str | None:
+        """The first line of what is `wanted` in the modules of `lab`; in lab/`about`.py before others."""
+        names = sorted((path.stem for path in (self.tree / "lab").glob("*.py")), key=lambda name: (name != about, name))
+        return next(filter(None, (self.where_in(name, wanted) for name in names)), None)
+
+    def where_in(self, name: str, wanted: Is) -> str | None:
+        """The first line of what is `wanted` in lab/`name`.py, if that is the learner's."""
+        path = self.tree / "lab" / f"{name}.py"
+        found = first(tree_of(str(path)), wanted)
+        return self.where_line(path, found) if found else None
 
     def where_written(self, path: Path, text: str) -> str | None:
         """The first line of a file that holds `text`."""

@@ -58,6 +58,19 @@ class Alone:
         """There is nothing to close."""
 
 
+class Windowed(Alone):
+    """Each item in a call of its own, after its window."""
+
+    def __init__(self, run: Run, max_batch: int, batch_window: float) -> None:
+        super().__init__(run, max_batch, batch_window)
+        self.window = batch_window
+
+    async def submit(self, item: Any) -> Any:
+        """Ask when the window is over."""
+        await asyncio.sleep(self.window)
+        return await super().submit(item)
+
+
 def test_calls_and_callers_are_told_with_their_times() -> None:
     """Equal items are told apart, and an exception is told by its words."""
     told = play(Alone, SCENE)
@@ -170,3 +183,16 @@ def test_a_stub_that_only_a_caller_gets_comes_out_of_the_scene() -> None:
 
     with pytest.raises(NotImplementedError, match="close"):
         play(Unclosed, SCENE)
+
+
+def test_a_scene_that_is_noted_says_where_it_takes_its_course() -> None:
+    """The line that asks the model, the timers, and where what a caller got was raised; and nothing else differs."""
+    told = play(Windowed, SCENE)
+    noted = play(Windowed, SCENE | {"noted": True})
+    notes = noted.pop("notes")
+
+    assert noted == told
+    assert ["await self.run" in call["asked"] for call in notes["calls"]] == [True, True]
+    assert ["asyncio.sleep" in line for _, _, line in notes["timers"]] == [True, True]
+    assert [ends for _, ends, _ in notes["timers"]] == pytest.approx([1.0, 3.0])
+    assert "raise outcome" in notes["ended"]["1"]

@@ -37,6 +37,8 @@ class Apps:
         self._gate = Gate(tell)
         self._apps: dict[int, InProcess] = {}
         self._requests: dict[int, Pending] = {}
+        self._driven: dict[int, Driven] = {}
+        """Those whose pieces are told, also when they have ended."""
         self._watches: dict[int, threading.Event] = {}
         self._taken = ExitStack()
         self._sleepers: set[int] = set()
@@ -102,6 +104,15 @@ class Apps:
         match what:
             case "waits":
                 return running.where_waiting()
+            case "messages":
+                driven = self._driven[given]
+                return {"senders": driven.senders, "receiver": driven.receiver}
+            case "responding":
+                return running.where_responding()
+            case "locked":
+                return running.where_locked()
+            case "keeps":
+                return running.where_kept(given)
             case "held up":
                 return running.where_held_up(given)
             case "refused":
@@ -170,6 +181,7 @@ class Apps:
             pending.arrives = lambda: self._tell("arrived", request=request)
             pending.returns = lambda: self._tell("returned from", request=request, swallowed=pending.swallowed)
             if message["pieces"]:
+                self._driven[request] = pending
                 pending.moves = partial(self._left, request, pending, [])
             self._requests[request] = pending
 

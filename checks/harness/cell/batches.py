@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
+from checks.harness.cell.scene_notes import Notes
 from checks.harness.cell.scene_watch import Watch
 from checks.harness.cell.virtual_time import virtual_time
 from checks.harness.errors import LearnerError
@@ -29,18 +31,20 @@ def play(batcher: Callable[..., Any], scene: Data, lines: SourceLines) -> Data:
     The scene: `max_batch`, `window`, the model's `base` and `item` seconds, `outcomes` (one for each item, by number),
     `values` (what the items are), `calls` (of the calls that do something else: by number, see `_Model`), `steps`
     (`{"at": seconds, "do": "submit" | "cancel" | "close" | "report", "item": number}`, in order) and `horizon`, the
-    seconds after which no caller is waited for any more.
+    seconds after which no caller is waited for any more. With `noted` it is played to see where things happen.
 
     The report: `calls`, `callers` (by item), `closed` (a caller each), `reports`, `tasks` (how many are left at the
-    end), `clock` (the learner's line that reads another clock than the loop's, if one does).
+    end), `clock` (the learner's line that reads another clock than the loop's, if one does), and of a scene that is
+    `noted` the `notes` (see `Notes.told`).
 
     Raises what the learner's code raises where it is no caller's: in `Batcher(...)` and in `report()`. Raises
     as well what explains the rest: a stub that was called, a `time.sleep` on the loop's thread, a mistake that ended a
     task or a caller, code that computes for ever.
     """
     watch = Watch(lines)
+    notes = Notes(lines, batcher) if scene.get("noted") else None
     with watch.over():
-        told = virtual_time(_Scene(scene, watch).play(batcher))
+        told = virtual_time(_Scene(scene, watch, notes).play(batcher))
     watch.raise_of_stubs()
     fails = any("ends" in other for other in scene["calls"].values())
     if not fails or watch.slept:  # where the model fails, callers may get any exception
@@ -64,8 +68,8 @@ class _Model:
     or "dict" (all outcomes, in such a one; a text is the key of each).
     """
 
-    def __init__(self, scene: Data, items: Sequence[object]) -> None:
-        self.scene, self.items = scene, items
+    def __init__(self, scene: Data, items: Sequence[object], notes: Notes | None) -> None:
+        self.scene, self.items, self.notes = scene, items, notes
         self.calls: list[Data] = []
         self.inside = 0
 
@@ -81,6 +85,8 @@ class _Model:
             "inside": self.inside,
         }
         self.calls.append(call)
+        if self.notes:
+            self.notes.model_is_called()
         self.inside += 1
         try:
             await asyncio.sleep(other.get("takes", self.scene["base"] + self.scene["item"] * len(given)))
@@ -115,10 +121,10 @@ class _Model:
 
 
 class _Scene:
-    def __init__(self, scene: Data, watch: Watch) -> None:
-        self.scene, self.watch = scene, watch
+    def __init__(self, scene: Data, watch: Watch, notes: Notes | None) -> None:
+        self.scene, self.watch, self.notes = scene, watch, notes
         self.items = [[value] for value in scene["values"]]  # lists: two may be equal, and none is hashable
-        self.model = _Model(scene, self.items)
+        self.model = _Model(scene, self.items, notes)
         self.callers: dict[int, Data] = {}
         self.closed: list[Data] = []
         self.reports: list[Any] = []
@@ -126,8 +132,8 @@ class _Scene:
         self.closing: list[asyncio.Task[None]] = []
 
     async def play(self, batcher_class: Callable[..., Any]) -> Data:
-        own = asyncio.current_task()
-        with self.watch.tasks_of(asyncio.get_running_loop()):
+        own, loop = asyncio.current_task(), asyncio.get_running_loop()
+        with self.watch.tasks_of(loop), self.notes.over(loop) if self.notes else nullcontext():
             try:
                 await self._steps(batcher_class(self.model.run, self.scene["max_batch"], self.scene["window"]))
             except asyncio.CancelledError:
@@ -137,7 +143,8 @@ class _Scene:
                 await asyncio.sleep(0)
         left = [task for task in asyncio.all_tasks() if task is not own and task not in self.tasks.values()]
         # Copies: what is cancelled with the loop, after this, is no part of the scene.
-        return {
+        noted = {"notes": self.notes.told(self.watch.unseen, left)} if self.notes else {}
+        return noted | {
             "calls": [dict(call) for call in self.model.calls],
             "callers": {str(number): dict(caller) for number, caller in self.callers.items()},
             "closed": [dict(one) for one in self.closed],
@@ -160,7 +167,7 @@ class _Scene:
             case "submit":
                 told = self.callers[number] = {"came": loop.time(), "ended": None, "how": None, "what": None}
                 self.tasks[number] = loop.create_task(
-                    self._told(_method(batcher, "submit"), [self.items[number]], told)
+                    self._told(_method(batcher, "submit"), [self.items[number]], told, number)
                 )
             case "cancel":
                 self.tasks[number].cancel()
@@ -174,16 +181,19 @@ class _Scene:
             case _:
                 self.reports.append(_method(batcher, "report")())
 
-    async def _told(self, call: Callable[..., Any], args: list[Any], told: Data) -> None:
+    async def _told(self, call: Callable[..., Any], args: list[Any], told: Data, number: int = -1) -> None:
         """Await a call, and note how and when it ended: "answered", "raised" or "cancelled"."""
+        raised: BaseException | None = None
         try:
             got = await _awaitable(call(*args), call)
             how, what = ("returned", _words(got)) if isinstance(got, BaseException) else ("answered", got)
-        except asyncio.CancelledError:
-            how, what = "cancelled", None
+        except asyncio.CancelledError as error:
+            how, what, raised = "cancelled", None, error
         except Exception as error:
             self.watch.errors.append(error)
-            how, what = "raised", _words(error)
+            how, what, raised = "raised", _words(error), error
+        if self.notes:
+            self.notes.caller_ended(number, raised)
         told |= {"ended": asyncio.get_running_loop().time(), "how": how, "what": what}
 
 

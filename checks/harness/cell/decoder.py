@@ -7,10 +7,10 @@ import contextlib
 import itertools
 import sys
 from collections.abc import AsyncGenerator
-from types import FrameType
 from typing import Any
 
-from checks.harness.cell.decoder_probe import Lines, Port, Said
+from checks.harness.cell.decoder_probe import Port, Said
+from checks.harness.cell.stacks import called_from
 
 CALLERS = 12
 """Lines of a stack that are told at most."""
@@ -42,22 +42,23 @@ class HeldDecoder:
 
     async def acquire(self) -> None:
         """Wait for a slot, and take it."""
-        self._port.wants(_caller(sys._getframe(1)))
+        self._port.wants(called_from(sys._getframe(1), CALLERS))
         await self._slots.acquire()
         self._port.holds()
 
     def release(self) -> None:
         """Give one slot back. Raises `RuntimeError`, and says so, where no slot is held."""
+        caller = called_from(sys._getframe(1), CALLERS)
         try:
             self._slots.release()
         except RuntimeError:
-            self._port.gives_back(held=False)
+            self._port.gives_back(held=False, caller=caller)
             raise
-        self._port.gives_back(held=True)
+        self._port.gives_back(held=True, caller=caller)
 
     async def generate(self, prompt: object = None, max_tokens: object = None) -> AsyncGenerator[str, None]:
         """The tokens that the checkpoint lets out, at most `max_tokens`. Raises `TypeError` for other arguments."""
-        caller = _caller(sys._getframe(1))
+        caller = called_from(sys._getframe(1), CALLERS)
         if type(prompt) is not str or type(max_tokens) is not int:
             given = [repr(one)[:MOST_WORDS] for one in (prompt, max_tokens)]
             self._port.misused(given, caller)
@@ -94,12 +95,3 @@ class HeldDecoder:
             return await said
         finally:
             self._port.gave_up(question)
-
-
-def _caller(frame: FrameType | None) -> Lines:
-    """This line of the stack, and those that called it."""
-    found: Lines = []
-    while frame is not None and len(found) < CALLERS:
-        found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-        frame = frame.f_back
-    return found

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from checks.harness.cell.stacks import Lines
+
 Said = dict[str, Any]
 """What is said to a stream that waits for its next token: `token`, a text; `fail`, words; or `end`."""
 
 Go = Callable[[Said], None]
-
-Lines = list[tuple[str, int, str]]
-"""The lines of the stack that called: file, number and function of each, the innermost first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +41,7 @@ class Port(Protocol):
     def holds(self) -> None:
         """A stream has got its slot."""
 
-    def gives_back(self, *, held: bool) -> None:
+    def gives_back(self, *, held: bool, caller: Lines) -> None:
         """A slot was released; `held` says whether any was held."""
 
     def misused(self, given: list[str], caller: Lines) -> None:
@@ -67,6 +66,7 @@ class DecoderProbe:
     Attributes:
         slots: how many streams can hold one.
         wanted: when each slot was asked for; `acquired_at` is where the last one was.
+        released_at: where each slot was released.
         taken: when each slot was got; `holders` is how many are held now, `most` the most that were.
         refused_releases: how often a slot was released while none was held.
         unslotted: calls of `generate` while no slot was held at all.
@@ -81,6 +81,7 @@ class DecoderProbe:
         self.slots = slots
         self.wanted: list[float] = []
         self.acquired_at: Lines = []
+        self.released_at: list[Lines] = []
         self.taken: list[float] = []
         self.holders = 0
         self.most = 0
@@ -135,9 +136,10 @@ class DecoderProbe:
         self.holders += 1
         self.most = max(self.most, self.holders)
 
-    def gives_back(self, *, held: bool) -> None:
+    def gives_back(self, *, held: bool, caller: Lines) -> None:
         """See `Port`."""
         self._moves += 1
+        self.released_at.append(caller)
         self.holders -= held
         self.refused_releases += not held
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from checks.harness.cell.stacks import Lines, called_from
 from checks.harness.errors import LearnerError
 
 Message = MutableMapping[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
+CALLERS = 40
+"""Lines of a stack that are kept at most: those of a middleware come before those of a response."""
 LINGERS = 0.2
 """Seconds after its client has left in which a `send` that waits does not return: an app has to notice that itself."""
 
@@ -26,6 +30,8 @@ class Exchange:
         fields: the same as they came.
         chunks: each piece of the body that is not empty, with the time at which it left the app.
         finished: when the last message of the body left, None before.
+        senders: for each message "head", "piece" or "end" (one of the body that is empty), and the lines that sent it.
+        receiver: the lines that asked for a message last.
     """
 
     def __init__(self, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> None:
@@ -48,6 +54,8 @@ class Exchange:
         self.fields: list[tuple[bytes, bytes]] = []
         self.chunks: list[tuple[float, bytes]] = []
         self.finished: float | None = None
+        self.senders: list[tuple[str, Lines]] = []
+        self.receiver: Lines = []
         self.moved: Callable[[], None] = lambda: None
         """Called at each message."""
         self.taken: Any = None
@@ -88,6 +96,7 @@ class Exchange:
         return b"".join(piece for _, piece in self.chunks)
 
     async def _receive(self) -> Message:
+        self.receiver = called_from(sys._getframe(1), CALLERS)
         if self._asked:
             await self._left.wait()  # its client stays until the end, or leaves
             return {"type": "http.disconnect"}
@@ -99,6 +108,8 @@ class Exchange:
             self._send_to_the_gone()
             return
         now = time.perf_counter()
+        kind = "head" if message["type"] == "http.response.start" else "piece" if message.get("body") else "end"
+        self.senders.append((kind, called_from(sys._getframe(1), CALLERS)))
         assert_bytes(message)
         if message["type"] == "http.response.start":
             self.status = message["status"]

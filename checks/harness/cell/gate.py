@@ -12,8 +12,9 @@ from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 from checks.harness.cell.batch_probe import Item, items_of
-from checks.harness.cell.decoder_probe import Go, Lines
+from checks.harness.cell.decoder_probe import Go
 from checks.harness.cell.probe import no_numbers, numbers, on_event_loop
+from checks.harness.cell.stacks import Lines
 from checks.harness.cell.wire import encode
 from checks.harness.errors import LearnerError
 
@@ -177,9 +178,9 @@ class DecoderPort:
         """A stream has got its slot."""
         self._gate.decoder(self._number, "holds")
 
-    def gives_back(self, *, held: bool) -> None:
+    def gives_back(self, *, held: bool, caller: Lines) -> None:
         """A slot was released."""
-        self._gate.decoder(self._number, "gives back", held=held)
+        self._gate.decoder(self._number, "gives back", held=held, caller=caller)
 
     def misused(self, given: list[str], caller: Lines) -> None:
         """`generate` was given this."""

@@ -19,10 +19,11 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from checks.harness.cell import stacks as stacks_of
 from checks.harness.cell.exchange import App, Exchange, assert_bytes
 from checks.harness.cell.routes import Route, plain_dependency, routes_of
 from checks.harness.cell.sleep_spy import SLEEPS
-from checks.harness.cell.stacks import Stack, stacks
+from checks.harness.cell.stacks import Lines, Stack, stacks
 from checks.harness.cell.standstill import TIMER_HORIZON, Standstill, Watch, WatchedLoop
 from checks.harness.errors import BrokenOff, Inconclusive, LearnerError, NoAnswer, Unanswered
 from checks.harness.machine import FairClock, load_in_words
@@ -181,6 +182,16 @@ class Driven(Pending):
     def pieces(self) -> list[tuple[float, bytes]]:
         """The pieces of the body so far, with the time at which each left the app."""
         return self.exchange.chunks
+
+    @property
+    def senders(self) -> list[tuple[str, Lines]]:
+        """What each message was, and the lines that sent it."""
+        return [*self.exchange.senders]
+
+    @property
+    def receiver(self) -> Lines:
+        """The lines that asked for a message last."""
+        return self.exchange.receiver
 
     def leave(self) -> None:
         """Close the connection, as a client does that has gone."""
@@ -426,6 +437,18 @@ class InProcess:
     def where_waiting(self) -> str | None:
         """The learner's line that the loop's thread is in, else one where a task or another thread waits."""
         return self._lines.where_first(stacks(self._thread.ident))
+
+    def where_responding(self) -> str | None:
+        """The learner's outermost line of a request that waits, which the framework has called."""
+        return stacks_of.where_responding(self._lines)
+
+    def where_locked(self) -> str | None:
+        """The learner's line where a task waits for a lock."""
+        return stacks_of.where_locked(self._lines)
+
+    def where_kept(self, text: str) -> str | None:
+        """The learner's function that keeps this text, with something around it."""
+        return stacks_of.where_kept(self._lines, text)
 
     def threads(self) -> int:
         """How many threads this process has now."""

@@ -23,12 +23,13 @@ from checks.harness.cell.inprocess import (
 )
 from checks.harness.cell.probe import Probe
 from checks.harness.cell.routes import Route
+from checks.harness.cell.stacks import Lines
 from checks.harness.cell.standstill import LONGEST_ROUND, SPINNING, TIMER_HORIZON, Standstill
 from checks.harness.cell.wire import Broken, decode, encode, no_things
 from checks.harness.errors import Inconclusive, NoAnswer
 from checks.harness.judge import kernel
 from checks.harness.judge.cell import Cell
-from checks.harness.judge.gate import Gate
+from checks.harness.judge.gate import Gate, lines_of
 from checks.harness.judge.handles import Handle
 from checks.harness.judge.raised import Place
 from checks.harness.machine import FairClock
@@ -82,6 +83,16 @@ class Pending:
     def done(self) -> bool:
         """Whether it was answered, or failed."""
         return self.finished is not None
+
+    @property
+    def senders(self) -> list[tuple[str, Lines]]:
+        """Of one that is driven, as the cell says: what each message was, and the lines that sent it."""
+        return [(str(kind), lines_of(sent)) for kind, sent in self._app.messages(self._number)["senders"]]
+
+    @property
+    def receiver(self) -> Lines:
+        """Of one that is driven, as the cell says: the lines that asked for a message last."""
+        return lines_of(self._app.messages(self._number)["receiver"])
 
     def cancel(self) -> None:
         """Cancel the request's task where it waits, as a server does when the caller has left."""
@@ -415,6 +426,22 @@ class App:
         """The learner's line that the loop's thread is in, else one where a task or another thread waits."""
         return self._line("waits")
 
+    def where_responding(self) -> str | None:
+        """The learner's outermost line of a request that waits, which the framework has called."""
+        return self._line("responding")
+
+    def where_locked(self) -> str | None:
+        """The learner's line where a task waits for a lock."""
+        return self._line("locked")
+
+    def where_kept(self, text: str) -> str | None:
+        """The learner's function that keeps this text, with something around it."""
+        return self._line("keeps", text)
+
+    def messages(self, request: int) -> Any:
+        """Of a request that is driven: the lines that sent each message, and that asked for one last."""
+        return self._ask("messages", request)
+
     def where_held_up(self, number: int) -> str | None:
         """The learner's line at which most calls wait that are not in the model, at most `number` of them."""
         return self._line("held up", number)
@@ -455,8 +482,8 @@ class App:
     def _ask(self, what: str, given: object = None) -> Any:
         return self._cell.ask("app", app=self.number, what=what, **{"with": given})
 
-    def _line(self, what: str, number: int | None = None) -> str | None:
-        line = self._ask(what, number)
+    def _line(self, what: str, given: object = None) -> str | None:
+        line = self._ask(what, given)
         return line if type(line) is str else None
 
 

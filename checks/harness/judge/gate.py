@@ -6,8 +6,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from checks.harness.cell.batch_probe import BatchProbe, items_of
-from checks.harness.cell.decoder_probe import DecoderProbe, Lines, Said
+from checks.harness.cell.decoder_probe import DecoderProbe, Said
 from checks.harness.cell.probe import NUMBERS, Probe, numbers
+from checks.harness.cell.stacks import Lines
 from checks.harness.cell.wire import decode, no_things
 from checks.harness.judge.cell import Cell
 from checks.harness.judge.raised import Place
@@ -75,15 +76,15 @@ class Gate:
             raise ValueError("no decoder")
         match told:
             case {"what": "wants"}:
-                probe.wants(_lines(told["caller"]))
+                probe.wants(lines_of(told["caller"]))
             case {"what": "holds"}:
                 probe.holds()
             case {"what": "gives back"}:
-                probe.gives_back(held=bool(told["held"]))
+                probe.gives_back(held=bool(told["held"]), caller=lines_of(told["caller"]))
             case {"what": "begins", "stream": int(stream), "prompt": str(prompt), "max_tokens": int(most)}:
-                probe.begins(stream, prompt, most, held=bool(told["held"]), caller=_lines(told["caller"]))
+                probe.begins(stream, prompt, most, held=bool(told["held"]), caller=lines_of(told["caller"]))
             case {"what": "misused", "given": [str(one), str(other)]}:
-                probe.misused([one[:_MOST_WORDS], other[:_MOST_WORDS]], _lines(told["caller"]))
+                probe.misused([one[:_MOST_WORDS], other[:_MOST_WORDS]], lines_of(told["caller"]))
             case {"what": "asks", "stream": int(stream), "call": int(call)} if call not in self._questions:
                 self._questions[call] = (probe, probe.asks(stream, partial(self._say, call)))
             case {"what": "ends", "stream": int(stream)}:
@@ -122,6 +123,6 @@ class Gate:
             asked[0].gave_up(asked[1])
 
 
-def _lines(told: list[Any]) -> Lines:
+def lines_of(told: list[Any]) -> Lines:
     """The lines of a stack. Raises `ValueError` where they are none."""
     return [(str(path), int(number), str(function)) for path, number, function in told]

@@ -10,6 +10,8 @@ from checks.harness.assertions.answers import content
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.batch_probe import BatchCall, BatchProbe
 from checks.harness.errors import Failure
+from checks.harness.source_lines import SourceLines
+from checks.harness.syntax import calls, reads
 
 PATH = "/predict/batched"
 WINDOW = 0.02
@@ -24,7 +26,10 @@ Service = Callable[..., Any]
 
 
 class Batched:
-    """The learner's app around the batch probe, and the requests that were sent. `made_at` is where its batcher is."""
+    """The learner's app around the batch probe, and the requests that were sent.
+
+    Lines: its batcher is made in the function at `made_at`, at `batcher_at`; `called_at` names the call of the model.
+    """
 
     def __init__(
         self, service: Service, rng: random.Random, made_at: str | None, window: float = WINDOW, **settings: Any
@@ -34,6 +39,9 @@ class Batched:
         self.probe = BatchProbe()
         limits = {name: value(self.most) for name, value in settings.items()}
         self.app = service(batch_model=self.probe, max_batch=self.most, batch_window=window, **limits)
+        lines: SourceLines = self.app.lines
+        self.called_at = lines.where_found(reads("predict_batch"), "service")
+        self.batcher_at = lines.where_found(calls("Batcher"), "service") or made_at
         self.sent: dict[tuple[float, ...], Any] = {}
 
     def send(self, number: int) -> list[Any]:
@@ -67,6 +75,7 @@ class Batched:
                     f"POST {PATH} gave {answer.status_code}: {answer.text[:60]}, and the batch model was never called",
                     "one call of `app.state.batch_model`, which the checkpoint has replaced before the lifespan began",
                     "The lifespan makes the batcher around what it finds at `app.state.batch_model`.",
+                    self.batcher_at,
                 )
             )
         return self.probe.calls[0]
@@ -78,6 +87,7 @@ class Batched:
             f"{len(together)} of {len(self.probe.calls)} calls of the model came while another one was running",
             "one call at a time",
             ONE,
+            self.batcher_at,
         )
 
     def let_all_go(self) -> None:

@@ -16,16 +16,19 @@ OWN_TASK = (
 )
 
 
-def _leaves_at_once(end: End, at: float, where: str) -> None:
+def _leaves_at_once(seen: Seen, number: int, at: float, where: str) -> None:
+    end = seen.callers[number]
     assert end.how == "cancelled", Failure(
         f"a caller was cancelled {where}, and it {end}",
         "it ends with the CancelledError, at once",
         OWN_TASK if end.how == "raised" else "`except asyncio.CancelledError:` has to `raise` again at its end.",
+        seen.places.raised(number),
     )
     assert same(end.ended, at), Failure(
         f"a caller was cancelled {where} at {seconds(at)}, and ended at {seconds(end.ended or 0)}",
         "at once",
         "Await nothing else after the cancellation. " + OWN_TASK,
+        seen.places.raised(number),
     )
 
 
@@ -40,7 +43,7 @@ def cancelled_while_waiting(play: Play, rng: random.Random, show: Show) -> None:
         scene.submit(round(0.5 * window, 3), 3)  # with the one who left there would be four: a full batch
         scene.submit(5 * window + 5, 4, 5, 6, 7)
         seen = scene.play(play, show)
-        _leaves_at_once(seen.callers[leaves], at, "while its item waited")
+        _leaves_at_once(seen, leaves, at, "while its item waited")
         _never_served(seen, [leaves])
         stay = [number for number in range(8) if number != leaves]
         call = seen.call_of(3)
@@ -49,6 +52,7 @@ def cancelled_while_waiting(play: Play, rng: random.Random, show: Show) -> None:
             "the cancelled one was counted, too",
             "an item whose caller was cancelled takes no place in a batch",
             "`finally:` in `submit` removes the item from those that wait.",
+            seen.places.raised(leaves),
         )
         _others_are_answered(seen, stay, "one caller was cancelled while its item waited")
 
@@ -73,6 +77,7 @@ def cancelled_behind_a_busy_model(play: Play, rng: random.Random, show: Show) ->
         f"next call then had {got} item{'s' * (got != 1)}",
         "the four that still waited: a cancelled item takes no place in a batch",
         "`finally:` in `submit` removes the item from those that wait. Then a batch is filled with those that stay.",
+        seen.places.raised(leaves),
     )
     _others_are_answered(seen, [0, *stay], "one caller was cancelled while its item waited")
 
@@ -82,7 +87,8 @@ def cancelled_is_not_waiting(play: Play, rng: random.Random, show: Show) -> None
     window = rng.randint(20, 40) / 100
     scene = Scene(rng, 3, 4, window, "cancelled while it waits")
     scene.submit(0, 0, 1, 2)
-    scene.cancel(round(0.3 * window, 3), rng.randrange(3))
+    leaves = rng.randrange(3)
+    scene.cancel(round(0.3 * window, 3), leaves)
     scene.does("report", round(0.6 * window, 3))
     try:
         seen = scene.play(play, show)
@@ -93,6 +99,7 @@ def cancelled_is_not_waiting(play: Play, rng: random.Random, show: Show) -> None
         "three items waited, and one of their callers was cancelled; `report()` still says waiting 3",
         "2: a cancelled caller does not wait any more",
         "`finally:` in `submit` removes the item from those that wait.",
+        seen.places.raised(leaves),
     )
 
 
@@ -123,9 +130,12 @@ def cancelled_in_the_model(play: Play, rng: random.Random, show: Show) -> int:
         what = f"{which} was cancelled while the batch was in the model"
         assert seen.calls, Failure("the model was never called", "see 6.2")
         for number in leave:
-            _leaves_at_once(seen.callers[number], at, "while its item was in the model")
+            _leaves_at_once(seen, number, at, "while its item was in the model")
         assert not seen.calls[0].cancelled, Failure(
-            f"{what}, and the call was cancelled with it", "the call goes on for the others of the batch", OWN_TASK
+            f"{what}, and the call was cancelled with it",
+            "the call goes on for the others of the batch",
+            OWN_TASK,
+            seen.places.raised(leave[0]),
         )
         stay = [number for number in range(2 * most) if number not in leave]
         _others_are_answered(seen, stay, what)
@@ -141,6 +151,7 @@ def _never_served(seen: Seen, items: list[int]) -> None:
         f"model had {calls_in_words(seen)})",
         "such an item never reaches the model: it would take the place of another item",
         "`finally:` in `submit` removes the item from those that wait.",
+        seen.places.raised(items[0]),
     )
 
 
@@ -151,23 +162,24 @@ def _others_are_answered(seen: Seen, items: list[int], what: str) -> None:
             f"{what}, and another caller {end}",
             "the others are answered, and so is the next batch",
             "A future whose caller has left is done: `if not future.done():` before you set it. " + OWN_TASK,
+            seen.places.hands_out(number),
         )
 
 
-def closed_with_nothing(play: Play, rng: random.Random, show: Show) -> None:
-    """Closing with nothing to do, and twice, returns at once; `submit` is a RuntimeError from then on."""
+def closed_with_nothing(play: Play, rng: random.Random, show: Show, submit: str | None) -> None:
+    """Closing with nothing to do, and twice, returns at once; `submit`, at that line, raises from then on."""
     scene = Scene(rng, 2, 4, FOREVER, "closed with nothing to do")
     scene.does("close", 0)
     scene.does("close", 0.1)
     scene.submit(0.2, 0)
     seen = scene.play(play, show)
     for at, end in zip((0.0, 0.1), seen.closed, strict=True):
-        _closed_at(end, at, "with nothing to do")
-    _refused(seen.callers[0], "after it had been closed")
+        _closed_at(seen, end, at, "with nothing to do")
+    _refused(seen, 0, "after it had been closed", submit)
     _no_task_is_left(seen)
 
 
-def closed_with_a_few(play: Play, rng: random.Random, show: Show) -> None:
+def closed_with_a_few(play: Play, rng: random.Random, show: Show, submit: str | None) -> None:
     """Two items wait for a long window: they leave at once, and close returns with their answers."""
     scene = Scene(rng, 3, 4, FOREVER, "closed while two wait")
     scene.submit(0, 0, 1)
@@ -175,7 +187,7 @@ def closed_with_a_few(play: Play, rng: random.Random, show: Show) -> None:
     scene.submit(1.01, 2)
     seen = scene.play(play, show)
     _drained(seen, [0, 1], [1 + scene.service(2)] * 2, "two items waited when it was closed at 1.000 s")
-    _refused(seen.callers[2], "while it was being closed")
+    _refused(seen, 2, "while it was being closed", submit)
     _no_task_is_left(seen)
 
 
@@ -196,7 +208,10 @@ def closed_with_many(play: Play, rng: random.Random, show: Show) -> int:
     what = f"{most} items were in the model and {most + rest} waited when it was closed (max_batch={most})"
     too_many = [len(call.items) for call in seen.calls if len(call.items) > most]
     assert not too_many, Failure(
-        f"{what}: a call had {too_many[0]} items", f"at most {most}, also after `close`", "Also close in batches."
+        f"{what}: a call had {too_many[0]} items",
+        f"at most {most}, also after `close`",
+        "Also close in batches.",
+        seen.places.decides(next(n for n, call in enumerate(seen.calls) if len(call.items) > most)),
     )
     _drained(seen, [*range(total)], times, what)
     _no_task_is_left(seen)
@@ -214,14 +229,24 @@ def _drained(seen: Seen, items: list[int], times: list[float], what: str) -> Non
         assert same(end.ended, at), Failure(
             f"{what}, and a caller was answered at {seconds(end.ended or 0)}",
             f"at {seconds(at)}: after `close` an item waits only for the model, not for the window",
-            "A batch has a third reason to leave: the batcher is closed.",
+            "A batch is due in a third case: the batcher is closed.",
+            _kept_by(seen, number, at),
         )
     for end in seen.closed:
-        _closed_at(end, times[-1], "with items to serve")
+        _closed_at(seen, end, times[-1], "with items to serve")
     answered(seen, items)
 
 
-def _closed_at(end: End, at: float, where: str) -> None:
+def _kept_by(seen: Seen, number: int, at: float) -> str | None:
+    """What keeps an item after `close`: a wait of its own, else the condition that `close` came to; None for none."""
+    call = seen.call_of(number)
+    late = (seen.callers[number].ended or at) - at
+    if call and late < FOREVER / 2:
+        return seen.places.keeps(call.entered - late, call.entered)
+    return seen.places.tests_at(seen.closed[0].came) if seen.closed else None
+
+
+def _closed_at(seen: Seen, end: End, at: float, where: str) -> None:
     assert end.how is not None, Failure(f"close() {where} never returned", "it returns when nothing is left to do")
     assert end.how == "answered", Failure(f"close() {where}: it {end}", "it returns, also when it is called twice")
     assert same(end.ended, at), Failure(
@@ -230,21 +255,27 @@ def _closed_at(end: End, at: float, where: str) -> None:
         "Wait for the call that is running, and for those behind it."
         if (end.ended or 0) < at
         else "Return as soon as nothing is left: no window, no sleep.",
+        seen.places.keeps(at, end.ended) if (end.ended or 0) > at else None,
     )
 
 
-def _refused(end: End, when: str) -> None:
+def _refused(seen: Seen, number: int, when: str, submit: str | None) -> None:
+    end = seen.callers[number]
     assert end.how == "raised", Failure(
         f"submit {when}: its caller {end}",
         "a RuntimeError: after `close` no new batch is collected",
         "`if self._closed: raise RuntimeError(...)` at the start of `submit`.",
+        submit,
     )
-    assert end.what[0] == "RuntimeError", Failure(f"submit {when}: its caller {end}", "a RuntimeError")
+    assert end.what[0] == "RuntimeError", Failure(
+        f"submit {when}: its caller {end}", "a RuntimeError", where=seen.places.raised(number) or submit
+    )
 
 
 def _no_task_is_left(seen: Seen) -> None:
     assert not seen.tasks, Failure(
-        f"close() had returned, and {seen.tasks} tasks of the batcher were left",
+        f"close() had returned, and {seen.tasks} task{'s' * (seen.tasks != 1)} of the batcher had not ended",
         "no task: one that is left delays the end of the loop, and is destroyed with a warning",
         "A task that loops for ever has to end: `task.cancel()`, and then await it.",
+        next(iter(seen.places.left), None),
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 
 from checks.harness.errors import Failure, NoAnswer
+from checks.support.ex6 import told
 from checks.support.ex6.batched import ONE, PATH, SETTINGS, Batched, Service
-from checks.support.ex6.told import OF_ITS_OWN, sizes_are_told, waiting_is_told
+from checks.support.ex6.own_model import started
+from checks.support.ex6.told import OF_ITS_OWN
 
 LONG = 300.0
 """Seconds of a window that no item waits for in the time of a check."""
@@ -28,10 +30,10 @@ def beside_the_event_loop(batched: Batched) -> None:
         "while the batch model worked, GET /health was not answered",
         "it is answered at once: `predict_batch` blocks, and must not block the event loop",
         ON_A_THREAD,
-        batched.app.where_waiting(),
+        batched.called_at or batched.app.where_waiting(),
     )
     assert not call.on_loop, Failure(
-        "the batch model was called on an event loop's own thread", "on a thread", ON_A_THREAD
+        "the batch model was called on an event loop's own thread", "on a thread", ON_A_THREAD, batched.called_at
     )
 
 
@@ -54,7 +56,7 @@ def the_next_batch_collects(batched: Batched) -> None:
             + (", other ones or in another order" if len(got) == len(wanted) else ""),
             f"the first {most} that came" if number == 1 else "the one that was left",
             f"{SETTINGS} {ONE}",
-            batched.made_at,
+            batched.batcher_at,
         )
     batched.let_all_go()
 
@@ -70,6 +72,7 @@ def without_the_pool(batched: Batched) -> None:
         "with all threads of the pool taken (as by `def` endpoints) the batch model was not called",
         "it has a thread of its own",
         ON_A_THREAD + " `run_in_threadpool` takes a thread of the pool.",
+        batched.called_at,
     )
     batched.let_all_go()
 
@@ -87,9 +90,9 @@ def nothing_wrong_gets_in(batched: Batched) -> None:
     assert len(batched.probe.calls) == before, Failure("a refused body reached the model", "no call of the model")
 
 
-def a_failed_item_travels(service: Service) -> None:
+def a_failed_item_travels(service: Service, created_at: str | None) -> None:
     """An item that has no answer is no 200, and no other error than the server's own. Its exception may come out."""
-    app = service(batch_base_seconds=0, batch_item_seconds=0)
+    app = started(service, created_at, batch_base_seconds=0, batch_item_seconds=0)
     request = app.post(PATH, {"features": [1e308, 1e308]})
     try:
         answer = request.answer()
@@ -123,7 +126,7 @@ def shares_nothing(batched: Batched, other: Batched) -> None:
     other.let_all_go()
 
 
-def behind_the_admission(batched: Batched, other: Batched) -> None:
+def behind_the_admission(batched: Batched, other: Batched, at: told.Told) -> None:
     """With `max_in_flight` inside and `max_queue` waiting the next is refused, while the others are held.
 
     Meanwhile the `other` app goes on.
@@ -131,7 +134,7 @@ def behind_the_admission(batched: Batched, other: Batched) -> None:
     batched.first_call()
     batched.send(batched.most + 1)
     batched.quiet()
-    waiting_is_told(batched, batched.most + 1)
+    told.waiting_is_told(batched, batched.most + 1, at)
     shares_nothing(batched, other)
     queued = batched.send(2)
     batched.quiet()
@@ -143,13 +146,16 @@ def behind_the_admission(batched: Batched, other: Batched) -> None:
         f"{what} waits",
         "503 at once: the batcher has no limit of its own, the admission control in front of it is the limit",
         "The path is below /predict, which AdmissionControl guards.",
+        at.guard,
     )
     del batched.sent[[*batched.sent][-1]]
     status = last.answer().status_code
-    assert status == 503, Failure(f"{what} gave {status}", "503 at once")
-    assert not done, Failure(f"{what} was refused, and also a request before it", "the two before it wait")
+    assert status == 503, Failure(f"{what} gave {status}", "503 at once", where=at.guard)
+    assert not done, Failure(
+        f"{what} was refused, and also a request before it", "the two before it wait", where=at.guard
+    )
     batched.let_all_go()
-    sizes_are_told(batched, second=True)
+    told.sizes_are_told(batched, at, second=True)
 
 
 def nothing_is_left(batched: Batched) -> None:
@@ -175,6 +181,7 @@ def waits_for_the_window_and_the_end(service: Service, rng: random.Random, made_
         "them were in the model at once",
         "they wait for the window, or for a full batch",
         SETTINGS,
+        batched.batcher_at,
     )
     batched.app.stop()
     served = sum(len(call.items) for call in batched.probe.calls)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from checks.harness.assertions.answers import is_number
 from checks.harness.errors import Failure
 from checks.harness.judge.handles import each
+from checks.harness.source_lines import SourceLines
+from checks.harness.syntax import rest_of_one
 
 CASES = 150
 CLOSE = 1e-6
@@ -17,7 +19,7 @@ AWAY = 0.02
 """How far, as a part, a case keeps from the edge between two regimes, where rounding decides."""
 
 
-ZERO = "0 is a value, too: `if seconds:` and `seconds or ...` treat it as if there were none."
+ZERO = "0 is a value, too. But 0 is false in Python: `x or 0.08` replaces 0 by 0.08, and `if x:` is not taken."
 
 
 class Load(NamedTuple):
@@ -81,7 +83,7 @@ class Load(NamedTuple):
         return all(abs(one - other) > AWAY * other for one, other in edges)
 
 
-def throughput(function: Callable[..., Any], rng: random.Random) -> None:
+def throughput(function: Callable[..., Any], rng: random.Random, _: SourceLines) -> None:
     """`batch_throughput` for random batches."""
     cases: list[tuple[int, float, float]] = [
         (rng.randint(1, 64), rng.randint(1, 300) / 1000, rng.randint(1, 40) / 2000) for _ in range(CASES)
@@ -103,11 +105,13 @@ def _of_throughput(got: Any, batch: int, base: float, item: float) -> str:
     return "Items in a batch, divided by what one call takes: base_seconds + batch x item_seconds."
 
 
-def sizes(function: Callable[..., Any], rng: random.Random) -> None:
-    """`batch_size` for random loads, in each regime."""
+def sizes(function: Callable[..., Any], rng: random.Random, lines: SourceLines) -> None:
+    """`batch_size` for random loads, in each regime. The second number may be computed in a function of its own."""
+    second = lines.where_reached(function, rest_of_one)
     cases = _loads(rng)
     for load, got in zip(cases, each(function, [tuple(load) for load in cases]), strict=True):
-        _is_close(f"batch_size{load}", got, load.size, "items", _of_size(got, load))
+        where = second if load.meanwhile == math.inf else None
+        _is_close(f"batch_size{load}", got, load.size, "items", _of_size(got, load), where)
 
 
 def _of_size(got: Any, load: Load) -> str:
@@ -129,7 +133,7 @@ def _of_size(got: Any, load: Load) -> str:
     return "The larger of 1 + rate x window and rate x base / (1 - rate x item), at most max_batch."
 
 
-def latencies(function: Callable[..., Any], rng: random.Random) -> None:
+def latencies(function: Callable[..., Any], rng: random.Random, _: SourceLines) -> None:
     """`batched_latency` for random loads, in each regime."""
     cases = _loads(rng)
     for load, got in zip(cases, each(function, [tuple(load) for load in cases]), strict=True):
@@ -181,8 +185,8 @@ def _loads(rng: random.Random) -> list[Load]:
     return found + [next(load for rate in rates if (load := Load(round(rate, 2), *one)).clear) for one in some]
 
 
-def _is_close(call: str, got: Any, wanted: float, unit: str, hint: str) -> None:
+def _is_close(call: str, got: Any, wanted: float, unit: str, hint: str, where: str | None = None) -> None:
     assert is_number(got), Failure(f"{call} returned {got!r}", f"a number of {unit}", hint)
     assert got == wanted or math.isclose(got, wanted, rel_tol=CLOSE, abs_tol=1e-9), Failure(
-        f"{call} is {got:.6g}", f"{wanted:.6g} {unit}", hint
+        f"{call} is {got:.6g}", f"{wanted:.6g} {unit}", hint, where
     )

@@ -9,13 +9,14 @@ from checks.harness.report.evidence import Show
 from checks.support.ex6.scenes import Play, Scene, Seen, answered, calls_in_words, same, seconds
 
 AT_ONCE = (
-    "Check whether a batch is due at each arrival, and when a call has ended: `len(waiting) >= max_batch` is enough."
+    "Check at two moments whether a batch is due: when an item arrives, and when a call ends. It is due if "
+    "`len(waiting) >= max_batch`: with max_batch=1 the first item fills the batch."
 )
 SINCE_ARRIVAL = (
     "Keep with each item when its window ends: `loop.time() + batch_window` at its arrival. A batch is due when the "
     "window of the longest waiting item is over. One timer is enough (`loop.call_at`)."
 )
-ZERO = "0 is a window, too: `if window:` and `window or ...` treat it as if there were no window."
+ZERO = "0 is a window, too. But 0 is false in Python: `window or 5.0` gives 5.0, and `if window:` is not taken."
 
 
 def full_at_once(play: Play, rng: random.Random, show: Show) -> None:
@@ -54,7 +55,10 @@ def full_one_by_one(play: Play, rng: random.Random, show: Show) -> None:
 def _leaves_full(scene: Scene, seen: Seen, at: float, what: str) -> None:
     first = seen.calls[0] if seen.calls else None
     assert first, Failure(
-        f"{what}: the model was never called", f"one call with all of them, at {seconds(at)}", AT_ONCE
+        f"{what}: the model was never called",
+        f"one call with all of them, at {seconds(at)}",
+        AT_ONCE,
+        seen.places.keeps(at),
     )
     most = scene.max_batch
     assert len(first.items) == most, Failure(
@@ -63,20 +67,23 @@ def _leaves_full(scene: Scene, seen: Seen, at: float, what: str) -> None:
         "Items wait until `max_batch` are there, or the window of the first is over."
         if len(first.items) < most
         else "",
+        seen.places.hurries() if len(first.items) < most else seen.places.decides(),
     )
     assert same(first.entered, at), Failure(
-        f"{what}: they left at {seconds(first.entered)}",
+        f"{what}: {'it' if most == 1 else 'they'} left at {seconds(first.entered)}",
         f"at {seconds(at)}, in the instant in which the batch is full: no later item can join it",
         AT_ONCE,
+        seen.places.tests_at(at) or seen.places.keeps(at, first.entered),
     )
-    assert first.items == list(range(most)), _order(first.items)
+    assert first.items == list(range(most)), _order(first.items, seen.places.takes())
 
 
-def _order(items: list[int]) -> Failure:
+def _order(items: list[int], where: str | None) -> Failure:
     return Failure(
         f"a batch holds its items in another order than they came: {items}",
         "the order of arrival, the longest waiting item first",
         "`collections.deque`: `append` at an arrival, `popleft` for a batch.",
+        where,
     )
 
 
@@ -91,21 +98,27 @@ def burst(play: Play, rng: random.Random, show: Show) -> int:
     sizes = [len(call.items) for call in seen.calls]
     what = f"{total} items came at once, with max_batch={most}: the calls had {', '.join(map(str, sizes)) or 'none'}"
     assert max(sizes, default=0) <= most, Failure(
-        what, f"at most {most} in a call", "Take `min(max_batch, len(waiting))` items: a larger batch is refused."
+        what,
+        f"at most {most} in a call",
+        "Take `min(max_batch, len(waiting))` items: a larger batch is refused.",
+        seen.places.decides(next(n for n, size in enumerate([*sizes, most + 1]) if size > most)),
     )
     assert sizes == [most, most, rest], Failure(
         what,
         f"{most}, {most}, {rest}",
-        "A call takes as many as wait, at most max_batch, and the rest goes on waiting.",
+        "A call takes all items that wait, at most max_batch. The rest goes on waiting.",
+        seen.places.decides(next((n for n, (a, b) in enumerate(zip(sizes, (most, most), strict=False)) if a < b), -1)),
     )
     items = [item for call in seen.calls for item in call.items]
-    assert items == list(range(total)), _order(items)
+    wrong = next((n for n, call in enumerate(seen.calls) if call.items != sorted(call.items)), 0)
+    assert items == list(range(total)), _order(items, seen.places.takes(wrong))
     for earlier, later in zip(seen.calls, seen.calls[1:], strict=False):
         assert same(earlier.left, later.entered), Failure(
             f"a call ended at {seconds(earlier.left or 0)}, the next began at {seconds(later.entered)} with items that "
             "had waited for it",
             "in the same instant: capacity is lost if the model is idle while items wait",
-            "When a call has ended, check at once whether the next batch is due. Use no loop with a sleep.",
+            "When a call ends, check at once whether the next batch is due. Use no loop with a sleep.",
+            seen.places.keeps(earlier.left or 0, later.entered),
         )
     answered(seen, range(total))
     return rest
@@ -120,7 +133,9 @@ def a_lone_one(play: Play, rng: random.Random, show: Show) -> None:
     seen = scene.play(play, show)
     what = f"one item came, with batch_window={scene.window}"
     wanted = "it leaves when its window is over, exactly"
-    assert seen.calls, Failure(f"{what}, and the model was never called", wanted, SINCE_ARRIVAL)
+    assert seen.calls, Failure(
+        f"{what}, and the model was never called", wanted, SINCE_ARRIVAL, seen.places.keeps(came + scene.window)
+    )
     waited = seen.calls[0].entered - came
     assert same(waited, scene.window), Failure(
         f"{what}: it left after {seconds(waited)}",
@@ -130,6 +145,9 @@ def a_lone_one(play: Play, rng: random.Random, show: Show) -> None:
         else "It waits for other items: `loop.call_later(batch_window, ...)`."
         if waited < scene.window
         else SINCE_ARRIVAL,
+        seen.places.hurries()
+        if waited < scene.window
+        else seen.places.window.computed or seen.places.keeps(came + scene.window, seen.calls[0].entered),
     )
     ended = seen.callers[0].ended
     assert same(ended, came + scene.window + scene.service(1)), Failure(
@@ -138,8 +156,11 @@ def a_lone_one(play: Play, rng: random.Random, show: Show) -> None:
         else f"{what}: its caller was never answered",
         f"at {seconds(came + scene.window + scene.service(1))}, when its call has ended",
         "Hand out the answers as soon as `run` has returned.",
+        seen.places.keeps(came + scene.window + scene.service(1), ended) if ended else seen.places.hands_out(0),
     )
-    assert len(seen.calls) == 1, Failure(f"{what}: {len(seen.calls)} calls of the model", "one call")
+    assert len(seen.calls) == 1, Failure(
+        f"{what}: {len(seen.calls)} calls of the model", "one call", where=seen.places.decides(1)
+    )
     answered(seen, [0])
 
 
@@ -157,7 +178,12 @@ def after_a_full_batch(play: Play, rng: random.Random, show: Show) -> None:
     if not first or not same(first.entered, fills) or first.items != [0, 1, 2]:
         return  # 6.2 judges that
     what = f"three items left full at {seconds(fills)}, the next one came at {seconds(late)} (window {window} s)"
-    assert second, Failure(f"{what}, and was never served", f"a call at {seconds(late + window)}", SINCE_ARRIVAL)
+    assert second, Failure(
+        f"{what}, and was never served",
+        f"a call at {seconds(late + window)}",
+        SINCE_ARRIVAL,
+        seen.places.keeps(late + window),
+    )
     assert same(second.entered, late + window), Failure(
         f"{what} and left at {seconds(second.entered)}"
         + (": that is the end of the first item's window" if same(second.entered, window) else ""),
@@ -166,6 +192,7 @@ def after_a_full_batch(play: Play, rng: random.Random, show: Show) -> None:
         "its end whether the window of the longest waiting item is over."
         if same(second.entered, window)
         else SINCE_ARRIVAL,
+        seen.places.keeps(late + window, second.entered),
     )
     answered(seen, range(4))
 
@@ -178,16 +205,20 @@ def a_trickle(play: Play, rng: random.Random, show: Show) -> None:
     seen = scene.play(play, show)
     what = f"an item came every 0.6 windows of {scene.window} s"
     first = seen.calls[0] if seen.calls else None
-    assert first, Failure(f"{what}, and the model was never called", "a call", SINCE_ARRIVAL)
+    assert first, Failure(
+        f"{what}, and the model was never called", "a call", SINCE_ARRIVAL, seen.places.keeps(scene.window)
+    )
     assert same(first.entered, scene.window), Failure(
         f"{what}: the first left after {seconds(first.entered)}",
         f"after {seconds(scene.window)}: the window of the longest waiting item counts, and no later item changes it",
         SINCE_ARRIVAL,
+        seen.places.keeps(scene.window, first.entered),
     )
     assert first.items == [0, 1], Failure(
         f"{what}: the first call has items {first.items}",
         "the two that had come by then",
-        "A batch takes all that wait when it leaves, in order of arrival.",
+        "A batch takes all items that wait when it leaves, in order of arrival.",
+        seen.places.takes(),
     )
     answered(seen, range(4))
 
@@ -201,16 +232,20 @@ def behind_a_busy_model(play: Play, rng: random.Random, show: Show) -> None:
     free = 4 * window
     second = seen.calls[1] if len(seen.calls) > 1 else None
     what = f"three items waited for a busy model for more than the window of {window} s"
-    assert second, Failure(f"{what}, and were never served", f"one call at {seconds(free)}", AT_ONCE)
+    assert second, Failure(
+        f"{what}, and were never served", f"one call at {seconds(free)}", AT_ONCE, seen.places.keeps(free)
+    )
     assert same(second.entered, free), Failure(
         f"{what}: it was free at {seconds(free)}, and they left at {seconds(second.entered)}",
         "as soon as the model is free: their window was over long ago",
         SINCE_ARRIVAL,
+        seen.places.begins(free) or seen.places.keeps(free, second.entered),
     )
     assert second.items == [1, 2, 3], Failure(
         f"{what}: the next call has items {second.items}",
         "all three: while the model works, the next batch collects",
-        "A batch takes all that wait when it leaves.",
+        "A batch takes all items that wait when it leaves.",
+        seen.places.decides(1),
     )
     answered(seen, range(4))
 
@@ -222,11 +257,19 @@ def young_when_the_model_is_free(play: Play, rng: random.Random, show: Show) -> 
     seen = scene.play(play, show)
     second = seen.calls[1] if len(seen.calls) > 1 else None
     what = f"an item came half a window before the model was free (window {window} s)"
-    assert second, Failure(f"{what}, and was never served", f"a call at {seconds(4.5 * window)}", SINCE_ARRIVAL)
+    assert second, Failure(
+        f"{what}, and was never served",
+        f"a call at {seconds(4.5 * window)}",
+        SINCE_ARRIVAL,
+        seen.places.keeps(4.5 * window),
+    )
     assert same(second.entered, 4.5 * window), Failure(
         f"{what}: it left {seconds(second.entered - 3.5 * window)} after it came",
         f"after {seconds(window)}: its window starts at its own arrival",
         SINCE_ARRIVAL,
+        seen.places.call(1).path
+        if second.entered < 4.5 * window
+        else seen.places.begins(second.entered - window) or seen.places.keeps(4.5 * window, second.entered),
     )
     answered(seen, range(2))
 
@@ -249,22 +292,33 @@ def no_window(play: Play, rng: random.Random, show: Show) -> None:
         scene.submit(came + number / 100, number)
     seen = scene.play(play, show)
     first, others = next(iter(seen.calls), None), seen.calls[1:]
-    assert first, Failure("with batch_window=0 a lone item never left", "at once, when the model is free", ZERO)
+    zero = (
+        seen.places.window.tested or seen.places.window.unused if not first or not same(first.entered, came) else None
+    )
+    assert first, Failure(
+        "with batch_window=0 a lone item never left",
+        "at once, when the model is free",
+        ZERO,
+        zero or seen.places.keeps(came),
+    )
     assert same(first.entered, came), Failure(
         f"with batch_window=0 a lone item left after {seconds(first.entered - came)}",
         "at once: the model is free",
         ZERO,
+        zero or seen.places.keeps(came, first.entered),
     )
     ends = came + scene.service(1)
     assert others, Failure(
         "with batch_window=0 three items that came meanwhile were never served",
         "a call when the model is free",
         AT_ONCE,
+        seen.places.keeps(ends),
     )
     assert same(others[0].entered, ends), Failure(
         f"with batch_window=0 three items waited for the model until {seconds(ends)}, and left at "
         f"{seconds(others[0].entered)}",
         "when the model is free",
         AT_ONCE,
+        seen.places.keeps(ends, others[0].entered),
     )
     answered(seen, range(4))

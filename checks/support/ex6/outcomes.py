@@ -29,6 +29,7 @@ A_NUMBER = (
     "Compare `len(outcomes)` with `len(batch)` first. `zip` stops at the shorter one without an exception "
     "(`strict=True` raises one, but only at the end)."
 )
+IN_ORDER = "Outcomes come in the order of the items: `zip(batch, outcomes)`."
 RAISES = "`except Exception as error:` around `await run(...)`, and set it on every future of the batch."
 MENDS = {
     "raises": RAISES,
@@ -75,6 +76,7 @@ def a_tuple(play: Play, rng: random.Random, show: Show) -> None:
             f"`run` returned a tuple of outcomes, and a caller {end}",
             "its outcome: `run` may return any sequence, not only a list",
             "`isinstance(outcomes, Sequence)` (`collections.abc`) in the place of `isinstance(outcomes, list)`.",
+            seen.places.hands_out(number),
         )
         _own(scene, seen, number, end)
 
@@ -86,28 +88,35 @@ def _each_item_once(seen: Seen) -> None:
         f"`run` was given {strange} things that no caller has submitted",
         "the items, each as it is",
         "`run(items)`: a list of the items as `submit` got them, with nothing around them.",
+        seen.places.call(0).asked,
     )
     assert not missing, Failure(
         f"{len(missing)} of {len(seen.callers)} items never reached the model",
         "each item is in one call, also where two items are equal",
         "Two callers may send equal items: keep them in a list, not in a set or a dict.",
+        seen.places.takes(-1),
     )
     twice = [number for number, count in times.items() if count > 1]
-    assert not twice, Failure(f"{len(twice)} items were in the model more than once", "each item in one call")
+    assert not twice, Failure(
+        f"{len(twice)} items were in the model more than once", "each item in one call", where=seen.places.takes(-1)
+    )
 
 
 def _own(scene: Scene, seen: Seen, number: int, end: End) -> None:
     kind, wanted = scene.outcomes[number]
+    other = _is_of_another(scene, seen, number)
     if kind == "bad":
         assert end.how == "raised", Failure(
             f"the outcome of an item was an exception, and its caller {end}",
             "that exception is raised to its caller: `submit` raises it",
-            "`if isinstance(outcome, Exception): future.set_exception(outcome)`.",
+            IN_ORDER if other else "`if isinstance(outcome, Exception): future.set_exception(outcome)`.",
+            seen.places.hands_out(number),
         )
         assert end.what[1] == wanted, Failure(
             f"the outcome of an item was an exception ({wanted}), and its caller {end}",
             "the same exception",
-            "Pass the exception on unchanged.",
+            IN_ORDER if other else "Pass the exception on unchanged.",
+            seen.places.hands_out(number),
         )
         return
     assert end.how is not None, Failure(
@@ -116,17 +125,38 @@ def _own(scene: Scene, seen: Seen, number: int, end: End) -> None:
         "`None`, 0.0 and other false values are answers: compare with `is`, or use `future.done()`."
         if not wanted
         else "Each item has a future of its own, which gets its outcome when `run` has returned.",
+        seen.places.hands_out(number),
     )
     assert end.how != "raised", Failure(
         f"the outcome of an item was {wanted!r:.40}, and its caller {end}",
         "its own outcome: an exception of another item goes only to that item's caller",
-        "Set the exception on the future of that item alone.",
+        "Set the exception on the future of that item alone." if _its_own_raises(scene, seen, number) else IN_ORDER,
+        seen.places.hands_out(number),
     )
     ok = end.how == "answered" and type(end.what) is type(wanted) and end.what == wanted
     assert ok, Failure(
         f"the outcome of an item was {wanted!r:.40}, and its caller {end}",
         "each caller gets the outcome of its own item",
         _hint(scene, seen, number, end),
+        seen.places.hands_out(number),
+    )
+
+
+def _is_of_another(scene: Scene, seen: Seen, number: int) -> bool:
+    """Whether a caller got what is the outcome of another item in its call."""
+    end, call = seen.callers[number], seen.call_of(number)
+    got = ["bad", end.what[1]] if end.how == "raised" else ["answer", end.what]
+    ended = call is not None and end.how in ("raised", "answered")
+    return bool(ended and call and any(scene.outcomes[one] == got for one in call.items if one not in (-1, number)))
+
+
+def _its_own_raises(scene: Scene, seen: Seen, number: int) -> bool:
+    """Whether the item whose exception this caller got has failed for its own caller, too."""
+    words = seen.callers[number].what[1]
+    return any(
+        seen.callers[other].how == "raised" and seen.callers[other].what[1] == words
+        for other, outcome in enumerate(scene.outcomes)
+        if outcome == ["bad", words]
     )
 
 
@@ -136,7 +166,7 @@ def _hint(scene: Scene, seen: Seen, number: int, end: End) -> str:
     if any(scene.outcomes[other][1] == end.what for other in alike):
         return "Equal items can have different answers: do not tell callers apart by their items."
     if call and any(scene.outcomes[other][1] == end.what for other in call.items if other >= 0):
-        return "Outcomes come in the order of the items: `zip(batch, outcomes)`."
+        return IN_ORDER
     return "Take the outcome in the place of the item, and do not change it."
 
 
@@ -158,6 +188,7 @@ def a_batch_that_fails(play: Play, rng: random.Random, show: Show, ends: str) ->
             f"{what} for one batch, and a caller of a later one {end}",
             f"the batches that follow are served: {len(rest)} callers",
             "An exception in one batch must not end the task, or the timer, that serves the others: catch it there.",
+            seen.places.unseen or seen.places.call(0).asked,
         )
         _own(scene, seen, number, end)
 
@@ -170,7 +201,11 @@ def _all_are_told(seen: Seen, call: Call, what: str, hint: str, words: str) -> N
             f"{what}, and {which}",
             "each caller of that batch gets an exception: no outcome is reliable, and no caller may wait for ever",
             hint,
+            seen.places.hands_out(number),
         )
         assert not words or end.what[1] == words, Failure(
-            f"{what} (Broken: {words}), and {which}", "the same exception", "`future.set_exception(error)`."
+            f"{what} (Broken: {words}), and {which}",
+            "the same exception",
+            "`future.set_exception(error)`.",
+            seen.places.hands_out(number),
         )

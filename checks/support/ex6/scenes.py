@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from checks.harness.errors import Failure, LearnerError
 from checks.harness.report.evidence import Show, timeline
+from checks.support.ex6.places import NOWHERE, SAME, Places, look
 
 Play = Callable[[dict[str, Any]], Any]
 
-SAME = 5e-4
-"""Seconds within which two times are the same: all that is drawn is in whole ms, and the clock is virtual."""
 LATE = 60.0
 """Virtual seconds after the last step in which a caller has to end."""
 SHOWN = 24
+OURS = ("Bad", "Broken")
+"""Exceptions of the scene's model: of an item, and of a whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,10 @@ class End:
         match self.how:
             case None:
                 return "got no answer until the end"
-            case "raised":
+            case "raised" if self.what[0] in OURS:
                 return f"got a {self.what[0]}: {self.what[1]}"
+            case "raised":
+                return f"got no answer: your code raised {self.what[0]}({self.what[1]!r})"
             case "returned":
                 return f"was answered with an exception as if it were an answer ({self.what[0]})"
             case "cancelled":
@@ -67,6 +70,12 @@ class Seen:
     reports: list[Any]
     tasks: int
     clock: str | None
+    look: Callable[[], Places] = field(default=lambda: NOWHERE, compare=False)
+
+    @property
+    def places(self) -> Places:
+        """Where in the learner's code it happened."""
+        return self.look()
 
     def call_of(self, item: int) -> Call | None:
         """The first call that an item was in."""
@@ -118,7 +127,7 @@ class Scene:
         }
         told = play(scene)
         try:
-            seen = _SEEN.validate_python(told, strict=False)
+            seen = replace(_SEEN.validate_python(told, strict=False), look=look(play, scene))
         except ValidationError as error:
             raise LearnerError("your code wrote something else in the place of what happened") from error
         show.evidence[:] = [] if not seen.callers else [self._picture(seen)]
@@ -154,7 +163,7 @@ class Scene:
         spans: list[tuple[str, float, float | None, float | None]] = []
         for number, one in sorted(seen.callers.items())[:SHOWN]:
             call = seen.call_of(number)
-            label = f"call {seen.calls.index(call) + 1}" if call else ""
+            label = f"item {number + 1}" + (f", call {seen.calls.index(call) + 1}" if call else "")
             spans.append((label, one.came, call.entered if call else None, one.ended))
         return timeline(spans, f"{self.title}: max_batch {self.max_batch}, window {self.window:g} s")
 
@@ -165,12 +174,14 @@ class Scene:
             f"`run` was called at {seconds(together[0].entered)}, while another call of it was running",
             "one call at a time: the model does one thing at a time, and the next batch collects meanwhile",
             "Keep the running call in a field, and start none while there is one.",
+            seen.places.call(seen.calls.index(together[0])).begun,
         )
         empty = [call for call in seen.calls if not call.items]
         assert not empty, Failure(
             f"`run` was called with no items, at {seconds(empty[0].entered)}",
             "no call without items",
             "Check whether any item still waits before you call it: those that waited may have been cancelled.",
+            seen.places.decides(seen.calls.index(empty[0])),
         )
 
 
@@ -188,7 +199,9 @@ def answered(seen: Seen, items: Sequence[int]) -> None:
     """Each of these callers got an answer; whether it is the right one is for 6.4 to say."""
     for number in items:
         end = seen.callers[number]
-        assert end.how == "answered", Failure(f"a caller {end}", "each is answered", "See 6.4, which is about that.")
+        assert end.how == "answered", Failure(
+            f"a caller {end}", "each is answered", "See 6.4, which is about that.", seen.places.hands_out(number)
+        )
 
 
 def _items(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from checks.harness.errors import Failure
+from checks.harness.syntax import calls
 from checks.support.ex7.streams import NO_LOCK, Reader, Streams
 
 SIDE_BY_SIDE = 20
@@ -20,7 +21,7 @@ def side_by_side(streams: Streams) -> int:
                 f"{SIDE_BY_SIDE} slots, {SIDE_BY_SIDE} streams, and the decoder works on {_decoding(streams)} of them",
                 "it works on all of them",
                 NO_LOCK,
-                streams.where_decoded,
+                streams.app.where_locked() or streams.where_decoded,
             )
         )
     for _ in range(LETS):
@@ -45,5 +46,5 @@ def _no_other_has_it(streams: Streams, readers: list[Reader], one: Reader) -> No
         f"one of {len(readers)} readers has a token of another one's stream",
         "only the tokens of its own stream",
         "Use a queue for each stream, which no other stream shares.",
-        streams.where_decoded,
+        streams.lines.where_found(calls("Queue"), "streaming") or streams.where_decoded,
     )

@@ -28,7 +28,7 @@ WAYS: dict[str, Callable[[Reader], None]] = {
     CANCELLED: lambda reader: reader.pending.cancel(),
 }
 BEFORE_THE_BODY = (
-    "Cancel the task that decodes wherever the response ends, also while its head is sent. A generator that was never "
+    "When the response ends, cancel the task that decodes: also while the head is sent. A generator that was never "
     "started runs no `finally`: a response of your own can have one around all that it sends."
 )
 ALL_THREE = (
@@ -79,7 +79,8 @@ def in_the_head(streams: Streams) -> None:
             leave(reader)
             streams.over(reader)
             what = f"{way} while the head of the answer was being sent" + ", and `send` raised an OSError" * raises
-            streams.given_back(what, BEFORE_THE_BODY, whose="its", decoding=True)
+            where = partial(streams.where_sent, reader, "head")
+            streams.given_back(what, BEFORE_THE_BODY, whose="its", where=where)
 
 
 def _begins(streams: Streams, reader: Reader) -> bool:
@@ -100,15 +101,20 @@ def at_each_turn(streams: Streams) -> None:
         streams.ended(reader)
         what = f"a reader left {turns} turns of the event loop after its request had come"
         assert reader.done, Failure(
-            f"{what}, and the app did not return", "the app returns", AT_ANY_TURN, streams.where_decoded
+            f"{what}, and the app did not return",
+            "the app returns",
+            AT_ANY_TURN,
+            streams.app.where_responding() or streams.where_decoded,
         )
         streams.given_back(what, RELEASE, whose="its")
 
 
 def while_it_waits(streams: Streams) -> None:
     """Of three that come, with one slot, the second leaves: it is never decoded for, and the third is."""
+    responding = None
     for way, leave in WAYS.items():
         first, second, third = (_after(streams, number) for number in range(3))
+        responding = streams.app.where_responding()
         streams.let_out(first)
         leave(second)
         if way == LEFT:
@@ -120,14 +126,14 @@ def while_it_waits(streams: Streams) -> None:
             f"{way} while the stream waited for a slot. It was still decoded when the slot came",
             "the slot goes to the next stream whose reader is still there",
             LOOK,
-            streams.where_acquired,
+            streams.where_serving,
         )
         streams.end(third)
         streams.given_back("all had ended or left", RELEASE)
-    _no_task_is_left(streams)
+    _no_task_is_left(streams, responding)
 
 
-def _no_task_is_left(streams: Streams) -> None:
+def _no_task_is_left(streams: Streams, where: str | None) -> None:
     """At the end of the lifespan, when all streams have ended. One that looks from time to time has ended by then."""
     streams.until(lambda: False, A_WHILE)
     streams.app.stop()
@@ -137,7 +143,7 @@ def _no_task_is_left(streams: Streams) -> None:
         f"task{'s' * (left != 1)} of the app {'were' if left > 1 else 'was'} left at the end",
         "no task: decode, send and listen end together",
         ALL_THREE,
-        streams.where_listening,
+        where or streams.where_listening,
     )
 
 
@@ -204,11 +210,11 @@ def _decoded_are_alive(streams: Streams, alive: list[Reader], held: int) -> None
     streams.until(lambda: decoded(there=True) == held and not decoded(there=False))
     dead, count = decoded(there=False), decoded(there=True)
     assert not dead, Failure(
-        f"{dead} streams are decoded though their readers have left", "no such stream", LOOK, streams.where_acquired
+        f"{dead} streams are decoded though their readers have left", "no such stream", LOOK, streams.where_serving
     )
     assert count == held, Failure(
         f"{held} slots are held, and {count} streams are decoded",
         "one stream is decoded for each slot that is held",
         NO_LOCK,
-        streams.where_decoded,
+        streams.app.where_locked() or streams.where_decoded,
     )

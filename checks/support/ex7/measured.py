@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +16,9 @@ from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.load.trace import MS
 from checks.harness.report.evidence import Show
+from checks.harness.syntax import recorded_since, tree_of
 from checks.support.ex7.leaving import LISTEN, WAYS
+from checks.support.ex7.slots import REFUSED
 from checks.support.ex7.slow_reader import reads_until
 from checks.support.ex7.streams import Reader, Service, Streams
 from checks.support.ex7.wire import AN_ERROR
@@ -36,6 +39,7 @@ SENT = (
     "What is decoded is not sent yet. A stream has finished, and has a TPOT, where its last event is handed to `send`: "
     "record both there, and not in the task that decodes."
 )
+FAILED = "Where you send the `error` event, count the stream as failed, not as finished. Count it once."
 WAITING = (
     "A stream that ends while it waits in `acquire` has left, too. Count it in a `finally` (or with `except "
     "asyncio.CancelledError:` and `raise`) around everything, also around `acquire`."
@@ -53,21 +57,25 @@ class Span:
     most: float
 
 
-def report(streams: Streams) -> dict[str, Any]:
-    """What GET /metrics has of the streams, in the form that it must have."""
+def report(streams: Streams, where: Callable[[], str | None]) -> dict[str, Any]:
+    """What GET /metrics has of the streams, in the form that it must have; `where` gives the line that makes it."""
     told = content(streams.app.get("/metrics").answer()).get("streams")
     assert isinstance(told, dict), Failure(f"GET /metrics has `streams` {told!r}", "ttft, tpot and ends", WHERE)
     for name in ("ttft", "tpot"):
         one = told.get(name)
         missing = [key for key in KEYS if not isinstance(one, dict) or key not in one]
         assert not missing, Failure(
-            f"GET /metrics has {name} {one!r}", "a summary, as in exercise 2", "`LatencyWindow(window).summary()`."
+            f"GET /metrics has {name} {one!r}",
+            "a summary, as in exercise 2",
+            "`LatencyWindow(window).summary()`.",
+            where(),
         )
     ends = told.get("ends")
     assert isinstance(ends, dict) and set(ends) == set(ENDS), Failure(  # noqa: PT018
         f"GET /metrics has ends {ends!r}",
         f"a number for each of {', '.join(ENDS)}",
         "All four from the first request on, and 0 for what has not happened.",
+        where(),
     )
     return told
 
@@ -90,6 +98,10 @@ def _has(reader: Reader, tokens: int) -> bool:
     return len(reader.tokens) >= tokens
 
 
+def _numbers(ends: dict[str, Any], names: list[str]) -> str:
+    return ", ".join(f"{name} {ends[name]!r}" for name in names)
+
+
 def _when(way: str) -> str:
     return f"after {way[0].lower()}{way[1:]}"
 
@@ -100,6 +112,7 @@ class Measured:
     def __init__(self, service: Service, rng: random.Random, streaming: Any) -> None:
         """`streaming` is the learner's module: `StreamMetrics.report` may be a stub there."""
         self.rng, self.streams = rng, Streams(service, rng, slots=1, latency_window=1)
+        self._streaming = streaming
         if content(self.streams.app.get("/metrics").answer()).get("streams") is None:
             _raise_of_a_stub(streaming)
         self.first, self.several = 0, 0
@@ -129,7 +142,7 @@ class Measured:
         streams.end(reader)
         self._one_more("finished", tokens)
         let_out = probe.of(reader.prompt)[0].let_out
-        told = report(streams)
+        told = self._report()
         ttft = Span(let_out[0] - asked, came[0] - reader.pending.sent)
         self._lies_within("ttft", told["ttft"], ttft, tokens)
         self._counted(told, f"after a stream of {tokens} tokens")
@@ -165,7 +178,8 @@ class Measured:
             streams.app.settle()
             self._one_more(how, tokens)
             word = "its reader had left" if how == "left" else "its decoder had failed"
-            self._counted(report(streams), f"after a stream of {tokens} tokens, when {word}")
+            hint, where = self._of_an_end(how, reader)
+            self._counted(self._report(), f"after a stream of {tokens} tokens, when {word}", hint, where)
 
     def left_unsent(self, service: Service) -> None:
         """All tokens are decoded, and most are not sent when the reader leaves, or the server cancels the request."""
@@ -188,7 +202,7 @@ class Measured:
             streams.app.settle()
             self._one_more("left", READ)
             when = f"{_when(way)} with {READ} of {UNSENT} tokens sent, after {len(reader.let_out)} had been decoded"
-            self._counted(report(streams), when, SENT)
+            self._counted(self._report(), when, SENT, partial(streams.where_counted, "finished"))
 
     def left_waiting(self, service: Service) -> None:
         """A reader leaves, or the server cancels the request, while the stream waits for a slot."""
@@ -209,7 +223,8 @@ class Measured:
                 continue  # 7.5 judges that
             self._one_more("finished", 1)
             self._one_more("left", 0)
-            self._counted(report(streams), f"{_when(way)} while its stream waited for a slot", WAITING)
+            when = f"{_when(way)} while its stream waited for a slot"
+            self._counted(self._report(), when, WAITING, lambda streams=streams: streams.where_serving)  # type: ignore[misc]
 
     def _afresh(self, service: Service, slots: int) -> Streams:
         """An app that has counted nothing: a slot that is lost in another one is another mistake."""
@@ -229,27 +244,47 @@ class Measured:
         for one in late:
             if not one.done:
                 streams.end(one)
-        ends = report(streams)["ends"]
+        self.streams = streams
+        ends = self._report()["ends"]
         wanted = {"finished": 3 - refused, "left": 0, "failed": 0, "refused": refused}
-        assert ends == wanted, Failure(
-            f"{3 - refused} streams have finished and {refused} were refused; GET /metrics says {ends}",
-            f"{wanted}",
+        other = [name for name in ENDS if ends[name] != wanted[name]]
+        sent = (streams.where_sent(one, "head") for one in late if one.pending.status == REFUSED)
+        assert not other, Failure(
+            f"of 3 streams {3 - refused} finished, and {refused} got a 503; GET /metrics says {_numbers(ends, other)}",
+            _numbers(wanted, other),
             "Each stream ends once. Count one as refused where its 503 is sent.",
-            streams.where_acquired,
+            next(filter(None, sent), None) or streams.where_acquired,
         )
+
+    def _report(self) -> dict[str, Any]:
+        return report(self.streams, self._reported_at)
+
+    def _reported_at(self) -> str | None:
+        """Where `StreamMetrics.report` is."""
+        method = getattr(getattr(self._streaming, "StreamMetrics", None), "report", None)
+        return self.streams.lines.where_defined(method) if method else None
+
+    def _of_an_end(self, how: str, reader: Reader) -> tuple[str, Callable[[], str | None]]:
+        """What mends a count that is wrong after such an end, and where."""
+        if how == "failed":
+            return FAILED, partial(self.streams.where_made, reader, len(reader.events) - 1)
+        return ONCE, partial(self.streams.where_counted, "finished")
 
     def _one_more(self, how: str, tokens: int) -> None:
         self.first += tokens > 0
         self.several += how == "finished" and tokens > 1
         self.ends[how] += 1
 
-    def _counted(self, told: dict[str, Any], when: str, hint: str = ONCE) -> None:
-        ends = {name: told["ends"][name] for name in ENDS}
-        assert ends == self.ends, Failure(
-            f"GET /metrics says {ends} {when}",
-            f"{self.ends}",
+    def _counted(
+        self, told: dict[str, Any], when: str, hint: str = ONCE, where: Callable[[], str | None] = lambda: None
+    ) -> None:
+        ends = told["ends"]
+        other = [name for name in ENDS if ends[name] != self.ends[name]]
+        assert not other, Failure(
+            f"GET /metrics says {_numbers(ends, other)} {when}",
+            _numbers(self.ends, other),
             hint,
-            self.streams.where_acquired if hint == WAITING else self.streams.where_decoded,
+            where() or self.streams.where_decoded,
         )
         for name, count, of in (
             ("ttft", self.first, "all streams with a first token, however they ended"),
@@ -266,16 +301,23 @@ class Measured:
     def _lies_within(self, name: str, told: dict[str, Any], span: Span, tokens: int) -> None:
         got = told["p50_ms"]
         rounding = ROUNDING
+        got_early = name == "ttft" and is_number(got) and got < span.least * MS
         right = is_number(got) and span.least * MS - rounding <= got <= span.most * MS + rounding
         assert right, Failure(
             f"GET /metrics reports {name} {got!r} ms for a stream of {tokens} tokens",
             f"{span.least * MS:.1f} to {span.most * MS:.1f} ms: between what the decoder did and what the reader saw",
             self._hint(name, got, span, tokens),
-            self._where_recorded(name),
+            (self._where_begun(name) if got_early else None) or self._where_recorded(name),
         )
 
     def _where_recorded(self, name: str) -> str | None:
         return self.streams.where_written(f"{name}.record") or self.streams.where_decoded
+
+    def _where_begun(self, name: str) -> str | None:
+        """Where the time is taken last that the record of a latency begins with."""
+        path = self.streams.lines.tree / "lab" / "streaming.py"
+        line = recorded_since(tree_of(str(path)), name)
+        return self.streams.lines.where_line(path, line) if line else None
 
     @staticmethod
     def _hint(name: str, got: Any, span: Span, tokens: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from checks.harness.errors import Failure, Inconclusive
 from checks.harness.load.event_stream import events
 from checks.harness.machine import load_in_words
+from checks.harness.plain_words import describe
 from checks.support.ex7.streams import PATH, Reader, Service
 
 MADE = (
@@ -33,7 +34,19 @@ def streams(service: Service, where: str | None) -> None:
     """It gives the tokens of the given decoder, no faster than the settings say."""
     app = service(prefill_seconds=PREFILL, token_seconds=TOKEN)
     reader = _asked(app, MOST)
-    answer = reader.pending.answer()
+    try:
+        answer = reader.pending.answer()
+    except AttributeError as error:
+        if "'decoder'" not in str(error):
+            raise
+        raise AssertionError(
+            Failure(
+                f"your code raised {describe(error)}",
+                "a decoder is there before the first request",
+                f"It belongs in {MADE}",
+                where,
+            )
+        ) from None
     wanted = [f"{WORDS[number % len(WORDS)]} " for number in range(MOST)]
     what = f"with the service's own decoder POST {PATH}"
     assert answer.status_code == 200, Failure(f"{what} gave {answer.status_code}", "200", MADE, where)

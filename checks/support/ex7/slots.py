@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from checks.harness.errors import BrokenOff, Failure
+from checks.harness.errors import BrokenOff, Failure, LearnerError
 from checks.support.ex7.streams import LIMIT, PATH, Reader, Service, Streams
 
 REFUSED = 503
@@ -43,14 +43,14 @@ def _waits(streams: Streams, what: str) -> Reader:
                 f"{what}, and the next was answered {status} at once",
                 "it waits for a slot",
                 LIMIT,
-                streams.where_acquired,
+                streams.where_limited(reader),
             )
         )
     assert reader.pending.status is None, Failure(
         f"{what}, and the status {reader.pending.status} was sent to a stream that waits for a slot",
         "nothing is sent before the slot is there: a 200 cannot become a 503 any more",
         "`acquire` first, then the `http.response.start`: not in the generator of a response that has begun.",
-        streams.where_acquired,
+        streams.where_sent(reader, "head") or streams.where_acquired,
     )
     assert not probe.of(reader.prompt), Failure(
         f"{what}, and a stream without a slot is decoded",
@@ -93,14 +93,18 @@ def refused_without_patience(service: Service, rng: random.Random) -> None:
         streams.until(lambda one=one: one.done or streams.probe.of(one.prompt))  # type: ignore[misc]
     for one in asked:
         if one.done and one.pending.status == REFUSED:
-            refused(one.pending.answer(), "a stream was refused", LIMIT, streams.where_acquired)
+            refused(one.pending.answer(), "a stream was refused", LIMIT, _where_refused(streams, one))
 
 
 def _next_is_refused(streams: Streams, what: str) -> None:
     one = streams.begin()
     streams.until(lambda: one.done or streams.probe.of(one.prompt))
-    assert one.done, Failure(f"{what}, and the next waits, too", "503 at once", LIMIT, streams.where_acquired)
-    refused(one.pending.answer(), f"{what}, and the next came", LIMIT, streams.where_acquired)
+    assert one.done, Failure(f"{what}, and the next waits, too", "503 at once", LIMIT, streams.where_limited(one))
+    refused(one.pending.answer(), f"{what}, and the next came", LIMIT, _where_refused(streams, one))
+
+
+def _where_refused(streams: Streams, one: Reader) -> str | None:
+    return streams.where_sent(one, "head") or streams.where_acquired
 
 
 def _is_next(streams: Streams, waiting: list[Reader]) -> None:
@@ -130,7 +134,7 @@ def too_long(service: Service, rng: random.Random) -> float:
         f"a stream that was being decoded was cut off after queue_seconds={PATIENCE}",
         "work that has begun is never cut off",
         TIMED,
-        where,
+        _where_cut_off(holds) or where,
     )
     assert late.done, Failure(
         f"a stream waits for a slot for longer than queue_seconds={PATIENCE}",
@@ -155,8 +159,20 @@ def too_long(service: Service, rng: random.Random) -> float:
     assert not streams.probe.of(late.prompt), Failure(
         "a stream that had been refused was decoded when the slot came", "no decoding after a 503", TIMED, where
     )
-    streams.given_back("all had ended or been refused", "Take a refused stream off the decoder's list: " + TIMED)
+    hint = "Take a refused stream off the decoder's list: " + TIMED
+    streams.given_back("all had ended or been refused", hint, where=lambda: streams.where_acquired)
     return waited
+
+
+def _where_cut_off(one: Reader) -> str | None:
+    """Where the limit is that ended it: the line that its request has ended in, if it raised."""
+    try:
+        one.pending.answer()
+    except LearnerError as error:
+        return error.where
+    except Exception:
+        return None
+    return None
 
 
 def _refused_in_time(late: Reader, where: str | None) -> None:

@@ -73,7 +73,7 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
         "while one reader is slow, another stream was decoded to its end, but it does not leave the app",
         "a reader waits only for its own stream",
         "No lock around `send`, and no queue that streams share.",
-        streams.where_decoded,
+        streams.where_sent(slow.reader),
     )
     other.pending.answer()
     streams.has_all(other)
@@ -81,7 +81,7 @@ def its_slot_is_free(streams: Streams, *, leaves: bool) -> None:
         _reads_on(streams, slow)
     streams.given_back("both streams have ended", RELEASED)
     assert not streams.probe.refused_releases, Failure(
-        "a slot was released twice", "each slot is released once", RELEASED, streams.where_acquired
+        "a slot was released twice", "each slot is released once", RELEASED, streams.where_released
     )
 
 

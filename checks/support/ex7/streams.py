@@ -7,18 +7,21 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from checks.harness.assertions import event_stream
 from checks.harness.assertions.routed import routed
-from checks.harness.cell.decoder_probe import DecoderProbe, Decoding, Lines
+from checks.harness.cell.decoder_probe import DecoderProbe, Decoding
 from checks.harness.cell.inprocess import refuse_if_busy, refuse_unless_settled
 from checks.harness.cell.probe import Probe
+from checks.harness.cell.stacks import Lines
 from checks.harness.cell.standstill import TIMER_HORIZON, Standstill
 from checks.harness.errors import Failure, Unanswered
 from checks.harness.load.event_stream import Event, events
 from checks.harness.source_lines import SourceLines
+from checks.harness.syntax import changes, reads, says
 
 PATH = "/generate"
 MANY = 100
@@ -38,7 +41,10 @@ HANGS = 10.0
 """Seconds after which what is waited for will not come, though timers still go off."""
 A_WHILE = 2.0
 """Seconds after which it need not be waited for."""
-RELEASE = "Call `release` in a `finally`, or in a done-callback of the task that decodes, whatever ends it."
+RELEASE = (
+    "Call `release` in a `finally`, or in a done-callback of the task that decodes: also after an error or a "
+    "cancellation."
+)
 ONCE = "`release` once for each `acquire`: in a `finally` or in a done-callback, and not in both."
 FREE = "`await decoder.acquire()` takes a free slot at once: let a stream wait for nothing else."
 NO_LOCK = "No lock, and no queue that streams share: a stream waits only for a slot."
@@ -48,14 +54,21 @@ LIMIT = (
 )
 
 Service = Callable[..., Any]
+Where = Callable[[], str | None] | None
+_WRAPS_SEND = "starlette/_exception_handler.py"
+_CALLS_IT = ("starlette/routing.py", "fastapi/routing.py")
 
 
 class Reader:
     """One stream: what was asked for, what was let out, and what its reader has."""
 
-    def __init__(self, pending: Any, prompt: str, most: int) -> None:
+    def __init__(
+        self, pending: Any, prompt: str, most: int, where: Callable[[Reader, int], str | None] | None = None
+    ) -> None:
+        """`where` is asked for the line that has sent the event of a number, if that is no token."""
         self.pending, self.prompt, self.most = pending, prompt, most
         self.let_out: list[str] = []
+        self._where = where
 
     @property
     def events(self) -> list[Event]:
@@ -65,7 +78,15 @@ class Reader:
     @property
     def tokens(self) -> list[str]:
         """The tokens among it."""
-        return [event_stream.token(event) for event in self.events if not event.name]
+        return [self._token(number, event) for number, event in enumerate(self.events) if not event.name]
+
+    def _token(self, number: int, event: Event) -> str:
+        try:
+            return event_stream.token(event)
+        except AssertionError as error:
+            (failure,) = error.args
+            where = self._where and self._where(self, number)
+            raise AssertionError(replace(failure, where=where)) from None
 
     @property
     def goes_on(self) -> bool:
@@ -90,6 +111,9 @@ class Streams:
         limits = {"decoder_slots": slots, "decoder_queue": queue, "queue_seconds": seconds}
         self.app = service(decoder=self.probe, **limits, **more)
         self.lines: SourceLines = self.app.lines
+        self.readers: list[Reader] = []
+        self.where_event_is_wrong: Callable[[], str | None] = lambda: None
+        """Where an event is made in the wrong form, if it is known to be made in a function for that."""
 
     def until(self, done: Callable[[], object], seconds: float = HANGS, horizon: float = TIMER_HORIZON) -> bool:
         """Wait until this, or until nothing more happens, or for so many seconds; whether it is so then.
@@ -135,7 +159,49 @@ class Streams:
     @property
     def where_acquired(self) -> str | None:
         """Where a slot was asked for."""
-        return self.where(self.probe.acquired_at)
+        return self.where(self.probe.acquired_at) or self.lines.where_found(reads("acquire"), "streaming")
+
+    @property
+    def where_released(self) -> str | None:
+        """Where a slot is released: of the last two times the first, since the second may be one too many."""
+        recent = filter(None, map(self.where, self.probe.released_at[-2:]))
+        return next(recent, None) or self.lines.where_found(reads("release"), "streaming") or self.where_acquired
+
+    @property
+    def where_serving(self) -> str | None:
+        """The outermost line of the response that asked for a slot last."""
+        return self.where(_of_the_response(self.probe.acquired_at)[::-1]) or self.where_acquired
+
+    def where_limited(self, reader: Reader) -> str | None:
+        """Where it is compared how many wait; the handler, once it is known, where the setting is not read."""
+        if not self.lines.where_found(reads("decoder_queue")):
+            return self.lines.where_defined(reader.pending.endpoint)
+        return self.lines.where_found(reads("waiting"), "streaming") or self.where_acquired
+
+    def where_counted(self, how: str) -> str | None:
+        """Where it is written how a stream has ended."""
+        return self.lines.where_found(says(how), "streaming") or self.where_serving
+
+    def where_sent(self, reader: Reader, kind: str = "") -> str | None:
+        """What sent the last message of a response, or the first of a kind ("head"), else where it is decoded."""
+        sent = [lines for what, lines in reader.pending.senders if kind in ("", what)]
+        chosen = (sent[0] if kind else sent[-1]) if sent else []
+        return self.where(_of_the_response(chosen)) or (None if kind else self.where_decoded)
+
+    def where_made(self, reader: Reader, number: int) -> str | None:
+        """What sent the piece with the end of an event, counted from 0; or where such events are made wrongly."""
+        if known := self.where_event_is_wrong():
+            return known
+        pieces = [piece for _, piece in reader.pending.pieces]
+        whole = next((n for n in range(len(pieces)) if len(events(b"".join(pieces[: n + 1]))) > number), -1)
+        senders = [lines for what, lines in reader.pending.senders if what == "piece"]
+        chosen = senders[whole] if whole < len(senders) else []
+        return self.where(_of_the_response(chosen)) or self.where_decoded
+
+    def where_given(self, name: str, caller: Lines) -> str | None:
+        """Where the handler changes a field of the request; None where it does not read it; else where it is given."""
+        changed, read = (self.lines.where_in("service", what(name)) for what in (changes, reads))
+        return changed or (self.where(caller) if read else None)
 
     @property
     def where_decoded(self) -> str | None:
@@ -157,8 +223,13 @@ class Streams:
 
     @property
     def where_listening(self) -> str | None:
-        """Where the app can notice that a reader has left."""
-        return self.where_written("receive()", "is_disconnected", "receive")
+        """Where the app can notice that a reader has left: where it listens, or where it only responds."""
+        found = (self.where(_of_the_response(one.pending.receiver)) for one in self.readers[::-1])
+        return (
+            next(filter(None, found), None)
+            or self.app.where_responding()
+            or self.where_written("receive()", "is_disconnected", "receive")
+        )
 
     def begin(
         self, most: int = 8, *, taken: Probe | None = None, leaves_after: int | None = None, raises: bool = False
@@ -168,7 +239,8 @@ class Streams:
         body = json.dumps({"prompt": prompt, "max_tokens": most}).encode()
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
         how = {"taken": taken, "leaves_after": leaves_after, "raises": raises}
-        return Reader(self.app.drive("POST", PATH, headers, body, **how), prompt, most)
+        self.readers.append(Reader(self.app.drive("POST", PATH, headers, body, **how), prompt, most, self.where_made))
+        return self.readers[-1]
 
     def asking(self, reader: Reader) -> Decoding:
         """Its call of `generate`, once that waits for its next token."""
@@ -180,7 +252,7 @@ class Streams:
                 f"a request had max_tokens {reader.most}, and decoder.generate was given {call.max_tokens}",
                 f"{reader.most}: as many as were asked for",
                 "`decoder.generate(body.prompt, body.max_tokens)`.",
-                self.where(call.caller),
+                self.where_given("max_tokens", call.caller),
             )
         if waits := [one for one in calls if one.asks]:
             return waits[0]
@@ -190,7 +262,7 @@ class Streams:
                     f"decoder.generate was given {' and '.join(given)}",
                     "the prompt, a text, and max_tokens, an integer",
                     "`decoder.generate(body.prompt, body.max_tokens)`.",
-                    self.where(caller),
+                    self.where_given("max_tokens" if given[0] == repr(reader.prompt) else "prompt", caller),
                 )
             )
         assert not probe.unslotted, Failure(
@@ -219,12 +291,13 @@ class Streams:
             )
         decoded = sum(call.asks for call in probe.decodings)
         hint = FREE if probe.holders < probe.slots else NO_LOCK if decoded < probe.holders else RELEASE
+        where = {RELEASE: self.where_released, NO_LOCK: self.app.where_locked()}.get(hint)
         raise AssertionError(
             Failure(
                 f"a stream waits, {probe.holders} of {probe.slots} slots are held, and {decoded} streams are decoded",
                 "a waiting stream gets a free slot, and each stream with a slot is decoded",
                 hint,
-                self.where_acquired or self.app.where_waiting(),
+                where or self.where_acquired or self.app.where_waiting(),
             )
         )
 
@@ -238,7 +311,7 @@ class Streams:
                     f"POST {PATH} gave 503 to a stream, while fewer than {MANY} waited for a slot",
                     f"it waits for a slot, too: decoder_queue is {MANY}",
                     LIMIT,
-                    self.where_acquired,
+                    self.where_limited(reader),
                 )
             )
         if answer.status_code != 200 or not self.probe.of(reader.prompt):
@@ -283,7 +356,7 @@ class Streams:
                         f"a stream has ended, and has {len(got)} events of tokens; the decoder gave {len(wanted)}",
                         "an event for each token",
                         event_stream.EVENT_HINT,
-                        self.where_decoded,
+                        self.where_event_is_wrong() or self.where_sent(reader),
                     )
                 )
             raise AssertionError(
@@ -296,7 +369,7 @@ class Streams:
                     ),
                     "each token leaves the app as soon as the decoder gives it",
                     "`send` each token's event at once: collect nothing, and let no middleware hold a body back.",
-                    self.where_decoded,
+                    self.app.where_kept(wanted[len(got)]) or self.where_sent(reader),
                 )
             )
         if got[: len(wanted)] == wanted:
@@ -305,7 +378,7 @@ class Streams:
                     f"a reader has {got[len(wanted)]!r} as token {len(wanted) + 1}, which the decoder did not give",
                     f"{len(wanted)} events without a name: only tokens have none",
                     "How it ended is an event with a name: `event: done`.",
-                    self.where_decoded,
+                    self.where_made(reader, len(wanted)),
                 )
             )
         place = next(n for n, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other)
@@ -314,7 +387,7 @@ class Streams:
                 f"a reader has {got[place]!r} as token {place + 1}",
                 f"{wanted[place]!r}: each token as the decoder gave it",
                 "`json.dumps` escapes line breaks, and everything else with a meaning in an event.",
-                self.where_decoded,
+                self.where_made(reader, place),
             )
         )
 
@@ -327,7 +400,7 @@ class Streams:
             f"the decoder has given all {len(reader.let_out)} tokens of a stream, but its response does not end",
             "an event that says how it ended, and the end of the response",
             LAST,
-            self.where_decoded,
+            self.where_sent(reader),
         )
         try:
             return reader.pending.answer()
@@ -337,7 +410,7 @@ class Streams:
                     error.failure.seen,
                     "a last message in every case",
                     LAST,
-                    self.where_decoded,
+                    self.where_sent(reader),
                 )
             ) from None
 
@@ -346,11 +419,11 @@ class Streams:
         return self.until(lambda: reader.done or reader.pending.swallowed is not None)
 
     def given_back(
-        self, what: str, hint: str | Callable[[], str], held: int = 0, *, whose: str = "the", decoding: bool = False
+        self, what: str, hint: str | Callable[[], str], held: int = 0, *, whose: str = "the", where: Where = None
     ) -> None:
         """Fail unless so many slots are held, after what has happened. A `hint` may depend on what is known then.
 
-        `whose` slot it is, if there is only one. `decoding`: the mistake is about what decodes, not about the slot.
+        `whose` slot it is, if there is only one. `where` gives the line, where it is another one than the release.
         """
         if self.until(lambda: self.probe.holders == held):
             self.app.settle()
@@ -364,15 +437,23 @@ class Streams:
         seen = (
             f"{holders} of {slots} slots {verb}{still} held" if slots > 1 else f"{whose} slot is{still} held (1 of 1)"
         )
-        where = self.where_listening if "receive()" in mends else self.where_decoded if decoding else None
+        shown = None if mends == ONCE else where() if where else self.where_listening if "receive()" in mends else None
         raise AssertionError(
             Failure(
                 f"{_sentence(what)}. {_sentence(seen if holders else 'no slot is held')}.",
-                f"{held} of {slots} slots held: a slot is held only while a stream is decoded for a reader",
+                f"{held} of {slots} slots held: one for each stream that is decoded for a reader who is still there",
                 mends,
-                where or self.where_acquired or self.app.where_waiting(),
+                shown or self.where_released or self.app.where_waiting(),
             )
         )
+
+
+def _of_the_response(caller: Lines) -> Lines:
+    """Of the lines that called `send` or `receive` those of the response: no middleware's, on either side of it."""
+    files = ["/".join(Path(path).parts[-2:]) for path, _, _ in caller]
+    end = next((n for n, file in enumerate(files) if file in _CALLS_IT), len(files))
+    begin = max((n for n, file in enumerate(files[:end]) if file == _WRAPS_SEND), default=0)
+    return caller[begin:end]
 
 
 def _sentence(words: str) -> str:

@@ -15,10 +15,14 @@ from checks.harness.assertions.answers import close, is_number
 from checks.harness.errors import Failure
 from checks.harness.judge.handles import each
 from checks.harness.load import streams
+from checks.harness.load.trace import MS
+from checks.harness.source_lines import SourceLines
+from checks.harness.syntax import calls, reads
 
 CASES = 60
 ZERO = (
-    "0.0 is a time, too: tokens can come at one instant. `if value:` and `value or ...` treat it as if there were none."
+    "0.0 is a time, too: tokens can come at one instant. But 0.0 is false in Python: `value or x` gives x, and "
+    "`if value:` is not taken."
 )
 GRID = 64
 """Times are multiples of 1/64 s: floats hold them exactly, and a value at the limit is at the limit."""
@@ -92,7 +96,7 @@ def per_token(tpot: Callable[..., Any], kinds: ModuleType, rng: random.Random) -
 
 def _why(one: Any, got: object) -> str:
     if one.finished is None:
-        return "`math.inf` for a stream that did not finish, however many of its tokens came."
+        return "`math.inf` for a stream that did not finish, even if it has no token, or one."
     if len(one.tokens) < 2:
         return "`None` for fewer than two tokens: there is no time between them. It is not zero."
     total = one.tokens[-1] - one.tokens[0]
@@ -237,8 +241,11 @@ CASES_OF_USE = (
 """What a stream is, how it is made, whether it is of use, and what mends the mistake."""
 
 
-def counts_what_is_of_use(goodput: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> None:
+def counts_what_is_of_use(
+    goodput: Callable[..., Any], kinds: ModuleType, rng: random.Random, lines: SourceLines
+) -> None:
     """`goodput` on tables, each of which is wrong by one kind of stream if that is counted wrongly."""
+    first, then = (lines.where_reached(goodput, reads(limit)) for limit in ("ttft_ms", "tpot_ms"))
     slo = kinds.TokenSlo(TTFT_MS, TPOT_MS)
     for name, made, counts, hint in CASES_OF_USE:
         others, times, seconds = rng.randint(1, 4), rng.randint(2, 5), rng.choice((2.0, 4.0, 8.0))
@@ -247,7 +254,9 @@ def counts_what_is_of_use(goodput: Callable[..., Any], kinds: ModuleType, rng: r
         wanted = (others + times * counts) / seconds
         flipped = (others + times * (not counts)) / seconds
         what = f"{times} of {len(table)} streams: {name}"
-        _goodput_is(goodput, table, slo, seconds, (wanted, flipped), what, hint)
+        wait = streams.ttft(made(kinds))
+        where = first if not 0 < wait * MS <= TTFT_MS else then or first
+        _goodput_is(goodput, table, slo, seconds, (wanted, flipped), what, hint, where)
     _goodput_is(goodput, [], slo, 4.0, (0.0, 0.0), "no streams at all", "`sum(...) / seconds` is 0.0 for no streams.")
 
 
@@ -259,8 +268,12 @@ def _goodput_is(
     values: tuple[float, float],
     what: str,
     hint: str,
+    where: str | None = None,
 ) -> None:
-    """`values`: what it is, and what it would be if that kind of stream were counted the other way."""
+    """`values`: what it is, and what it would be if that kind of stream were counted the other way.
+
+    `where` the limits are read, each stream is judged.
+    """
     wanted, flipped = values
     (got,) = each(goodput, [(table, slo, seconds)])
     if same(got, wanted):
@@ -268,10 +281,13 @@ def _goodput_is(
     if hint and same(got, flipped):
         pass
     elif table and same(got, wanted * seconds / len(table)):
+        where = None
         hint = "That is a share. Goodput is a rate: streams of use / `seconds`."
     elif same(got, sum(len(one.tokens) for one in table) / seconds):
+        where = None
         hint = "That is tokens per second. Goodput counts the streams within both limits, per second."
     elif same(got, wanted * seconds):
+        where = None
         hint = "Per second: divide by `seconds`, the length of the load."
     elif is_number(got) and got == 0 and wanted:
         hint = "The limits are in ms, the streams in seconds." if what.endswith("steady") else hint
@@ -280,12 +296,21 @@ def _goodput_is(
             f"goodput of {len(table)} streams in {seconds:g} s is {got!r} ({what})",
             f"{wanted!r} streams/s, with limits of {TTFT_MS:g} ms and {TPOT_MS:g} ms",
             hint or "A stream of use has finished, and keeps both limits.",
+            where,
         )
     )
 
 
-def tails(tail: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> None:
+NO_SAMPLES = "Without samples give `None`: zero would look like a perfect latency."
+SECONDS = "Return seconds. Only the limits in `slo` are in ms."
+NEAREST = "Nearest rank, as in exercise 2: `lab.timing.percentile`."
+OF_THE_PERCENTILE = (NO_SAMPLES, SECONDS, NEAREST, ZERO)
+"""Hints that are not about which samples are taken."""
+
+
+def tails(tail: Callable[..., Any], kinds: ModuleType, rng: random.Random, lines: SourceLines) -> None:
     """`tail` on random tables with all kinds of streams, and on none."""
+    where = lines.where_reached(tail, calls("percentile", "sorted"))
     tables: list[list[Any]] = [[], [kinds.Stream(1.0, (), None)], [drawn(kinds, rng, 1, finished=True)]]
     tables += [
         [drawn(kinds, rng, rng.choice((0, 1, 2, 3, 9)), finished=rng.random() < 0.8) for _ in range(rng.randint(2, 40))]
@@ -295,10 +320,11 @@ def tails(tail: Callable[..., Any], kinds: ModuleType, rng: random.Random) -> No
     for table in tables:
         for q in (50, rng.choice((90, 95, 99))):
             (got,) = each(tail, [(table, q)])
-            _tail_is(got, kinds, table, q)
+            _tail_is(got, kinds, table, q, where)
 
 
-def _tail_is(got: Any, kinds: ModuleType, table: list[Any], q: int) -> None:
+def _tail_is(got: Any, kinds: ModuleType, table: list[Any], q: int, where: str | None) -> None:
+    """`where` a percentile is taken of what was chosen."""
     per_stream = [value for value in map(streams.tpot, table) if value is not None]
     pooled = [gap for one in table for gap in streams.gaps(one)]
     samples = {"ttft": [*map(streams.ttft, table)], "tpot": per_stream, "itl": pooled}
@@ -308,10 +334,17 @@ def _tail_is(got: Any, kinds: ModuleType, table: list[Any], q: int) -> None:
     for name, values in samples.items():
         value, wanted = getattr(got, name), _nearest_rank(values, q)
         right = value is None if wanted is None else same(value, wanted)
-        assert right, Failure(
-            f"{what}: {name} is {value!r}",
-            "None: there are no samples" if wanted is None else f"{wanted!r} s",
-            _tail_hint(name, value, table, q),
+        if right:
+            continue
+        hint = _tail_hint(name, value, table, q)
+        dropped = hint == ZERO and value == _nearest_rank([sample for sample in values if sample], q)
+        raise AssertionError(
+            Failure(
+                f"{what}: {name} is {value!r}",
+                "None: there are no samples" if wanted is None else f"{wanted!r} s",
+                hint,
+                where if hint in OF_THE_PERCENTILE and not dropped else None,
+            )
         )
 
 
@@ -325,9 +358,9 @@ def _tail_hint(name: str, value: Any, table: list[Any], q: int) -> str:
     survivors = [one for one in table if one.finished is not None]
     means = [sum(streams.gaps(one)) / len(streams.gaps(one)) for one in table if streams.gaps(one)]
     if not samples:
-        return "Without samples give `None`: zero would look like a perfect latency."
+        return NO_SAMPLES
     if is_number(value) and same(value / 1000, _nearest_rank(samples, q) or 0.0):
-        return "In seconds, as the streams are: only the limits are in ms."
+        return SECONDS
     if 0.0 in samples and (is_of([sample for sample in samples if sample]) or value is None):
         return ZERO
     if name == "itl" and is_of(means):
@@ -338,7 +371,7 @@ def _tail_hint(name: str, value: Any, table: list[Any], q: int) -> str:
         return "A stream that failed counts as `math.inf`: without it a service that refuses all streams looks fast."
     if name == "ttft" and is_of([*map(streams.ttft, survivors)]):
         return "Take the TTFT of every stream, whether it has finished or not."
-    return "Nearest rank, as in exercise 2: `lab.timing.percentile`."
+    return NEAREST
 
 
 def _samples(name: str, table: list[Any]) -> list[float]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from checks.harness.assertions import event_stream
 from checks.harness.assertions.answers import calling
 from checks.harness.errors import Failure, LearnerError
+from checks.harness.load.event_stream import events
 from checks.harness.plain_words import describe
+from checks.harness.workspace import LearnerModules, Workspace
 from checks.support.ex7.streams import PATH, Reader, Service, Streams
 
 TRAPS = (
@@ -49,11 +51,24 @@ REFUSED: tuple[Any, ...] = (
 )
 
 
+def where_event_is_wrong(lab: LearnerModules, workspace: Workspace) -> str | None:
+    """Where `event` is defined in lab/streaming.py, if it is there and does not make an event."""
+    try:
+        made = lab.streaming.event({"token": "Hel"})
+        wrong = [(one.name, json.loads(one.data)) for one in events(made)] != [("", {"token": "Hel"})]
+    except Exception:  # a proposal that was not taken
+        return None
+    return workspace.where_defined(lab.streaming.event) if wrong else None
+
+
 class Wire:
     """The learner's app, one stream at a time."""
 
-    def __init__(self, service: Service, rng: random.Random) -> None:
+    def __init__(
+        self, service: Service, rng: random.Random, where_event_is_wrong: Callable[[], str | None] = lambda: None
+    ) -> None:
         self.rng, self.streams = rng, Streams(service, rng, slots=2)
+        self.streams.where_event_is_wrong = where_event_is_wrong
 
     def _plays(self, tokens: list[str], most: int) -> Reader:
         reader = self.streams.begin(most)
@@ -67,7 +82,7 @@ class Wire:
         for tokens, most in ((traps, len(traps) + 2), (["Hel", "lo"], 2), (["one"], 1)):
             reader = self._plays(tokens, most)
             answer = self.streams.end(reader)
-            self._headers(answer)
+            self._headers(answer, reader)
             self._ends(reader, "done", len(tokens), f"the decoder ended after {len(tokens)} tokens")
         return len(traps)
 
@@ -128,23 +143,25 @@ class Wire:
         self.streams.until(lambda: pending.done or len(wanted) > before)
         return None if len(wanted) > before else int(pending.answer().status_code)
 
-    @staticmethod
-    def _headers(answer: Any) -> None:
-        fields = answer.headers
+    def _headers(self, answer: Any, reader: Reader) -> None:
+        fields, where = answer.headers, self.streams.where_sent(reader, "head")
         assert fields.get("content-type", "").partition(";")[0].strip() == "text/event-stream", Failure(
             f"POST {PATH} has the content type {fields.get('content-type')!r}",
             "text/event-stream: it tells proxies and browsers what comes",
             '`media_type="text/event-stream"`, or the header in the first message.',
+            where,
         )
         assert "no-cache" in fields.get("cache-control", ""), Failure(
             f"POST {PATH} has the header Cache-Control: {fields.get('cache-control')}",
             "no-cache: then no proxy on the way keeps events back",
             '`headers={"cache-control": "no-cache"}`.',
+            where,
         )
         assert "content-length" not in fields, Failure(
             f"POST {PATH} says Content-Length: {fields['content-length']}",
             "no such header: the length is not known before the last token",
             "A response of your own sends its own headers: those of `Response.__init__` count an empty body.",
+            where,
         )
 
     def _ends(self, reader: Reader, how: str, number: int | None, what: str) -> None:
@@ -154,7 +171,7 @@ class Wire:
         named = [place for place, one in enumerate(found) if one.name]
         wanted = f'`event: done` with `{{"tokens": {number}}}`' if how == "done" else "`event: error`"
         hint = AN_ERROR if how == "error" else f'`event({{"tokens": {number}}}, "done")` once the decoder has ended.'
-        where = self.streams.where_decoded
+        where = self.streams.where_event_is_wrong() or self.streams.where_sent(reader)
         assert named, Failure(f"{what}, and the stream ends without an event that says so", wanted, hint, where)
         said = event_stream.ending(found[named[0]])
         assert len(named) == 1, Failure(
