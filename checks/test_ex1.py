@@ -70,7 +70,7 @@ def test_health(service, workspace, lab, show):
     ),
 )
 def test_predict_honours_its_contract(service, workspace, lab, rng, show):
-    """/predict honours its contract.
+    """/predict does what its description says.
 
     A service calls its model exactly once for each request, with the features that the caller sent, and returns the
     model's answer unchanged. It refuses a body that is not a list of numbers before it calls the model: a NaN would

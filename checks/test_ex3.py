@@ -9,13 +9,15 @@ PYTEST_DONT_REWRITE
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from checks.harness.assertions.answers import calling, is_number
 from checks.harness.errors import Failure
+from checks.harness.judge.made import where_constant
 from checks.harness.load.percentiles import percentile
-from checks.harness.loadtest.locate import where_part
+from checks.harness.loadtest.locate import where_part, where_shape_is_abstract
 from checks.harness.loadtest.locust_run import LOCUSTFILE
 from checks.harness.loadtest.recording import hockey_stick
 from checks.harness.loadtest.targets import Answer, Service
@@ -192,8 +194,12 @@ def test_the_load_climbs_in_plateaus(load_test, workspace, show):
     show.at(where_part(workspace, "tick"))
     [run] = load_test()
     plan = run.plan
+    abstract = where_shape_is_abstract(workspace)
     assert run.shape, Failure(
-        "Locust found no shape in the locustfile", "`class StepLoad(LoadTestShape)`", "It has no `abstract = True`."
+        "Locust found no shape in the locustfile" + (": it leaves out a class with `abstract = True`" * bool(abstract)),
+        "`class StepLoad(LoadTestShape)`",
+        "Delete the line `abstract = True`." if abstract else "",
+        abstract or where_part(workspace, "shape"),
     )
     run.require("tick")
     show.table(
@@ -295,14 +301,19 @@ def test_littles_law(workspace, lab, rng, show):
     made = tables.steps_near_the_limit(rng)
     steps = [lab.records.Step(**numbers) for numbers, _ in made]
     judged = [trustworthy(step) for step in steps]
-    hint = tables.law_hint(steps, judged)
+    hint, right = tables.law_hint(steps, judged), [abs(off) <= 0.15 for _, off in made]
+    where = (
+        where_constant(workspace, trustworthy, [(step,) for step in steps], right, 0.15) if judged != right else None
+    )
     for step, (_, off), got in zip(steps, made, judged, strict=True):
         honest, cycle = abs(off) <= 0.15, max(step.pace_seconds, step.mean_ms / 1000)
         assert got is honest, Failure(
             f"{tables.step_in_words(step)}: trustworthy says {got!r}",
-            f"{honest}: {step.requests_per_second:.1f} requests/s x {cycle:.3f} s is {step.users * (1 + off):.1f} of "
-            f"{step.users} users, {abs(off):.0%} away",
+            f"{honest}: {step.requests_per_second:.1f} requests/s x {cycle:.3f} s is {step.users * (1 + off):.1f} in "
+            f"flight. The difference is {step.users * abs(off):.1f} users. Allowed: 15 % of {step.users} = "
+            f"{0.15 * step.users:.4g}",
             hint,
+            where,
         )
     show.number(f"{len(steps)} steps judged", len(steps))
 
@@ -338,12 +349,14 @@ def test_the_breaking_point(workspace, lab, rng, show):
         )
         found.append(got)
     hint = tables.break_hint([(steps, slo) for _, steps, slo in made], found)
+    calls, right = [(steps, slo) for _, steps, slo in made], [tables.break_of(steps, slo) for _, steps, slo in made]
+    where = where_constant(workspace, find, calls, right, 0.01) if found != right else None
     for (trap, steps, slo), got in zip(made, found, strict=True):
         wanted = tables.break_of(steps, slo)
         if got != wanted:
             columns = ("users", "requests/s", "mean ms", "p95 ms", "failed")
             show.table(f"{trap}, SLO {slo:.0f} ms", columns, [*map(tables.row, steps)])
-        assert got == wanted, tables.wrong_break(trap, steps, slo, got, wanted, hint)
+        assert got == wanted, replace(tables.wrong_break(trap, steps, slo, got, wanted, hint), where=where)
     show.number(f"{len(made)} load tests judged", len(made))
 
 

@@ -32,7 +32,7 @@ CRLF = (
     "the Dockerfile: `RUN sed -i 's/\\r$//' start.sh`."
 )
 """What to do about a script with the line ends of Windows."""
-TAKE_PORT = "Take the port from PORT: `python -m lab.serve` does. In shell form: `exec uvicorn ... --port $PORT`."
+TAKE_PORT = "`python -m lab.serve` reads PORT. Use it as the command. In shell form: `exec uvicorn ... --port $PORT`."
 
 
 def until_it_answers(
@@ -160,7 +160,7 @@ def _elsewhere(running: Running, found: set[tuple[str, int]]) -> LearnerError:
     return LearnerError(
         f"with PORT={running.port} it listens on {places}",
         where,
-        wanted=f"0.0.0.0:{running.port}: the port in PORT, on all addresses of the container. Its 127.0.0.1 cannot be "
+        wanted=f"0.0.0.0:{running.port}: the port in PORT, on all addresses. 127.0.0.1 inside the container cannot be "
         "reached from outside",
         hint=hint,
     )

@@ -35,6 +35,16 @@ def where_part(workspace: Workspace, part: str) -> str | None:
     return workspace.where_line(path, found[0].lineno) if found else None  # type: ignore[attr-defined]
 
 
+def where_shape_is_abstract(workspace: Workspace) -> str | None:
+    """The line `abstract = True` of the shape, by which Locust leaves it out; None where it has none."""
+    path = workspace.tree / LOCUSTFILE
+    for shape in _nodes(path, "shape"):
+        for node in shape.body:  # type: ignore[attr-defined]  # a class
+            if ast.unparse(node) == "abstract = True":
+                return workspace.where_line(path, node.lineno)
+    return None
+
+
 def require_written(workspace: Workspace, parts: Iterable[str]) -> None:
     """Raise `StubError` for the first of these parts that is still the stub: no load test has to run to see that.
 
@@ -74,6 +84,8 @@ def _is(node: ast.AST, part: str) -> bool:
             return node.name == "slo_gate" or any("quitting" in one for one in decorators)
         case "user", ast.ClassDef():
             return any("User" in ast.unparse(base) for base in node.bases)
+        case "shape", ast.ClassDef():
+            return any("LoadTestShape" in ast.unparse(base) for base in node.bases)
         case _, ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
             return name == part
         case _:

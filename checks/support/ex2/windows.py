@@ -79,11 +79,11 @@ def forgets(lab: LearnerModules) -> bool:
     return True
 
 
-def is_empty_summary(found: Any) -> None:
-    """A summary without samples: count 0, and None for the rest."""
+def is_empty_summary(found: Any, where: str | None) -> None:
+    """A summary without samples: count 0, and None for the rest. `where` is the line that made it."""
     wanted = {"count": 0, **dict.fromkeys(FIGURES)}
     assert isinstance(found, dict), Failure(
-        f"the summary of an empty window is {found!r}", wanted=str(wanted), hint=NONE_HINT
+        f"the summary of an empty window is {found!r}", wanted=str(wanted), hint=NONE_HINT, where=where
     )
     for name, value in wanted.items():
         got = found.get(name, "missing")
@@ -91,6 +91,7 @@ def is_empty_summary(found: Any) -> None:
             f"in the summary of an empty window {name} is {got}",
             wanted=f"{value}: without samples `count` is 0, and all other figures are None",
             hint=NONE_HINT,
+            where=where,
         )
 
 
@@ -101,7 +102,7 @@ def expected_summary(samples: Sequence[float]) -> dict[str, float]:
     return wanted | {f"p{q}_ms": nearest_rank(samples, q) * 1000 for q in (50, 95, 99)}
 
 
-def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerModules) -> None:
+def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerModules, where: str | None) -> None:
     """A figure is the expected one to 0.01, or what the learner's own `percentile` gives: 2.1 judges that."""
     expected, q = expected_summary(samples)[name], int(name[1:3]) if name[0] == "p" else None
     own = lab.timing.percentile([*samples], q) if q else None
@@ -114,6 +115,7 @@ def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerMod
             f"{name} of {len(samples)} samples is {value:.7g}{what and f', {what}'}",
             wanted=f"{expected:.7g}, to 0.01",
             hint=hint,
+            where=where,
         )
     )
 

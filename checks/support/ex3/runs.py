@@ -107,6 +107,10 @@ def good_as_good(run: Recording) -> int:
     return sum(kinds.get(request.number) == GOOD and not request.failed for request in run.requests)
 
 
+DID = {REFUSED: "were refusals", WRONG: "had a wrong mean", NEARLY: "had a mean that is 0.1 % off", LATE: "were late"}
+"""What bad answers of each kind did, in words."""
+
+
 def missed_failure(kind: str, missed: int, of: int, run: Recording, workspace: Workspace) -> Failure:
     """Bad answers of one kind that were counted as good."""
     file = workspace.tree / LOCUSTFILE
@@ -136,7 +140,8 @@ def missed_failure(kind: str, missed: int, of: int, run: Recording, workspace: W
             "`DEADLINE_MS` are in ms, `time.perf_counter()` is in seconds.",
         ),
     }[kind]
-    seen = f"{missed} of {of} answers that were {kind} were counted as good{raised}"
+    counted = "All were" if missed == of else f"{missed} of them were"
+    seen = f"{of} answers {DID[kind]}. {counted} counted as good{raised}"
     return Failure(
         seen, f"each is a failure: {why}", hint, fault.where if fault else next(filter(None, compared), None)
     )
@@ -281,14 +286,14 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (
         _by(lambda run: bool(run.failed) or bool(gate(run))),
         "This gate fails a run for a single failure. Locust's own exit code does that, if the gate does not set "
-        "`environment.process_exit_code` to 0. A limit that is too low does it, too: `fail_ratio` is a part of 1, and "
-        "1 % is 0.01.",
+        "`environment.process_exit_code` to 0. A limit that is too low does it, too: `fail_ratio` goes from 0.0 to "
+        "1.0, and 1 % is 0.01.",
         "gate",
     ),
     (
         lambda run: 0 if run.plan.workers else gate(run),
-        "In a distributed run the master decides, as a single process does. Only where `environment.runner` is a "
-        "`WorkerRunner` the gate does nothing.",
+        "The master must set the exit code, like a single process. Only a worker returns early: "
+        "`if isinstance(environment.runner, WorkerRunner): return`.",
         "gate",
     ),
     (lambda run: gate(run, DEFAULTS["LOAD_SLO_MS"]), _fixed("SLO_MS"), "SLO_MS"),
@@ -301,12 +306,12 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (
         _by(lambda run: not run.requests or _latency(99)(run) > run.plan.slo_ms or run.failure_ratio > 0.01),
         "The gate uses the p99 or the maximum: "
-        "`environment.stats.total.get_response_time_percentile(0.95)`, a part of 1, is the p95.",
+        "`environment.stats.total.get_response_time_percentile(0.95)` is the p95: it takes a number from 0.0 to 1.0.",
         "gate",
     ),
     (
         _by(lambda run: not run.requests or run.p95_ms > run.plan.slo_ms),
-        "`environment.stats.total.fail_ratio` is a part of 1: more than 0.01 is more than 1 %.",
+        "Also set 1 when `environment.stats.total.fail_ratio > 0.01`. `fail_ratio` goes from 0.0 to 1.0.",
         "gate",
     ),
     (
@@ -335,7 +340,7 @@ WINDOW_HINT = (
     "`environment.stats.total.get_response_time_percentile(0.95)` is the p95 of the whole run."
 )
 WORKER_HINT = (
-    "A worker has handed its numbers to the master, and finds none: "
+    "A worker has sent its numbers to the master, and has none left: "
     "`if isinstance(environment.runner, WorkerRunner): return`, from `locust.runners`."
 )
 
@@ -367,7 +372,7 @@ def require_idle_workers(run: Recording) -> None:
             raise too_busy(f"a worker of Locust ended with exit code {code}")
         assert not code, Failure(
             f"{run.plan.what}: the exit code of the worker was {code}",
-            "0: the master decides, and its exit code was right",
+            "0: only the master sets the exit code, and its code was right",
             WORKER_HINT,
         )
 

@@ -133,7 +133,7 @@ def _locust(stack: Stack) -> tuple[str, str]:
         without = [n for n, one in stack.services.items() if n not in behind and rules.is_locust(one, role)]
         assert len(names) < 2, Failure(
             f"the profile `{LOAD}` has {len(names)} services with `--{role}`: {', '.join(names)}",
-            wanted=f"one service with `--{role}`" + (": `--scale` sets how many of it run" * (role == "worker")),
+            wanted=f"one service with `--{role}`" + (": `--scale` starts more copies of it" * (role == "worker")),
             hint=f"Delete `{names[-1]}`" + (": `--scale worker=4` starts four of one." * (role == "worker") or "."),
             where=stack.line(names[-1]),
         )
