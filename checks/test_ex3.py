@@ -18,7 +18,6 @@ from checks.harness.errors import Failure
 from checks.harness.judge.made import where_constant
 from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.locate import where_part, where_shape_is_abstract
-from checks.harness.loadtest.locust_run import LOCUSTFILE
 from checks.harness.loadtest.recording import hockey_stick
 from checks.harness.loadtest.targets import Answer, Service
 from checks.harness.processes.single_requests import FEATURES
@@ -71,7 +70,7 @@ def test_locust_and_the_service_agree(load_test, workspace, show):
     )
     hint = "Locust counts what `self.client` sends, with `catch_response=True` when the `with` block of a request ends."
     runs.require_all_counted(run, hint)
-    assert not run.failed, runs.innocent_failure(run.failed, run)
+    assert not run.failed, runs.innocent_failure(run.failed, run, workspace)
     show.number(f"{len(sent)} sent, {len(arrived)} arrived", len(sent))
 
 
@@ -116,7 +115,7 @@ def test_failures_are_counted(load_test, workspace, show):
         "`response.failure(...)` counts it; what raises, an `assert` too, ends the task before it is counted."
     )
     runs.require_all_counted(run, hint)
-    assert not innocent, runs.innocent_failure(innocent, run)
+    assert not innocent, runs.innocent_failure(innocent, run, workspace)
     show.number(f"{sum(counted.values())} of {len(run.requests)} failed", sum(counted.values()))
 
 
@@ -253,9 +252,8 @@ def test_the_gate_decides(load_test, workspace, show):
         rows.append((run.plan.what, *times, f"{run.failure_ratio:.1%}", run.exit_code, code))
     columns = ("against", "mean", "p95", "SLO", "failed", "exit", "wanted")
     show.table("exit codes (times in ms)", columns, rows)
-    windowed = workspace.where_written(workspace.tree / LOCUSTFILE, runs.WINDOW)
-    hint, part = (runs.WINDOW_HINT, "gate") if windowed else runs.gate_hint(recorded)
-    show.at(windowed or where_part(workspace, part))
+    hint, where = runs.gate_mended(recorded, workspace)
+    show.at(where)
     for run in recorded:
         run.require("listener")
         assert run.exit_code == runs.gate(run) or runs.near_the_slo(run), Failure(

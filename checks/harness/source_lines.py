@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import linecache
 import re
@@ -36,6 +37,24 @@ _RAISED = re.compile(r"^(\w[\w.]*(?:Error|Exception|Exit|Interrupt|Warning)\b.*)
 def last_raised(text: str) -> str:
     """The last exception in a traceback that was printed, such as `ValueError: no`; empty where there is none."""
     return next(reversed(_RAISED.findall(text)), "")
+
+
+def assigned(tree: ast.Module) -> dict[str, int]:
+    """The names that a module assigns at its top, with their lines."""
+    found = dict[str, int]()
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                found[name] = node.lineno
+    return found
+
+
+def _begins(kind: object) -> tuple[Path, int]:
+    """The file and the first line of a class of this process."""
+    try:
+        return Path(inspect.getsourcefile(kind) or ""), inspect.getsourcelines(kind)[1]  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return Path(), 0
 
 
 RECURRING = 30
@@ -121,6 +140,24 @@ class SourceLines:
         starts = ("def ", "async def ", "class ")
         line = next((n for n, text in enumerate(lines) if text.lstrip().startswith(starts)), 0)
         return self.where_line(path, first + line)
+
+    def where_field(self, kind: object, name: str) -> tuple[str | None, str | None]:
+        """The line of a class's field with its annotation, and that of the module's own name in it, if there is one."""
+        code = getattr(kind, "__code__", None)
+        path, first = (Path(code.co_filename), code.co_firstlineno) if code else _begins(kind)
+        try:
+            tree = ast.parse("".join(linecache.getlines(str(path))))
+        except SyntaxError:
+            return None, None
+        classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
+        own = next((one for one in classes if first in (one.lineno, *(d.lineno for d in one.decorator_list))), None)
+        for node in own.body if own else ():
+            match node:
+                case ast.AnnAssign(target=ast.Name(id=found)) if found == name:
+                    used = {one.id for one in ast.walk(node.annotation) if isinstance(one, ast.Name)}
+                    alias = next((line for other, line in assigned(tree).items() if other in used), None)
+                    return self.where_line(path, node.lineno), self.where_line(path, alias) if alias else None
+        return None, None
 
     def where_decorated(self, function: object, text: str) -> str | None:
         """The line among a function's decorators that holds `text`; None where there is none."""

@@ -16,6 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from checks.harness.cell.middlewares import Line
+from checks.harness.source_lines import assigned
 
 _PAUSES = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 """Functions that are left without having returned."""
@@ -91,16 +92,19 @@ def constant_that_mends(
     return None
 
 
+def has_size(kind: Callable[[int], Any], size: int) -> bool:
+    """Whether an object that is made for so many things holds that number, or something of that length."""
+    with suppress(Exception):
+        for value in vars(kind(size)).values():
+            lengths = (value, getattr(value, "maxlen", None), len(value) if hasattr(value, "__len__") else None)
+            if size in [one for one in lengths if type(one) is int]:
+                return True
+    return False
+
+
 def _assigned(file: str) -> dict[str, int]:
-    """The names that a module assigns at its top, with their lines."""
     with suppress(SyntaxError):
-        tree = ast.parse("".join(linecache.getlines(file)))
-        found = dict[str, int]()
-        for node in tree.body:
-            match node:
-                case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                    found[name] = node.lineno
-        return found
+        return assigned(ast.parse("".join(linecache.getlines(file))))
     return {}
 
 

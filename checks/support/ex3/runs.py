@@ -12,6 +12,7 @@ from statistics import fmean
 from checks.harness.assertions.answers import short
 from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs
 from checks.harness.load.percentiles import percentile
+from checks.harness.loadtest.locate import where_key, where_limit, where_part
 from checks.harness.loadtest.locust_run import LOCUSTFILE
 from checks.harness.loadtest.recording import Plan, Plateau, Recording, Sent
 from checks.harness.loadtest.targets import Arrival
@@ -116,6 +117,8 @@ def missed_failure(kind: str, missed: int, of: int, run: Recording, workspace: W
     file = workspace.tree / LOCUSTFILE
     caught = workspace.where_written(file, "catch_response=True")
     compared = [workspace.where_written(file, text) for text in ("isclose(", "abs(") if kind == NEARLY]
+    compared += [where_key(workspace, "prediction")] if kind in (NEARLY, WRONG) else []
+    compared += [where_part(workspace, "DEADLINE_MS")] if kind == LATE else []
     fault = run.fault("task")
     raised = f", and your code raised {fault.words}" if fault else ""
     deadline = run.plan.deadline_ms
@@ -147,7 +150,7 @@ def missed_failure(kind: str, missed: int, of: int, run: Recording, workspace: W
     )
 
 
-def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
+def innocent_failure(innocent: Sequence[Sent], run: Recording, workspace: Workspace) -> Failure:
     """Good answers that were counted as failures."""
     first = innocent[0]
     seen = f"{len(innocent)} good answers were counted as failures ({first.said})"
@@ -155,11 +158,13 @@ def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
         wanted = (
             f"an answer that came after {first.latency_ms:.0f} ms is in time: LOAD_DEADLINE_MS={run.plan.deadline_ms:g}"
         )
-        return Failure(seen, wanted, "Compare what one request took with `DEADLINE_MS`: both in ms.")
+        where = where_part(workspace, "DEADLINE_MS")
+        return Failure(seen, wanted, "Compare what one request took with `DEADLINE_MS`: both in ms.", where)
     features = next(arrival.body for arrival in run.arrivals if arrival.number == first.number)
     shown = short(json.loads(features)["features"])
     wanted = f"the answer may differ from the mean of [{shown}] in its last digits: counted as good"
-    return Failure(seen, wanted, "Compare with `math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`.")
+    hint = "Compare with `math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`."
+    return Failure(seen, wanted, hint, where_key(workspace, "prediction"))
 
 
 # 3.3
@@ -288,7 +293,7 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
         "This gate fails a run for a single failure. Locust's own exit code does that, if the gate does not set "
         "`environment.process_exit_code` to 0. A limit that is too low does it, too: `fail_ratio` goes from 0.0 to "
         "1.0, and 1 % is 0.01.",
-        "gate",
+        "fail_ratio",
     ),
     (
         lambda run: 0 if run.plan.workers else gate(run),
@@ -312,7 +317,7 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (
         _by(lambda run: not run.requests or run.p95_ms > run.plan.slo_ms),
         "Also set 1 when `environment.stats.total.fail_ratio > 0.01`. `fail_ratio` goes from 0.0 to 1.0.",
-        "gate",
+        "fail_ratio",
     ),
     (
         _by(lambda run: bool(run.requests) and bool(gate(run))),
@@ -354,6 +359,22 @@ def gate_hint(runs: Sequence[Recording]) -> tuple[str, str]:
         found = [(OWN_CODE, "gate")]
     parts = {part for _, part in found}
     return " Or: ".join(hint for hint, _ in found), parts.pop() if len(parts) == 1 else "gate"
+
+
+LIMIT_HINT = "The limit of the failures is too high: `fail_ratio` goes from 0.0 to 1.0, and 1 % is 0.01."
+
+
+def gate_mended(runs: Sequence[Recording], workspace: Workspace) -> tuple[str, str | None]:
+    """What mends the exit codes of these runs, and the line."""
+    if windowed := workspace.where_written(workspace.tree / LOCUSTFILE, WINDOW):
+        return WINDOW_HINT, windowed
+    hint, part = gate_hint(runs)
+    if part != "fail_ratio":
+        return hint, where_part(workspace, part)
+    limit = where_limit(workspace, "fail_ratio", 0.01) or where_limit(workspace, "num_failures", 0.01)
+    if limit and hint.startswith("Also set 1"):
+        hint = LIMIT_HINT
+    return hint, limit or where_part(workspace, "gate")
 
 
 def near_the_slo(run: Recording) -> bool:
