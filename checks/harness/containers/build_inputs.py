@@ -111,6 +111,7 @@ def _unknown_stage(recipe: Recipe, stage: Stage, copied: Copied) -> Missing | No
         return None
     earlier = recipe.stages[:number]
     stages = [f"`{other.name}`" if other.name else str(place) for place, other in enumerate(earlier)]
+    unnamed = [other.start for other in earlier if not other.name]
     meant = get_close_matches(name, [other.name for other in earlier if other.name], n=1, cutoff=0.7)
     return Missing(
         f"`{copied.instruction.text[:70]}` copies from the stage `{copied.stage}`, which the Dockerfile does not have",
@@ -120,7 +121,7 @@ def _unknown_stage(recipe: Recipe, stage: Stage, copied: Copied) -> Missing | No
         else f"Write `--from={meant[0]}`."
         if meant
         else f"`FROM ... AS {copied.stage}` gives a stage its name.",
-        copied.instruction,
+        copied.instruction if name.isdecimal() or meant or not unnamed else unnamed[0],
     )
 
 

@@ -142,7 +142,7 @@ def _locust(stack: Stack) -> tuple[str, str]:
             f"Locust {role}",
             wanted=f"one service with `--{role}`: a master that sums up, and workers that send requests",
             hint=f"`profiles: [load]` in `{without[0]}`." if without else f"`--{role}` in the command of one service.",
-            where=stack.line(without[0]) if without else stack.line(next(iter(behind), API)),
+            where=stack.line(without[0]) if without else stack.line(next(iter(behind), API), "command"),
         )
         found += names
     return found[0], found[1]
