@@ -9,9 +9,11 @@ import re
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
+from typing import get_type_hints
 
 _GIVEN = ("__init__", "settings", "errors", "routes", "recommender", "records", "batch_model", "decoder")
 GIVEN = tuple(f"lab/{name}.py" for name in _GIVEN)
@@ -158,6 +160,18 @@ class SourceLines:
                     alias = next((line for other, line in assigned(tree).items() if other in used), None)
                     return self.where_line(path, node.lineno), self.where_line(path, alias) if alias else None
         return None, None
+
+    def where_validated(self, error: BaseException, handler: object) -> str | None:
+        """The body of a handler whose validation raised: its only field, or its class; None for another exception."""
+        frames = [*traceback.walk_tb(error.__traceback__)]
+        if not frames or not str(frames[-1][0].f_globals.get("__name__")).startswith("pydantic"):
+            return None
+        with suppress(Exception):  # an annotation that cannot be resolved
+            for kind in get_type_hints(handler).values():
+                if fields := getattr(kind, "model_fields", None):
+                    found = [self.where_field(kind, name)[0] for name in fields]
+                    return found[0] if len(found) == 1 and found[0] else self.where_defined(kind)
+        return None
 
     def where_decorated(self, function: object, text: str) -> str | None:
         """The line among a function's decorators that holds `text`; None where there is none."""

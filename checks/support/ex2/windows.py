@@ -188,9 +188,9 @@ def holds_the_last_samples(window: Any, size: int, lab: LearnerModules, rng: ran
 
 def _forgotten_too_soon(size: int, spike: float, lab: LearnerModules, places: Places) -> Failure:
     """The failure for a window that has forgotten one of its last `size` samples."""
-    seen, wanted = f"{size - 1} samples after one of {spike:g} s", f"the last {size} samples"
+    wanted = f"the last {size} samples"
     if (kept := samples_kept(lab, size)) is None:
-        seen += f" a window of {size} has forgotten it"
+        seen = f"a window of {size} has forgotten a sample of {spike:g} s after {size - 1} more samples"
         return Failure(seen, f"{wanted}, and that one is still among them", RING_HINT, places.record)
     seen = f"a window of {size} kept only {kept} samples"
     short = "You keep size - 1 samples: keep `size`." if kept == size - 1 else f"You keep {kept} samples: keep `size`."
