@@ -300,9 +300,9 @@ def test_littles_law(workspace, lab, rng, show):
     steps = [lab.records.Step(**numbers) for numbers, _ in made]
     judged = [trustworthy(step) for step in steps]
     hint, right = tables.law_hint(steps, judged), [abs(off) <= 0.15 for _, off in made]
-    where = (
-        where_constant(workspace, trustworthy, [(step,) for step in steps], right, 0.15) if judged != right else None
-    )
+    calls = [(step,) for step in steps]
+    if where := where_constant(workspace, trustworthy, calls, right, 0.15) if judged != right else None:
+        hint = "This number must be 0.15: 15 % of `step.users`."
     for step, (_, off), got in zip(steps, made, judged, strict=True):
         honest, cycle = abs(off) <= 0.15, max(step.pace_seconds, step.mean_ms / 1000)
         assert got is honest, Failure(
@@ -348,7 +348,8 @@ def test_the_breaking_point(workspace, lab, rng, show):
         found.append(got)
     hint = tables.break_hint([(steps, slo) for _, steps, slo in made], found)
     calls, right = [(steps, slo) for _, steps, slo in made], [tables.break_of(steps, slo) for _, steps, slo in made]
-    where = where_constant(workspace, find, calls, right, 0.01) if found != right else None
+    if where := where_constant(workspace, find, calls, right, 0.01) if found != right else None:
+        hint = "This number must be 0.01: at most 1 % of the requests failed."
     for (trap, steps, slo), got in zip(made, found, strict=True):
         wanted = tables.break_of(steps, slo)
         if got != wanted:

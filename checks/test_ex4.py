@@ -154,7 +154,8 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     wide = app_with(store.LONG, connections=pool + 1)
     store.all_connections_are_used(wide, feature_store, rng.sample(users, 2 * pool), pool + 1)
     waiting = app_with(store.POOL_LIMIT)
-    store.waiting_for_our_own_pool(waiting, feature_store, rng.sample(users, 2 * pool), pool)
+    limit_at = store.where_a_call_is_limited(workspace)
+    store.waiting_for_our_own_pool(waiting, feature_store, rng.sample(users, 2 * pool), pool, limit_at)
 
     show.at(workspace.where_named(lab.service, "EnrichedRequest", "predict_enriched"))
     store.no_user_id_is_refused(patient)
@@ -274,12 +275,13 @@ def test_overload(serve, service, workspace, lab, rng, show):
 
     control = lab.admission.AdmissionControl
     control(None, max_in_flight=1, max_queue=1, queue_seconds=1.0)  # a stub raises here
-    show.at(Lines(lab, workspace).call)
+    lines = Lines(lab, workspace)
+    show.at(lines.call)
     slots, seconds = rng.randint(3, 4), round(rng.uniform(0.09, 0.11), 3)
     one_of_each(service, rng)
     storms = Storms(serve, rng, slots, seconds)
     show.picture(storms.run())
-    storms.judge(show)
+    storms.judge(show, lines)
     storms.all_slots_are_free_again()
 
 

@@ -72,13 +72,14 @@ def first_come_first_served(scene: Scene, rng: random.Random) -> Timeline:
     raise_what_crashed(calls)
     scene.step(f"{len(calls)} arrived, one by one", calls, slots, places)
     assert probe.inside <= slots, too_many_inside(scene, rng)
+    swapped = probe.inside == places and scene.lines.is_right_alone if probe.inside != slots else False
     assert probe.inside == slots, Failure(
         f"with max_in_flight={slots} only {probe.inside} call{'s are' if probe.inside != 1 else ' is'} in the model",
         f"{slots}: each request holds one slot",
         f"Is max_queue={places} used in place of max_in_flight?"
-        if probe.inside == places
+        if swapped
         else "Does a request take its slot more than once? `acquire()` takes one, and `async with` takes one more.",
-        scene.lines.create_app if probe.inside == places else scene.lines.passes,
+        scene.lines.create_app if swapped else scene.lines.passes,
     )
     early = [call for call in calls.values() if call.done]
     assert not early, not_kept_waiting(early, places, scene.lines)
@@ -96,7 +97,7 @@ def too_many_inside(scene: Scene, rng: random.Random) -> Failure:
     inside = scene.probe.inside
     scene.step("a moment later", {}, slots, places)
     seen = f"with max_in_flight={slots} {inside} calls are in the model together"
-    if inside == places:
+    if inside == places and scene.lines.is_right_alone:
         return Failure(
             seen, f"{slots}", f"Is max_queue={places} used in place of max_in_flight?", scene.lines.create_app
         )

@@ -62,13 +62,19 @@ class Lines:
         """What looks for a slot, or for a place to wait: the line that waits, or its function."""
         if waits := self._last("waits"):
             return waits
-        begun = [line for name, line in self._seen.get("decides", {}).items() if name not in self._refusal]
+        passing = {*self._refusal, "__call__"}
+        begun = [line for name, line in self._seen.get("decides", {}).items() if name not in passing]
         return next(iter(begun), None) or self.call
 
     @property
     def lets_in(self) -> str | None:
-        """What lets too many in: `create_app`, where the class alone, with a single slot, lets no second one in."""
-        return self.decides if "inside" in what_becomes_of_a_second(self.control) else self.create_app
+        """What lets too many in: `create_app`, where the class alone is right."""
+        return self.create_app if self.is_right_alone else self.decides
+
+    @property
+    def is_right_alone(self) -> bool:
+        """Whether the class alone, with one slot and one place to wait, lets a second request wait."""
+        return self._last("waits") is not None
 
     @property
     def hands(self) -> str | None:

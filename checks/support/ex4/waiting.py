@@ -57,7 +57,7 @@ class Waits:
             f"call{'s are' if self.probe.inside != 1 else ' is'} in the model",
             f"{self.slots}: without that 4.6 cannot be judged (4.5 says more)",
             "First let 4.5 pass.",
-            self.lines.passes,
+            self.lines.create_app if self.lines.is_right_alone else self.lines.passes,
         )
         waits = []
         for before in (0, self.places):
