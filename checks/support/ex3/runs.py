@@ -117,7 +117,7 @@ def missed_failure(kind: str, missed: int, of: int, run: Recording, workspace: W
     file = workspace.tree / LOCUSTFILE
     caught = workspace.where_written(file, "catch_response=True")
     compared = [workspace.where_written(file, text) for text in ("isclose(", "abs(") if kind == NEARLY]
-    compared += [where_key(workspace, "prediction")] if kind in (NEARLY, WRONG) else []
+    compared += [where_key(workspace, "prediction")] if kind == NEARLY else []
     compared += [where_part(workspace, "DEADLINE_MS")] if kind == LATE else []
     fault = run.fault("task")
     raised = f", and your code raised {fault.words}" if fault else ""

@@ -73,8 +73,8 @@ class Lines:
 
     @property
     def is_right_alone(self) -> bool:
-        """Whether the class alone, with one slot and one place to wait, lets a second request wait."""
-        return self._last("waits") is not None
+        """Whether the class alone, with one slot and one place to wait, lets one request in and a second one wait."""
+        return bool(self._last("passes") and self._last("waits"))
 
     @property
     def hands(self) -> str | None:
