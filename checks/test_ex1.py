@@ -70,7 +70,7 @@ def test_health(service, workspace, lab, show):
     ),
 )
 def test_predict_honours_its_contract(service, workspace, lab, rng, show):
-    """/predict honours its contract.
+    """/predict does what its description says.
 
     A service calls its model exactly once for each request, with the features that the caller sent, and returns the
     model's answer unchanged. It refuses a body that is not a list of numbers before it calls the model: a NaN would
@@ -87,16 +87,16 @@ def test_predict_honours_its_contract(service, workspace, lab, rng, show):
         request.answer()
         answers.the_models_own(app, request, question, probe.calls[len(earlier) :], workspace, earlier)
 
-    type_line = workspace.where_defined(getattr(lab.service, "PredictRequest", app.endpoint))
-    bodies.any_numbers_are_taken(app, rng, type_line)
+    lines = bodies.lines_of(getattr(lab.service, "PredictRequest", app.endpoint), workspace)
+    bodies.any_numbers_are_taken(app, rng, lines)
     answers.one_call_each(service, questions[0], workspace)
     answers.is_an_app_of_its_own(app, service, rng)
 
     for body in bodies.BAD_BODIES:
-        bodies.refuse(app, body, probe, type_line)
+        bodies.refuse(app, body, probe, lines)
     extra = app.post("/predict", {"features": [1.0], "unknown": "field"}).answer()
     assert extra.status_code < 500, Failure(
-        f"a field that /predict does not have gave {extra.status_code}", wanted="ignored, or a 422", where=type_line
+        f"a field that /predict does not have gave {extra.status_code}", wanted="ignored, or a 422", where=lines.field
     )
     show.number(f"{len(bodies.BAD_BODIES)} bad bodies refused", len(bodies.BAD_BODIES))
 
@@ -226,7 +226,8 @@ def test_threaded_is_limited_by_its_pool(service, workspace, lab, rng, show):
         f"{calls_inside(together, CALLERS)}{how}",
         wanted=f"{pool}, one for each thread of FastAPI's own pool",
         hint=hint,
-        where=held_up or (workspace.where_written(service_file, "total_tokens") if together > pool else None),
+        where=held_up
+        or (workspace.where_written(service_file, "total_tokens") if together > pool and busy == together else None),
     )
     assert probe.calls[0].blocking, Failure(
         "the threads called predict, which must be awaited", wanted="predict_blocking on each thread", hint=hint

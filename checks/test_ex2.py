@@ -21,6 +21,7 @@ from checks.harness.errors import Failure
 from checks.harness.fixtures import TALKER
 from checks.harness.grading.noise import blame_the_machine_if
 from checks.harness.judge.handles import attribute, beside
+from checks.harness.judge.made import where_made
 from checks.support.ex2 import (
     clocks,
     errors_counted,
@@ -54,10 +55,10 @@ def test_percentile(workspace, lab, rng, show):
     show.at(workspace.where_defined(percentile))
     cases = percentile_cases.cases(rng)
     answers = percentile_cases.answered(percentile, cases, workspace)
-    percentile_cases.follows_nearest_rank(cases, answers)
-    percentile_cases.loses_no_fraction(percentile)
+    percentile_cases.follows_nearest_rank(percentile, cases, answers, workspace)
+    percentile_cases.loses_no_fraction(percentile, workspace)
     for samples, q in (([], 50), ([1.0], -1), ([1.0], 101)):
-        percentile_cases.refuses(percentile, samples, q)
+        percentile_cases.refuses(percentile, samples, q, workspace)
     show.number(f"{len(cases)} percentiles, each a sample", len(cases))
 
 
@@ -72,14 +73,15 @@ def test_summary(workspace, lab, rng, show):
     window = lab.timing.LatencyWindow(1000)
     show.at(workspace.where_defined(lab.timing.LatencyWindow.summary))
     with calling("the summary of an empty window", workspace, windows.NONE_HINT):
-        windows.is_empty_summary(window.summary())
+        windows.is_empty_summary(window.summary(), where_made(workspace, window.summary))
     samples = [rng.lognormvariate(-3, 1) for _ in range(rng.randrange(102, 200, 2))]  # a tail, as latencies have
     windows.record_all(window, samples)
     got = figures_in(window.summary(), f"the summary of {len(samples)} samples")
     wanted = windows.expected_summary(samples)
     windows.table_of_figures(show, got, wanted)
+    where = where_made(workspace, window.summary)
     for name in wanted:
-        windows.is_figure(name, got[name], samples, lab)
+        windows.is_figure(name, got[name], samples, lab, where)
     show.number(f"p50 {got['p50_ms']:.0f} ms, mean {got['avg_ms']:.0f} ms", got["p50_ms"])
 
 
@@ -237,7 +239,7 @@ def test_streams_are_timed_to_their_end(service, workspace, lab, show):
     recorded = series(report(), "GET /stream")["max_ms"] / windows.one_second(lab)
     show.number(f"streamed {stream.held * 1000:.0f} ms, recorded {recorded * 1000:.0f} ms", recorded)
     waiting_counts = middleware.records_waiting(lab, service)
-    streams.is_timed_to_its_end(recorded, stream, waiting_counts=waiting_counts)
+    streams.is_timed_to_its_end(recorded, stream, lab, waiting_counts=waiting_counts)
     streams.waits_for_the_server(lab, service)
     show.at(workspace.where_defined(attribute(lab.timing.TimingMiddleware, "__call__")))
     streams.other_scopes_pass(lab)
@@ -352,7 +354,8 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     server = serve(inference_seconds=seconds)
     trace = real_server.load(server)
     own = series(real_server.page_of(server), "POST /predict")
-    show.at(workspace.where_defined(lab.timing.TimingMiddleware))
+    timing = lab.timing.TimingMiddleware
+    show.at(workspace.where_defined(attribute(timing, "__call__")) or workspace.where_defined(timing))
     sent, count = len(trace.requests), own["count"]
     assert count in (sent, sent * seen.times), Failure(  # 2.6 judges whether each request counts once
         f"{sent} requests were counted as {count}", wanted="all of them", hint=real_server.EVERY_REQUEST_HINT

@@ -9,14 +9,15 @@ PYTEST_DONT_REWRITE
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from checks.harness.assertions.answers import calling, is_number
 from checks.harness.errors import Failure
+from checks.harness.judge.made import where_constant
 from checks.harness.load.percentiles import percentile
-from checks.harness.loadtest.locate import where_part
-from checks.harness.loadtest.locust_run import LOCUSTFILE
+from checks.harness.loadtest.locate import where_part, where_shape_is_abstract
 from checks.harness.loadtest.recording import hockey_stick
 from checks.harness.loadtest.targets import Answer, Service
 from checks.harness.processes.single_requests import FEATURES
@@ -69,7 +70,7 @@ def test_locust_and_the_service_agree(load_test, workspace, show):
     )
     hint = "Locust counts what `self.client` sends, with `catch_response=True` when the `with` block of a request ends."
     runs.require_all_counted(run, hint)
-    assert not run.failed, runs.innocent_failure(run.failed, run)
+    assert not run.failed, runs.innocent_failure(run.failed, run, workspace)
     show.number(f"{len(sent)} sent, {len(arrived)} arrived", len(sent))
 
 
@@ -114,7 +115,7 @@ def test_failures_are_counted(load_test, workspace, show):
         "`response.failure(...)` counts it; what raises, an `assert` too, ends the task before it is counted."
     )
     runs.require_all_counted(run, hint)
-    assert not innocent, runs.innocent_failure(innocent, run)
+    assert not innocent, runs.innocent_failure(innocent, run, workspace)
     show.number(f"{sum(counted.values())} of {len(run.requests)} failed", sum(counted.values()))
 
 
@@ -192,8 +193,12 @@ def test_the_load_climbs_in_plateaus(load_test, workspace, show):
     show.at(where_part(workspace, "tick"))
     [run] = load_test()
     plan = run.plan
+    abstract = where_shape_is_abstract(workspace)
     assert run.shape, Failure(
-        "Locust found no shape in the locustfile", "`class StepLoad(LoadTestShape)`", "It has no `abstract = True`."
+        "Locust found no shape in the locustfile" + (": it leaves out a class with `abstract = True`" * bool(abstract)),
+        "`class StepLoad(LoadTestShape)`",
+        "Delete the line `abstract = True`." if abstract else "",
+        abstract or where_part(workspace, "shape"),
     )
     run.require("tick")
     show.table(
@@ -247,9 +252,8 @@ def test_the_gate_decides(load_test, workspace, show):
         rows.append((run.plan.what, *times, f"{run.failure_ratio:.1%}", run.exit_code, code))
     columns = ("against", "mean", "p95", "SLO", "failed", "exit", "wanted")
     show.table("exit codes (times in ms)", columns, rows)
-    windowed = workspace.where_written(workspace.tree / LOCUSTFILE, runs.WINDOW)
-    hint, part = (runs.WINDOW_HINT, "gate") if windowed else runs.gate_hint(recorded)
-    show.at(windowed or where_part(workspace, part))
+    hint, where = runs.gate_mended(recorded, workspace)
+    show.at(where)
     for run in recorded:
         run.require("listener")
         assert run.exit_code == runs.gate(run) or runs.near_the_slo(run), Failure(
@@ -295,14 +299,19 @@ def test_littles_law(workspace, lab, rng, show):
     made = tables.steps_near_the_limit(rng)
     steps = [lab.records.Step(**numbers) for numbers, _ in made]
     judged = [trustworthy(step) for step in steps]
-    hint = tables.law_hint(steps, judged)
+    hint, right = tables.law_hint(steps, judged), [abs(off) <= 0.15 for _, off in made]
+    calls = [(step,) for step in steps]
+    if where := where_constant(workspace, trustworthy, calls, right, 0.15) if judged != right else None:
+        hint = "This number must be 0.15: 15 % of `step.users`."
     for step, (_, off), got in zip(steps, made, judged, strict=True):
         honest, cycle = abs(off) <= 0.15, max(step.pace_seconds, step.mean_ms / 1000)
         assert got is honest, Failure(
             f"{tables.step_in_words(step)}: trustworthy says {got!r}",
-            f"{honest}: {step.requests_per_second:.1f} requests/s x {cycle:.3f} s is {step.users * (1 + off):.1f} of "
-            f"{step.users} users, {abs(off):.0%} away",
+            f"{honest}: {step.requests_per_second:.1f} requests/s x {cycle:.3f} s is {step.users * (1 + off):.1f} in "
+            f"flight. The difference is {step.users * abs(off):.1f} users. Allowed: 15 % of {step.users} = "
+            f"{0.15 * step.users:.4g}",
             hint,
+            where,
         )
     show.number(f"{len(steps)} steps judged", len(steps))
 
@@ -338,12 +347,15 @@ def test_the_breaking_point(workspace, lab, rng, show):
         )
         found.append(got)
     hint = tables.break_hint([(steps, slo) for _, steps, slo in made], found)
+    calls, right = [(steps, slo) for _, steps, slo in made], [tables.break_of(steps, slo) for _, steps, slo in made]
+    if where := where_constant(workspace, find, calls, right, 0.01) if found != right else None:
+        hint = "This number must be 0.01: at most 1 % of the requests failed."
     for (trap, steps, slo), got in zip(made, found, strict=True):
         wanted = tables.break_of(steps, slo)
         if got != wanted:
             columns = ("users", "requests/s", "mean ms", "p95 ms", "failed")
             show.table(f"{trap}, SLO {slo:.0f} ms", columns, [*map(tables.row, steps)])
-        assert got == wanted, tables.wrong_break(trap, steps, slo, got, wanted, hint)
+        assert got == wanted, replace(tables.wrong_break(trap, steps, slo, got, wanted, hint), where=where)
     show.number(f"{len(made)} load tests judged", len(made))
 
 

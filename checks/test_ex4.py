@@ -154,7 +154,8 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     wide = app_with(store.LONG, connections=pool + 1)
     store.all_connections_are_used(wide, feature_store, rng.sample(users, 2 * pool), pool + 1)
     waiting = app_with(store.POOL_LIMIT)
-    store.waiting_for_our_own_pool(waiting, feature_store, rng.sample(users, 2 * pool), pool)
+    limit_at = store.where_a_call_is_limited(workspace)
+    store.waiting_for_our_own_pool(waiting, feature_store, rng.sample(users, 2 * pool), pool, limit_at)
 
     show.at(workspace.where_named(lab.service, "EnrichedRequest", "predict_enriched"))
     store.no_user_id_is_refused(patient)
@@ -196,20 +197,21 @@ def test_admission(service, workspace, lab, rng, show):
     is served.
     """
     from checks.support.ex4 import admission
+    from checks.support.ex4.lines import Lines
 
     control = lab.admission.AdmissionControl
     control(None, max_in_flight=1, max_queue=1, queue_seconds=1.0)  # a stub raises here
-    show.at(workspace.where_defined(control))
+    lines = Lines(lab, workspace)
+    show.at(lines.call)
     slots, places = rng.sample(range(2, 6), 2)  # never the same: one taken for the other is seen
     probe = Probe()
     app = service(model=probe, max_in_flight=slots, max_queue=places)
-    lines = admission.lines_of(lab, workspace)
     scene = admission.Scene(app, probe, slots, places, lines)
     with scene.shown_if_it_fails(show), app.causes_first():
         picture = admission.first_come_first_served(scene, rng)
     admission.without_a_queue(service, rng, show, lines)
     admission.what_is_not_http_passes(control, lines)
-    steps = admission.random_walk(control, rng, show)
+    steps = admission.random_walk(lines, rng, show)
     show.picture(picture)
     show.number(f"{slots} inside, {places} waiting; {steps} steps", slots)
 
@@ -231,14 +233,15 @@ def test_waiting_has_an_end(service, workspace, lab, rng, show):
     it is cut off, all the time spent on it is lost.
     """
     from checks.support.ex4 import waiting
+    from checks.support.ex4.lines import Lines
 
-    control = lab.admission.AdmissionControl
+    control, lines = lab.admission.AdmissionControl, Lines(lab, workspace)
     control(None, max_in_flight=1, max_queue=1, queue_seconds=1.0)  # a stub raises here
-    show.at(workspace.where_defined(control))
+    show.at(lines.call)
     (slots, places), seconds = rng.sample(range(2, 5), 2), round(rng.uniform(0.3, 0.4), 2)
     probe = Probe()
     app = service(model=probe, max_in_flight=slots, max_queue=places, queue_seconds=seconds)
-    held = waiting.Waits(app, probe, slots, places, seconds)
+    held = waiting.Waits(app, probe, slots, places, seconds, lines)
     with app.causes_first():
         waits = held.in_vain(service, rng)
         held.a_freed_slot_is_for_the_last(rng)
@@ -248,7 +251,7 @@ def test_waiting_has_an_end(service, workspace, lab, rng, show):
         [(len(waits), f"{min(waits):.2f}", f"{max(waits):.2f}")],
     )
     show.number(f"refused after {min(waits):.2f} s or more", min(waits))
-    waiting.the_time_runs_from_arrival(service, rng)
+    waiting.the_time_runs_from_arrival(service, rng, lines)
 
 
 @pytest.mark.checkpoint(
@@ -267,16 +270,18 @@ def test_overload(serve, service, workspace, lab, rng, show):
     Goodput counts only answers that come in time. Without a limit the queue grows for as long as the overload lasts,
     and soon every answer is too late: the service works at full throughput, and no caller can use its answers.
     """
+    from checks.support.ex4.lines import Lines
     from checks.support.ex4.storms import Storms, one_of_each
 
     control = lab.admission.AdmissionControl
     control(None, max_in_flight=1, max_queue=1, queue_seconds=1.0)  # a stub raises here
-    show.at(workspace.where_defined(control))
+    lines = Lines(lab, workspace)
+    show.at(lines.call)
     slots, seconds = rng.randint(3, 4), round(rng.uniform(0.09, 0.11), 3)
     one_of_each(service, rng)
     storms = Storms(serve, rng, slots, seconds)
     show.picture(storms.run())
-    storms.judge(show)
+    storms.judge(show, lines)
     storms.all_slots_are_free_again()
 
 

@@ -115,3 +115,27 @@ def test_another_exception_has_nothing_to_do_with_it(service: dict[str, Any], tm
         asyncio.run(service["right"]([1.0]))
 
     assert where_not_awaited(raised.value, SourceLines(tmp_path), service["handler"]) is None
+
+
+UNDECORATED = """
+def stage(name):
+    yield name
+
+
+def entered():
+    with stage("model"):
+        pass
+"""
+
+
+def test_of_a_generator_that_with_entered_the_function_is_named(tmp_path: Path) -> None:
+    """It lacks its decorator, and the `with` is right."""
+    (tmp_path / "lab").mkdir()
+    path = tmp_path / "lab" / "timing.py"
+    path.write_text(UNDECORATED)
+    names: dict[str, Any] = {}
+    exec(compile(UNDECORATED, str(path), "exec"), names)
+    with pytest.raises(TypeError) as raised:
+        names["entered"]()
+
+    assert "lab/timing.py:2\n    def stage(name):" == where_not_awaited(raised.value, SourceLines(tmp_path))

@@ -36,16 +36,18 @@ class Failure:
 
     `seen` is what happened, in a sentence. `wanted` is what a right answer does. `hint` mends exactly this failure, and
     is empty where no hint is known to. `where` is the learner's line that has to change, as `SourceLines` gives it.
+    `why` says why this matters where the checkpoint's own reason is about something else.
     """
 
     seen: str
     wanted: str = ""
     hint: str = ""
     where: str | None = None
+    why: str = ""
 
     def __post_init__(self) -> None:
         """Make every text one that a report can hold."""
-        for name in ("seen", "wanted", "hint"):
+        for name in ("seen", "wanted", "hint", "why"):
             object.__setattr__(self, name, printable(getattr(self, name)))
         object.__setattr__(self, "where", self.where and printable(self.where))
 
@@ -63,9 +65,16 @@ class LearnerError(Exception):
     """
 
     def __init__(
-        self, seen: str, where: str | None = None, *, wanted: str = "", hint: str = "", explains_itself: bool = False
+        self,
+        seen: str,
+        where: str | None = None,
+        *,
+        wanted: str = "",
+        hint: str = "",
+        why: str = "",
+        explains_itself: bool = False,
     ) -> None:
-        self.failure = Failure(seen, wanted, hint, where)
+        self.failure = Failure(seen, wanted, hint, where, why)
         self.explains_itself = explains_itself
         super().__init__(seen)
 

@@ -1,4 +1,4 @@
-"""Where a coroutine came from that was taken for its value: the call that lacks its `await`."""
+"""Where something came from that lacks what makes it usable: a coroutine its `await`, a generator its decorator."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from types import CodeType
 from checks.harness.plain_words import lacks_await
 from checks.harness.source_lines import SourceLines
 
+_GENERATOR = re.compile(r"'(async_)?generator' object does not support the (asynchronous )?context manager protocol")
+
 
 def where_not_awaited(error: BaseException, lines: SourceLines, handler: object = None) -> str | None:
     """The learner's line that calls an `async def` without `await`, if that is what `error` is about.
 
-    Looked for in the functions of its traceback, the innermost first, above the lines that they were at, then in
-    `handler`.
+    If it is about `with` and a generator, the function that lacks `@contextmanager`. Looked for in the functions of its
+    traceback, the innermost first, above the lines that they were at, then in `handler`.
     """
-    if not lacks_await(error):
-        return None
     if known := getattr(error, "not_awaited", None):  # one from a cell brings it: its frames hold no values
         return str(known)
+    if not lacks_await(error):
+        return _where_not_decorated(error, lines) if _GENERATOR.search(str(error)) else None
     named = {name.rpartition(".")[2] for name in re.findall(r"<coroutine object ([\w.<>]+) at", str(error))}
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
         if lines.where(frame.f_code, line):
@@ -36,6 +38,29 @@ def where_not_awaited(error: BaseException, lines: SourceLines, handler: object 
         return None
     found = where_called(code, named)
     return lines.where(code, found) if found else None
+
+
+def _where_not_decorated(error: BaseException, lines: SourceLines) -> str | None:
+    """The generator function that a `with` has called, in the innermost function of the traceback that has one."""
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        for called in _entered(frame.f_code.co_filename, line):
+            holder, _, name = called.rpartition(".")
+            names = {**frame.f_globals, **frame.f_locals}
+            function = getattr(names.get(holder), name, None) if holder else names.get(name)
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                return lines.where_defined(function)
+    return None
+
+
+def _entered(file: str, line: int) -> list[str]:
+    """What the `with` at that line calls: names, perhaps with that of what holds them."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return []
+    entered = [node for node in ast.walk(tree) if isinstance(node, ast.With | ast.AsyncWith) and node.lineno == line]
+    items = [item.context_expr for node in entered for item in node.items]
+    return [ast.unparse(one.func) for one in items if isinstance(one, ast.Call)]
 
 
 def where_called(

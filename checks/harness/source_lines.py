@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import linecache
 import re
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
+from typing import get_type_hints
 
 from checks.harness.syntax import Is, first, first_reached, tree_of
 
@@ -38,6 +41,24 @@ _RAISED = re.compile(r"^(\w[\w.]*(?:Error|Exception|Exit|Interrupt|Warning)\b.*)
 def last_raised(text: str) -> str:
     """The last exception in a traceback that was printed, such as `ValueError: no`; empty where there is none."""
     return next(reversed(_RAISED.findall(text)), "")
+
+
+def assigned(tree: ast.Module) -> dict[str, int]:
+    """The names that a module assigns at its top, with their lines."""
+    found = dict[str, int]()
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                found[name] = node.lineno
+    return found
+
+
+def _begins(kind: object) -> tuple[Path, int]:
+    """The file and the first line of a class of this process."""
+    try:
+        return Path(inspect.getsourcefile(kind) or ""), inspect.getsourcelines(kind)[1]  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return Path(), 0
 
 
 RECURRING = 30
@@ -123,6 +144,36 @@ class SourceLines:
         starts = ("def ", "async def ", "class ")
         line = next((n for n, text in enumerate(lines) if text.lstrip().startswith(starts)), 0)
         return self.where_line(path, first + line)
+
+    def where_field(self, kind: object, name: str) -> tuple[str | None, str | None]:
+        """The line of a class's field with its annotation, and that of the module's own name in it, if there is one."""
+        code = getattr(kind, "__code__", None)
+        path, first = (Path(code.co_filename), code.co_firstlineno) if code else _begins(kind)
+        try:
+            tree = ast.parse("".join(linecache.getlines(str(path))))
+        except SyntaxError:
+            return None, None
+        classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
+        own = next((one for one in classes if first in (one.lineno, *(d.lineno for d in one.decorator_list))), None)
+        for node in own.body if own else ():
+            match node:
+                case ast.AnnAssign(target=ast.Name(id=found)) if found == name:
+                    used = {one.id for one in ast.walk(node.annotation) if isinstance(one, ast.Name)}
+                    alias = next((line for other, line in assigned(tree).items() if other in used), None)
+                    return self.where_line(path, node.lineno), self.where_line(path, alias) if alias else None
+        return None, None
+
+    def where_validated(self, error: BaseException, handler: object) -> str | None:
+        """The body of a handler whose validation raised: its only field, or its class; None for another exception."""
+        frames = [*traceback.walk_tb(error.__traceback__)]
+        if not frames or not str(frames[-1][0].f_globals.get("__name__")).startswith("pydantic"):
+            return None
+        with suppress(Exception):  # an annotation that cannot be resolved
+            for kind in get_type_hints(handler).values():
+                if fields := getattr(kind, "model_fields", None):
+                    found = [self.where_field(kind, name)[0] for name in fields]
+                    return found[0] if len(found) == 1 and found[0] else self.where_defined(kind)
+        return None
 
     def where_decorated(self, function: object, text: str) -> str | None:
         """The line among a function's decorators that holds `text`; None where there is none."""

@@ -566,7 +566,8 @@ class InProcess:
                 self._raised.append(error)
                 raise
             handler = pending and pending.endpoint
-            where = where_not_awaited(error, self._lines, handler) or self._lines.where_defined(handler)
+            where = where_not_awaited(error, self._lines, handler) or self._lines.where_validated(error, handler)
+            where = where or self._lines.where_defined(handler)
             raise LearnerError(said, where, wanted=wanted, hint=hint) from error
 
     def drive(

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from checks.harness.cell import middlewares
+from checks.harness.cell import made, middlewares, turns
 from checks.harness.cell.apps import Apps
 from checks.harness.cell.batches import play
 from checks.harness.cell.repeated import Ring, repeat
@@ -47,6 +47,9 @@ MOST_FRAMES, MOST_TEXT = 60, 20_000
 
 OURS = (NoAnswer, BrokenOff, Unanswered, LearnerError)
 """The lab's own errors that its part of a cell raises, the special ones first."""
+
+BESIDE = {"middlewares": middlewares, "made": made, "turns": turns}
+"""The lab's own modules whose functions the judge calls beside the learner's code."""
 
 _MUTABLE = (list, dict)
 _DATA: tuple[Any, ...] = (int, float, str, bytes, list, tuple, set, dict)
@@ -170,7 +173,7 @@ class Inside:
                 clock.install(setattr)
                 return {"value": self._encoded(clock)}
             case "beside":
-                return {"value": self._encoded(middlewares)}
+                return {"value": self._encoded(BESIDE[message["helpers"]])}
             case "spy" | "create" | "lifespan" | "stop" | "app":
                 return {"value": self._apps.asked(message)}
             case _:

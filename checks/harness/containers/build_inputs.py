@@ -109,14 +109,19 @@ def _unknown_stage(recipe: Recipe, stage: Stage, copied: Copied) -> Missing | No
         known = name in names or bool(re.search(r"[/:@.]", name)) or (name not in _STAGES and not alike)
     if known:
         return None
-    stages = [f"`{other.name}`" if other.name else str(place) for place, other in enumerate(recipe.stages[:number])]
+    earlier = recipe.stages[:number]
+    stages = [f"`{other.name}`" if other.name else str(place) for place, other in enumerate(earlier)]
+    unnamed = [other.start for other in earlier if not other.name]
+    meant = get_close_matches(name, [other.name for other in earlier if other.name], n=1, cutoff=0.7)
     return Missing(
         f"`{copied.instruction.text[:70]}` copies from the stage `{copied.stage}`, which the Dockerfile does not have",
         f"an earlier stage: {', '.join(stages)}" if stages else "an earlier stage",
-        f"`FROM ... AS {copied.stage}` gives a stage its name."
-        if not name.isdecimal()
-        else "The first stage has the number 0.",
-        copied.instruction,
+        "The first stage has the number 0."
+        if name.isdecimal()
+        else f"Write `--from={meant[0]}`."
+        if meant
+        else f"`FROM ... AS {copied.stage}` gives a stage its name.",
+        copied.instruction if name.isdecimal() or meant or not unnamed else unnamed[0],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from checks.harness.containers import docker_service as containers
@@ -91,11 +91,14 @@ class Deployments:
             return self.real(changes)
         container = self.container
         if unused := unused_environment(self._files.recipe, container):
+            program = PurePosixPath(container.argv[0]).name
+            what = "starts another Python, without these packages" if "python" in program else "is not looked for there"
             raise LearnerError(
-                f"the packages are in {unused}, and `{container.argv[0]}` is not the one of that environment",
+                f"the packages are in {unused}. `{container.argv[0]}` {what}",
                 container.argv_at,
                 wanted="the service starts with the packages that were installed for it",
                 hint=f"`ENV PATH={unused}/bin:$PATH` in the last stage.",
+                explains_itself=True,
             )
         self.say("starts the service as a process")
         image = Image(container, Path(tempfile.mkdtemp(dir=self._shared)))

@@ -40,8 +40,9 @@ class Instruction:
 
     @property
     def where(self) -> str:
-        """`Dockerfile:7`, and the first line of its text."""
-        return f"Dockerfile:{self.line}\n    {self.text.strip().splitlines()[0][:120]}"
+        """`Dockerfile:7`, and the first line of its text: of a long one both ends, where a mistake may be."""
+        first = self.text.strip().splitlines()[0]
+        return f"Dockerfile:{self.line}\n    " + (first if len(first) <= 120 else f"{first[:75]} ... {first[-40:]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,9 @@ def read_recipe(
         raise LearnerError(
             f"compose.yaml builds the stage {target!r}, but the Dockerfile has no stage of that name",
             target_at,
-            wanted=f"`FROM ... AS {target}`, or another `target`",
+            wanted="a stage of that name, or no `target`: then the last stage is the image",
+            hint=f"Write `AS {target}` at the last FROM, or delete `target`.",
+            explains_itself=True,
         )
     return Recipe(recipe.stages[: recipe.stages.index(chosen) + 1], text)
 

@@ -32,7 +32,7 @@ CRLF = (
     "the Dockerfile: `RUN sed -i 's/\\r$//' start.sh`."
 )
 """What to do about a script with the line ends of Windows."""
-TAKE_PORT = "Take the port from PORT: `python -m lab.serve` does. In shell form: `exec uvicorn ... --port $PORT`."
+TAKE_PORT = "`python -m lab.serve` reads PORT. Use it as the command. In shell form: `exec uvicorn ... --port $PORT`."
 
 
 def until_it_answers(
@@ -147,6 +147,7 @@ def _elsewhere(running: Running, found: set[tuple[str, int]]) -> LearnerError:
     """What to say of a service that listens where it cannot be reached."""
     places = ", ".join(sorted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in found))
     container, own = running.container, "lab.serve" in " ".join(running.container.argv)
+    wanted = f"0.0.0.0:{running.port}: the port in PORT, on all addresses"
     if running.port in {port for _, port in found}:
         hint = (
             "`ENV HOST=0.0.0.0`: `python -m lab.serve` listens on the address in HOST, by default 127.0.0.1."
@@ -154,14 +155,14 @@ def _elsewhere(running: Running, found: set[tuple[str, int]]) -> LearnerError:
             else "`--host 0.0.0.0` in the command that starts the server."
         )
         where = container.line_of("HOST") if own else container.argv_at
+        wanted += ". 127.0.0.1 inside the container cannot be reached from outside"
     else:
         hint = TAKE_PORT
         where = container.argv_at
     return LearnerError(
         f"with PORT={running.port} it listens on {places}",
         where,
-        wanted=f"0.0.0.0:{running.port}: the port in PORT, on all addresses of the container. Its 127.0.0.1 cannot be "
-        "reached from outside",
+        wanted=wanted,
         hint=hint,
     )
 

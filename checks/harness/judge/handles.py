@@ -93,9 +93,11 @@ def attribute(thing: Any, name: str) -> Any:
     return thing._cell.get(thing._number, name, None) if isinstance(thing, Handle) else getattr(thing, name)
 
 
-def beside(like: Any) -> Any:
-    """The functions of `cell/middlewares.py`, in the process where that class of the learner's is."""
-    return like._cell.ask("beside") if isinstance(like, Handle) else middlewares
+def beside(like: Any, helpers: ModuleType = middlewares) -> Any:
+    """The functions of a module in `cell/`, in the process where that class or function of the learner's is."""
+    if not isinstance(like, Handle):
+        return helpers
+    return like._cell.ask("beside", helpers=helpers.__name__.rpartition(".")[2])
 
 
 def each(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:

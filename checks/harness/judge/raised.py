@@ -32,7 +32,7 @@ class FromCell(BaseException):
     called: object = None
     """Of a call that does not fit its function: what `SourceLines.where_defined` finds that function by."""
     not_awaited: str | None = None
-    """The learner's line that lacks an `await`, if that is what it is about."""
+    """The learner's line that lacks an `await` or a decorator, if that is what it is about."""
     hint: str = ""
     """What mends it: only the cell knows which names and keys there are."""
 

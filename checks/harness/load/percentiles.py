@@ -64,10 +64,10 @@ def other_percentiles(samples: Sequence[float], q: int) -> dict[str, float]:
         f"{weibull}, beyond the samples at both ends": beyond(Fraction((n + 1) * q, 100)),
         "the sample of that rank before sorting": ranked(-(-q * n // 100), samples),
         "the sample of rank ceil(q / 100 * n), which floats round up once too often": ranked(math.ceil(share * n)),
-        "`ordered[int(n * q / 100)]`, as Locust does: one rank too far where n * q / 100 is whole": ranked(
+        "`ordered[int(n * q / 100)]`. If n * q / 100 is a whole number, this takes the next larger sample": ranked(
             int(n * q / 100) + 1
         ),
-        "`ordered[int(n * (q / 100))]`, as Locust does: mostly one rank too far where n * q / 100 is whole": ranked(
+        "`ordered[int(n * (q / 100))]`. If n * q / 100 is a whole number, this mostly takes the next sample": ranked(
             int(n * share) + 1
         ),
         "`ordered[ceil(n * q / 100)]`, one rank too far: the first index is 0": ranked(math.ceil(exact) + 1),

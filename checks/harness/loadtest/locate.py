@@ -16,6 +16,7 @@ USED_BY = {
     "STEP_USERS": "tick",
     "STEP_SECONDS": "tick",
     "SLO_MS": "gate",
+    "DEADLINE_MS": "task",
 }
 """Which part uses a constant of the locustfile."""
 
@@ -33,6 +34,40 @@ def where_part(workspace: Workspace, part: str) -> str | None:
         found = _nodes(path, USED_BY[part])
     found = found or _nodes(path, "user")
     return workspace.where_line(path, found[0].lineno) if found else None  # type: ignore[attr-defined]
+
+
+def where_limit(workspace: Workspace, number: str, right: float) -> str | None:
+    """The gate's comparison with `number`, or the constant in it, if that is not `right`; None where it has none."""
+    path = workspace.tree / LOCUSTFILE
+    for gate in _nodes(path, "gate"):
+        for node in ast.walk(gate):
+            if isinstance(node, ast.Compare) and number in {getattr(one, "attr", "") for one in ast.walk(node)}:
+                names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+                wrong = [one for name in names for one in _nodes(path, name) if _is_another_number(one, right)]
+                return workspace.where_line(path, (wrong or [node])[0].lineno)  # type: ignore[attr-defined]
+    return None
+
+
+def where_key(workspace: Workspace, key: str) -> str | None:
+    """The function of the locustfile that takes the value of this key from an answer: its first line that does."""
+    path = workspace.tree / LOCUSTFILE
+    keys = [
+        node.slice if isinstance(node, ast.Subscript) else node.args[0]
+        for node in _nodes(path, "taken")
+        if isinstance(node, ast.Subscript) or (isinstance(node, ast.Call) and node.args)
+    ]
+    found = [one.lineno for one in keys if isinstance(one, ast.Constant) and one.value == key]
+    return workspace.where_line(path, min(found)) if found else None
+
+
+def where_shape_is_abstract(workspace: Workspace) -> str | None:
+    """The line `abstract = True` of the shape, by which Locust leaves it out; None where it has none."""
+    path = workspace.tree / LOCUSTFILE
+    for shape in _nodes(path, "shape"):
+        for node in shape.body:  # type: ignore[attr-defined]  # a class
+            if ast.unparse(node) == "abstract = True":
+                return workspace.where_line(path, node.lineno)
+    return None
 
 
 def require_written(workspace: Workspace, parts: Iterable[str]) -> None:
@@ -74,10 +109,23 @@ def _is(node: ast.AST, part: str) -> bool:
             return node.name == "slo_gate" or any("quitting" in one for one in decorators)
         case "user", ast.ClassDef():
             return any("User" in ast.unparse(base) for base in node.bases)
+        case "shape", ast.ClassDef():
+            return any("LoadTestShape" in ast.unparse(base) for base in node.bases)
+        case "taken", ast.Subscript():
+            return True
+        case "taken", ast.Call(func=ast.Attribute(attr="get")):
+            return True
         case _, ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
             return name == part
         case _:
             return isinstance(node, ast.FunctionDef) and node.name == part
+
+
+def _is_another_number(node: ast.AST, right: float) -> bool:
+    match node:
+        case ast.Assign(value=ast.Constant(value=int() | float() as value)):
+            return value != right
+    return False
 
 
 def _stub(node: ast.AST) -> tuple[str, int] | None:

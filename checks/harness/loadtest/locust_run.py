@@ -243,7 +243,11 @@ def _no_run(plan: Plan, ended: Ended, running: Target, workspace: Workspace) -> 
         return NoRun(Failure("another process took the port of Locust's master"), starved=True)
     if "No User class found" in log:
         seen, wanted = f"Locust found no user class in {LOCUSTFILE}", "`class InferenceUser(FastHttpUser)`"
-        return NoRun(Failure(seen, wanted, "A class with `abstract = True` is none.", LOCUSTFILE))
+        abstract = workspace.where_written(workspace.tree / LOCUSTFILE, "abstract = True")
+        if not abstract:
+            return NoRun(Failure(seen, wanted, where=LOCUSTFILE))
+        seen += ": it leaves out a class with `abstract = True`"
+        return NoRun(Failure(seen, wanted, "Delete the line `abstract = True`.", abstract))
     if where and raised.startswith("NotImplementedError"):
         return NoRun(Failure(raised.removeprefix("NotImplementedError: "), where=where), stub=True)
     if where and raised:

@@ -78,7 +78,7 @@ class Checkpoint:
         self.seen, self.wanted, self.message, self.where = failure.seen, failure.wanted, str(failure), failure.where
         self.hint = failure.hint
         self.hints = [] if outcome.explains_itself else [hint for hint in self.hints if hint != failure.hint]
-        self.why = "" if outcome.explains_itself else self.why
+        self.why = failure.why or ("" if outcome.explains_itself else self.why)
         self.evidence, self.output = outcome.evidence, outcome.output
         self.seconds = round(outcome.seconds, 3)
 

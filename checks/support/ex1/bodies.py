@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
 
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure, LearnerError, NoAnswer
+from checks.harness.workspace import Workspace
 
 STRICT = 'By default pydantic turns "2" and true into numbers: `Annotated[float, Field(strict=True)]` does not.'
 FINITE = "`Field(strict=True, allow_inf_nan=False)` refuses everything that is not a finite number."
@@ -31,14 +33,33 @@ BAD_BODIES = {
 """Bodies that are to be refused, and what refuses each."""
 
 
-def any_numbers_are_taken(app: InProcess, rng: Random, type_line: str | None) -> None:
+OF_A_NUMBER = (STRICT, FINITE, NUMBERS)
+"""Hints that are about a single number, and not about the list of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The lines that say what a body is: the field, and what says so of each number in it."""
+
+    field: str | None
+    number: str | None
+
+
+def lines_of(kind: object, workspace: Workspace) -> Lines:
+    """Where they are: the class itself, or the handler, where it has no such field."""
+    field, number = workspace.where_field(kind, "features")
+    field = field or workspace.where_defined(kind)
+    return Lines(field, number or field)
+
+
+def any_numbers_are_taken(app: InProcess, rng: Random, lines: Lines) -> None:
     """One feature alone, many of them, and numbers of any size are no reason for a 422. What else fails, others say."""
     many = [rng.uniform(-1, 1) for _ in range(300)]
-    for what, question in (
-        ("one feature alone", [rng.uniform(1, 9)]),
-        ("a feature of 0", [0.0, 0]),
-        ("a feature of a million million", [1e12, -1e12]),
-        (f"a list of {len(many)} features", many),
+    for what, question, where in (
+        ("one feature alone", [rng.uniform(1, 9)], lines.field),
+        ("a feature of 0", [0.0, 0], lines.number),
+        ("a feature of a million million", [1e12, -1e12], lines.number),
+        (f"a list of {len(many)} features", many, lines.field),
     ):
         answer = app.post("/predict", {"features": question}).answer()
         assert answer.status_code == 200, Failure(
@@ -46,12 +67,13 @@ def any_numbers_are_taken(app: InProcess, rng: Random, type_line: str | None) ->
             wanted="200: a list of one or more finite numbers, however many and however large",
             hint="`Annotated[list[...], Field(min_length=1)]` is the only limit of the list. `Field(strict=True, "
             "allow_inf_nan=False)` is the only limit of a number.",
-            where=type_line,
+            where=where,
         )
 
 
-def refuse(app: InProcess, body: str, probe: Probe, type_line: str | None) -> None:
+def refuse(app: InProcess, body: str, probe: Probe, lines: Lines) -> None:
     """A bad body gets a 422, and the model is not called."""
+    type_line = lines.number if BAD_BODIES[body] in OF_A_NUMBER else lines.field
     before, wanted = probe.asked, "422: features are a list of one or more finite JSON numbers"
     own = "`app.add_exception_handler(RequestValidationError, invalid_request)` in `create_app`"
     try:

@@ -131,7 +131,7 @@ def awaits_side_by_side(
     assert math.isclose(other, seconds, abs_tol=TICK), Failure(
         f"a call that began while another one waited took {other:.3f} s",
         wanted=f"{seconds:.3f} s: each call has a wait of its own",
-        hint="A call shares no task and no future with another one: keep nothing of a call on `self`."
+        hint="Two calls must not share one wait. Each call awaits its own `asyncio.sleep(self.seconds)`."
         if other < seconds
         else "A call must not wait for another one: no lock and no semaphore in the model.",
         where=staggered.where if other > seconds else None,

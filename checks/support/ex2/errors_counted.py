@@ -14,7 +14,14 @@ from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure, LearnerError
 from checks.harness.judge.handles import beside
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import BASE_HINT, TWICE_HINT, crashed, on_base_http, where_classes_are_made
+from checks.support.ex2.middleware import (
+    BASE_HINT,
+    TWICE_HINT,
+    crashed,
+    on_base_http,
+    where_classes_are_made,
+    where_metrics_begin,
+)
 
 CLASS_HINT = 'The class is the status divided by 100: `f"{status // 100}xx"`.'
 EVERY_STATUS_HINT = "Record every answer, whatever its status: 404, 422 and 503 are answers, too."
@@ -65,7 +72,7 @@ def counts_nothing_of_others(app: InProcess, lab: LearnerModules, workspace: Wor
         wanted="each app counts its own",
         hint="Create what a Metrics collects in `__init__`, as attributes of `self`. All apps share what is on the "
         "class or on the module.",
-        where=workspace.where_defined(getattr(lab.timing, "Metrics", lab.service.create_app)),
+        where=where_metrics_begin(lab, workspace),
     )
 
 

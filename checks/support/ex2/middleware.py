@@ -189,6 +189,14 @@ def lines_that_record(lab: LearnerModules, workspace: Workspace) -> Iterator[lis
         lines += [named(line, workspace) for line in watched.over()]
 
 
+def where_metrics_begin(lab: LearnerModules, workspace: Workspace) -> str | None:
+    """The `__init__` of Metrics, or the class; `create_app`, where there is no Metrics."""
+    kind = getattr(lab.timing, "Metrics", None)
+    if kind is None:
+        return workspace.where_defined(lab.service.create_app)
+    return workspace.where_defined(attribute(kind, "__init__")) or workspace.where_defined(kind)
+
+
 def where_classes_are_made(lab: LearnerModules, workspace: Workspace, status: int) -> str | None:
     """The line to change when a status is counted in a wrong class: `Metrics.record`, or None if that is right."""
     with suppress(Exception):  # it only points at a line

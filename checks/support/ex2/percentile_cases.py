@@ -11,6 +11,7 @@ from typing import Any
 from checks.harness.assertions.answers import calling, is_number, short
 from checks.harness.errors import Failure
 from checks.harness.judge.handles import each
+from checks.harness.judge.made import where_made
 from checks.harness.load.percentiles import other_percentiles
 from checks.harness.load.percentiles import percentile as nearest_rank
 from checks.harness.workspace import Workspace
@@ -79,7 +80,9 @@ def answered(percentile: Callable[[Any, Any], Any], asked: Sequence[Case], works
     return answers
 
 
-def follows_nearest_rank(asked: Sequence[Case], answers: Sequence[float]) -> None:
+def follows_nearest_rank(
+    percentile: Callable[[Any, Any], Any], asked: Sequence[Case], answers: Sequence[float], workspace: Workspace
+) -> None:
     """Each answer is the expected one; of the first wrong one the formula is named, if one explains them all."""
     wrong = [(case, got) for case, got in zip(asked, answers, strict=True) if got != case.expected]
     if not wrong:
@@ -90,7 +93,8 @@ def follows_nearest_rank(asked: Sequence[Case], answers: Sequence[float]) -> Non
         Failure(
             f"{case.call} is {got:g}{said}",
             wanted=f"{case.expected:g}, of rank {case.rank} in ascending order",
-            hint=_hint(formula),
+            hint=(hint := _hint(formula)),
+            where=None if hint == SORT_HINT else where_made(workspace, percentile, [*case.samples], case.q),
         )
     )
 
@@ -106,13 +110,18 @@ def _formula(asked: Sequence[Case], answers: Sequence[float]) -> str:
 
 
 def _hint(formula: str) -> str:
-    for words, hint in (("floats", FLOATS_HINT), ("before sorting", SORT_HINT), ("as a share", SHARE_HINT)):
+    for words, hint in (
+        ("floats", FLOATS_HINT),
+        ("before sorting", SORT_HINT),
+        ("from the largest", SORT_HINT),
+        ("as a share", SHARE_HINT),
+    ):
         if words in formula:
             return hint
     return RANK_HINT
 
 
-def loses_no_fraction(percentile: Callable[[Any, Any], Any]) -> None:
+def loses_no_fraction(percentile: Callable[[Any, Any], Any], workspace: Workspace) -> None:
     """A q with a fraction, p99.5, is not taken for another one. To refuse it is fine: a whole q is all that is asked.
 
     All numbers are binary fractions, so no right formula rounds.
@@ -127,10 +136,11 @@ def loses_no_fraction(percentile: Callable[[Any, Any], Any]) -> None:
             f"percentile([1, 2, ... {n}], {q}) is {got!r}",
             wanted=f"{expected:g}, of rank {expected:g}: q may have a fraction, as p99.9 has",
             hint=FRACTION_HINT,
+            where=where_made(workspace, percentile, samples, q),
         )
 
 
-def refuses(percentile: Callable[[Any, Any], Any], samples: list[float], q: float) -> None:
+def refuses(percentile: Callable[[Any, Any], Any], samples: list[float], q: float, workspace: Workspace) -> None:
     """`percentile` raises a ValueError for this call, which has no answer."""
     raised: BaseException | None = None
     try:
@@ -142,4 +152,5 @@ def refuses(percentile: Callable[[Any, Any], Any], samples: list[float], q: floa
         f"percentile({samples}, {q}) {what}",
         wanted="a ValueError, raised",
         hint=f"`raise ValueError(...)` for {what_is_wrong}, before anything is computed.",
+        where=where_made(workspace, percentile, samples, q),
     )

@@ -24,7 +24,7 @@ from checks.harness.machine import FairClock, load_in_words
 from checks.harness.processes.servers import Server
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
-from checks.support.ex2.middleware import BASE_HINT, HELD, on_base_http, times_counted, was_held
+from checks.support.ex2.middleware import BASE_HINT, HELD, on_base_http, times_counted, was_held, where_metrics_begin
 from checks.support.ex2.windows import forgets, one_second
 
 REQUESTS, CONNECTIONS = 400, 16
@@ -97,13 +97,12 @@ def setting_reaches_all_windows(seen: WindowOfThree, lab: LearnerModules, worksp
     ]
     for number, (whose, then, now) in enumerate([("the route", seen.early, seen.late), *stages]):
         known = seen.slow * second * 1.01 >= then["max_ms"] >= seen.hold * second > seen.quickest_limit * second
-        where = lab.timing.Metrics if number and hasattr(lab.timing, "Metrics") else lab.service.create_app
         assert now["max_ms"] < then["max_ms"] or not known, Failure(
             f"with a latency_window of 3, max_ms of {whose} is still {now['max_ms']:.0f} when three quicker requests "
             "have followed",
             wanted="a smaller max_ms: latency_window is the size of every window, so the slow request is forgotten",
             hint=STAGES_HINT if number else SETTING_HINT,
-            where=workspace.where_defined(where),
+            where=where_metrics_begin(lab, workspace) if number else workspace.where_defined(lab.service.create_app),
         )
 
 

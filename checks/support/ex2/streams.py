@@ -15,12 +15,13 @@ from checks.harness.fixtures import Service
 from checks.harness.judge.handles import beside
 from checks.harness.load.trace import MS
 from checks.harness.workspace import LearnerModules
-from checks.support.ex2.middleware import HELD, alone
+from checks.support.ex2.middleware import HELD, alone, on_base_http
 
 PIECES_HINT = "Pass each message on as it comes: `await send(message)`, and do not collect messages."
-END_HINT = (
-    'The answer is over with the message "http.response.body" whose `more_body` is false or missing. With '
-    "BaseHTTPMiddleware `call_next` returns when the answer begins."
+END_HINT = 'The answer is over with the message "http.response.body" whose `more_body` is false or missing.'
+BASE_HINT = (
+    "`call_next` of a BaseHTTPMiddleware returns when the answer begins. Write a plain class with `__call__(scope, "
+    "receive, send)` and a `send` of its own."
 )
 SEND_HINT = "Take the time in `send`, when the last body message passes: the app returns later than that."
 SCOPE_HINT = (
@@ -64,7 +65,7 @@ def streamed(app: InProcess, gate: Probe, after: Probe) -> Streamed:
     return Streamed(inside.left - inside.entered, call.finished - call.sent)
 
 
-def is_timed_to_its_end(recorded: float, stream: Streamed, *, waiting_counts: bool) -> None:
+def is_timed_to_its_end(recorded: float, stream: Streamed, lab: LearnerModules, *, waiting_counts: bool) -> None:
     """What is recorded, in seconds, ends with the last byte, and not with the background task.
 
     `waiting_counts` is whether waiting is recorded at all: where it is not, 2.4 says so.
@@ -73,7 +74,7 @@ def is_timed_to_its_end(recorded: float, stream: Streamed, *, waiting_counts: bo
         f"a stream whose last byte left {stream.held * MS:.0f} ms after its first was recorded as "
         f"{recorded * MS:.1f} ms",
         wanted="the time until its last byte",
-        hint=END_HINT,
+        hint=BASE_HINT if on_base_http(lab, beside_it=False) else END_HINT,
     )
     assert recorded <= stream.client + ROUNDING / MS, Failure(
         f"a stream whose caller had all of it after {stream.client * MS:.1f} ms was recorded as {recorded * MS:.1f} ms",

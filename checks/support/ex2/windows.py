@@ -11,9 +11,10 @@ from typing import Any
 from checks.harness.assertions.answers import is_number
 from checks.harness.assertions.cpu_cost import FILL_SECONDS
 from checks.harness.assertions.metrics_page import FIGURES, figures_in
+from checks.harness.cell import made
 from checks.harness.errors import Failure
 from checks.harness.judge.cost import many_cost, memory
-from checks.harness.judge.handles import each
+from checks.harness.judge.handles import attribute, beside, each
 from checks.harness.load.percentiles import other_percentiles
 from checks.harness.load.percentiles import percentile as nearest_rank
 from checks.harness.report.evidence import Show
@@ -34,6 +35,9 @@ CHEAP_HINT = (
 POOL_HINT = "Pool the samples that the windows still hold, and take the summary of all of them."
 
 
+SIZE = 37
+"""Of a window that is only looked at."""
+
 AT_ONCE, MANY = 10_000, 300_000
 """Samples that go through a window in one go, and in all: kept, they take more than twice `GROWN`."""
 GROWN = 1_000_000
@@ -42,16 +46,19 @@ GROWN = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The lines of `LatencyWindow.record` and `LatencyWindow.summary`."""
+    """The lines of `LatencyWindow.record`, of its `summary`, and of the function that makes a wrong size of its own."""
 
     record: str | None
     summary: str | None
+    size: str | None
 
 
 def places_of(lab: LearnerModules, workspace: Workspace) -> Places:
-    """Where the learner has defined them."""
+    """Where the learner has defined them. A size is made in `__init__`, unless what that has made has the right one."""
     window = lab.timing.LatencyWindow
-    return Places(workspace.where_defined(window.record), workspace.where_defined(window.summary))
+    record, begins = workspace.where_defined(window.record), workspace.where_defined(attribute(window, "__init__"))
+    sized = beside(window, made).has_size(window, SIZE) is True
+    return Places(record, workspace.where_defined(window.summary), record if sized else begins or record)
 
 
 def record_all(window: Any, samples: Sequence[float]) -> None:
@@ -79,11 +86,11 @@ def forgets(lab: LearnerModules) -> bool:
     return True
 
 
-def is_empty_summary(found: Any) -> None:
-    """A summary without samples: count 0, and None for the rest."""
+def is_empty_summary(found: Any, where: str | None) -> None:
+    """A summary without samples: count 0, and None for the rest. `where` is the line that made it."""
     wanted = {"count": 0, **dict.fromkeys(FIGURES)}
     assert isinstance(found, dict), Failure(
-        f"the summary of an empty window is {found!r}", wanted=str(wanted), hint=NONE_HINT
+        f"the summary of an empty window is {found!r}", wanted=str(wanted), hint=NONE_HINT, where=where
     )
     for name, value in wanted.items():
         got = found.get(name, "missing")
@@ -91,6 +98,7 @@ def is_empty_summary(found: Any) -> None:
             f"in the summary of an empty window {name} is {got}",
             wanted=f"{value}: without samples `count` is 0, and all other figures are None",
             hint=NONE_HINT,
+            where=where,
         )
 
 
@@ -101,7 +109,7 @@ def expected_summary(samples: Sequence[float]) -> dict[str, float]:
     return wanted | {f"p{q}_ms": nearest_rank(samples, q) * 1000 for q in (50, 95, 99)}
 
 
-def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerModules) -> None:
+def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerModules, where: str | None) -> None:
     """A figure is the expected one to 0.01, or what the learner's own `percentile` gives: 2.1 judges that."""
     expected, q = expected_summary(samples)[name], int(name[1:3]) if name[0] == "p" else None
     own = lab.timing.percentile([*samples], q) if q else None
@@ -114,6 +122,7 @@ def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerMod
             f"{name} of {len(samples)} samples is {value:.7g}{what and f', {what}'}",
             wanted=f"{expected:.7g}, to 0.01",
             hint=hint,
+            where=where,
         )
     )
 
@@ -168,18 +177,40 @@ def holds_the_last_samples(window: Any, size: int, lab: LearnerModules, rng: ran
         recorded += 2 * size + 1
         alone = _summary_of(usual, lab)
         kept = abs(before[name] - alone[name]) > abs(alone[name]) / 2  # in whatever unit: 2.2 judges that
-        assert kept, Failure(
-            f"the sample of {spike:g} s is forgotten when {size - 1} others have come, in a window of {size}",
-            wanted=f"the last {size} samples, and that one is still among them",
-            hint=RING_HINT,
-            where=places.record,
-        )
+        assert kept, _forgotten_too_soon(size, spike, lab, places)
         wrong = [figure for figure in FIGURES if not _same(after[figure], alone[figure])]
         if wrong:
             raise AssertionError(
                 _older_than_the_window(after, alone, wrong, [*older, spike, *usual], size, lab, places)
             )
     return recorded
+
+
+def _forgotten_too_soon(size: int, spike: float, lab: LearnerModules, places: Places) -> Failure:
+    """The failure for a window that has forgotten one of its last `size` samples."""
+    wanted = f"the last {size} samples"
+    if (kept := samples_kept(lab, size)) is None:
+        seen = f"a window of {size} has forgotten a sample of {spike:g} s after {size - 1} more samples"
+        return Failure(seen, f"{wanted}, and that one is still among them", RING_HINT, places.record)
+    seen = f"a window of {size} kept only {kept} samples"
+    short = "You keep size - 1 samples: keep `size`." if kept == size - 1 else f"You keep {kept} samples: keep `size`."
+    return Failure(seen, wanted, short, places.size)
+
+
+def samples_kept(lab: LearnerModules, size: int) -> int | None:
+    """How many samples a full window of that size holds; None where that is not always the same number."""
+    found = set[int | None]()
+    for before in (size, size + size // 3):
+        window = lab.timing.LatencyWindow(size)
+        record_all(window, [0.1] * (size + before))
+        window.record(9.0)
+        high = window.summary().get("max_ms")
+        held = 1
+        while held <= 3 * size and window.summary().get("max_ms") == high:
+            window.record(0.1)
+            held += 1
+        found.add(held - 1 if held <= 3 * size else None)
+    return found.pop() if len(found) == 1 else None
 
 
 def _summary_of(samples: Sequence[float], lab: LearnerModules) -> dict[str, float]:
@@ -208,6 +239,8 @@ def _older_than_the_window(
     """
     second = one_second(lab)
     hint, where = (RING_HINT, places.record) if "p50_ms" in wrong else (SAMPLES_HINT, places.summary)
+    if "p50_ms" in wrong and (kept := samples_kept(lab, size)) and kept > size:
+        hint, where = f"You keep {kept} samples: keep `size`.", places.size
     for name in wrong:
         for place, seconds in enumerate(stream[: len(stream) - size]):
             if math.isclose(after[name], seconds * second, rel_tol=1e-4):

@@ -12,6 +12,7 @@ from statistics import fmean
 from checks.harness.assertions.answers import short
 from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs
 from checks.harness.load.percentiles import percentile
+from checks.harness.loadtest.locate import where_key, where_limit, where_part
 from checks.harness.loadtest.locust_run import LOCUSTFILE
 from checks.harness.loadtest.recording import Plan, Plateau, Recording, Sent
 from checks.harness.loadtest.targets import Arrival
@@ -107,11 +108,17 @@ def good_as_good(run: Recording) -> int:
     return sum(kinds.get(request.number) == GOOD and not request.failed for request in run.requests)
 
 
+DID = {REFUSED: "were refusals", WRONG: "had a wrong mean", NEARLY: "had a mean that is 0.1 % off", LATE: "were late"}
+"""What bad answers of each kind did, in words."""
+
+
 def missed_failure(kind: str, missed: int, of: int, run: Recording, workspace: Workspace) -> Failure:
     """Bad answers of one kind that were counted as good."""
     file = workspace.tree / LOCUSTFILE
     caught = workspace.where_written(file, "catch_response=True")
     compared = [workspace.where_written(file, text) for text in ("isclose(", "abs(") if kind == NEARLY]
+    compared += [where_key(workspace, "prediction")] if kind == NEARLY else []
+    compared += [where_part(workspace, "DEADLINE_MS")] if kind == LATE else []
     fault = run.fault("task")
     raised = f", and your code raised {fault.words}" if fault else ""
     deadline = run.plan.deadline_ms
@@ -136,13 +143,14 @@ def missed_failure(kind: str, missed: int, of: int, run: Recording, workspace: W
             "`DEADLINE_MS` are in ms, `time.perf_counter()` is in seconds.",
         ),
     }[kind]
-    seen = f"{missed} of {of} answers that were {kind} were counted as good{raised}"
+    counted = "All were" if missed == of else f"{missed} of them were"
+    seen = f"{of} answers {DID[kind]}. {counted} counted as good{raised}"
     return Failure(
         seen, f"each is a failure: {why}", hint, fault.where if fault else next(filter(None, compared), None)
     )
 
 
-def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
+def innocent_failure(innocent: Sequence[Sent], run: Recording, workspace: Workspace) -> Failure:
     """Good answers that were counted as failures."""
     first = innocent[0]
     seen = f"{len(innocent)} good answers were counted as failures ({first.said})"
@@ -150,11 +158,13 @@ def innocent_failure(innocent: Sequence[Sent], run: Recording) -> Failure:
         wanted = (
             f"an answer that came after {first.latency_ms:.0f} ms is in time: LOAD_DEADLINE_MS={run.plan.deadline_ms:g}"
         )
-        return Failure(seen, wanted, "Compare what one request took with `DEADLINE_MS`: both in ms.")
+        where = where_part(workspace, "DEADLINE_MS")
+        return Failure(seen, wanted, "Compare what one request took with `DEADLINE_MS`: both in ms.", where)
     features = next(arrival.body for arrival in run.arrivals if arrival.number == first.number)
     shown = short(json.loads(features)["features"])
     wanted = f"the answer may differ from the mean of [{shown}] in its last digits: counted as good"
-    return Failure(seen, wanted, "Compare with `math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`.")
+    hint = "Compare with `math.isclose(prediction, mean, rel_tol=1e-6, abs_tol=1e-6)`."
+    return Failure(seen, wanted, hint, where_key(workspace, "prediction"))
 
 
 # 3.3
@@ -281,14 +291,14 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (
         _by(lambda run: bool(run.failed) or bool(gate(run))),
         "This gate fails a run for a single failure. Locust's own exit code does that, if the gate does not set "
-        "`environment.process_exit_code` to 0. A limit that is too low does it, too: `fail_ratio` is a part of 1, and "
-        "1 % is 0.01.",
-        "gate",
+        "`environment.process_exit_code` to 0. A limit that is too low does it, too: `fail_ratio` goes from 0.0 to "
+        "1.0, and 1 % is 0.01.",
+        "fail_ratio",
     ),
     (
         lambda run: 0 if run.plan.workers else gate(run),
-        "In a distributed run the master decides, as a single process does. Only where `environment.runner` is a "
-        "`WorkerRunner` the gate does nothing.",
+        "The master must set the exit code, like a single process. Only a worker returns early: "
+        "`if isinstance(environment.runner, WorkerRunner): return`.",
         "gate",
     ),
     (lambda run: gate(run, DEFAULTS["LOAD_SLO_MS"]), _fixed("SLO_MS"), "SLO_MS"),
@@ -301,13 +311,13 @@ GATES: tuple[tuple[Callable[[Recording], int], str, str], ...] = (
     (
         _by(lambda run: not run.requests or _latency(99)(run) > run.plan.slo_ms or run.failure_ratio > 0.01),
         "The gate uses the p99 or the maximum: "
-        "`environment.stats.total.get_response_time_percentile(0.95)`, a part of 1, is the p95.",
+        "`environment.stats.total.get_response_time_percentile(0.95)` is the p95: it takes a number from 0.0 to 1.0.",
         "gate",
     ),
     (
         _by(lambda run: not run.requests or run.p95_ms > run.plan.slo_ms),
-        "`environment.stats.total.fail_ratio` is a part of 1: more than 0.01 is more than 1 %.",
-        "gate",
+        "Also set 1 when `environment.stats.total.fail_ratio > 0.01`. `fail_ratio` goes from 0.0 to 1.0.",
+        "fail_ratio",
     ),
     (
         _by(lambda run: bool(run.requests) and bool(gate(run))),
@@ -335,7 +345,7 @@ WINDOW_HINT = (
     "`environment.stats.total.get_response_time_percentile(0.95)` is the p95 of the whole run."
 )
 WORKER_HINT = (
-    "A worker has handed its numbers to the master, and finds none: "
+    "A worker has sent its numbers to the master, and has none left: "
     "`if isinstance(environment.runner, WorkerRunner): return`, from `locust.runners`."
 )
 
@@ -349,6 +359,22 @@ def gate_hint(runs: Sequence[Recording]) -> tuple[str, str]:
         found = [(OWN_CODE, "gate")]
     parts = {part for _, part in found}
     return " Or: ".join(hint for hint, _ in found), parts.pop() if len(parts) == 1 else "gate"
+
+
+LIMIT_HINT = "The limit of the failures is too high: `fail_ratio` goes from 0.0 to 1.0, and 1 % is 0.01."
+
+
+def gate_mended(runs: Sequence[Recording], workspace: Workspace) -> tuple[str, str | None]:
+    """What mends the exit codes of these runs, and the line."""
+    if windowed := workspace.where_written(workspace.tree / LOCUSTFILE, WINDOW):
+        return WINDOW_HINT, windowed
+    hint, part = gate_hint(runs)
+    if part != "fail_ratio":
+        return hint, where_part(workspace, part)
+    limit = where_limit(workspace, "fail_ratio", 0.01) or where_limit(workspace, "num_failures", 0.01)
+    if limit and hint.startswith("Also set 1"):
+        hint = LIMIT_HINT
+    return hint, limit or where_part(workspace, "gate")
 
 
 def near_the_slo(run: Recording) -> bool:
@@ -367,7 +393,7 @@ def require_idle_workers(run: Recording) -> None:
             raise too_busy(f"a worker of Locust ended with exit code {code}")
         assert not code, Failure(
             f"{run.plan.what}: the exit code of the worker was {code}",
-            "0: the master decides, and its exit code was right",
+            "0: only the master sets the exit code, and its code was right",
             WORKER_HINT,
         )
 

@@ -292,7 +292,7 @@ def wrong_latency(
     end = "never answered" if one.finished is None else f"answered at {one.finished - began:.3f} s"
     return Failure(
         f"due at {one.scheduled - began:.3f} s, sent at {one.sent - began:.3f} s, {end}: corrected_latencies says "
-        f"{got:.3f} s",
+        f"{'`math.inf`' if math.isinf(got) else f'{got:.3f} s'}",
         f"{'`math.inf`' if math.isinf(right) else f'{right:.3f} s'}, in the order of the requests",
         latency_hint(requests, all_got),
     )

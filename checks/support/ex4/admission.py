@@ -6,8 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -16,10 +15,9 @@ from checks.harness.assertions.admission_walk import COLUMNS, Row, Stray, Walk
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import Failure
-from checks.harness.judge.handles import attribute, beside
 from checks.harness.judge.visits import visits
 from checks.harness.report.evidence import Show, Timeline, timeline
-from checks.harness.workspace import LearnerModules, Workspace
+from checks.support.ex4.lines import WALK, Lines, what_becomes_of_a_second
 from checks.support.ex4.requests import (
     Calls,
     all_done,
@@ -40,35 +38,11 @@ A_SECOND = 1.05
 """Seconds after which a limit of so many requests a second lets more in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """The learner's class, and lines: `create_app`, the class's `__call__`, and what sends a refusal."""
-
-    control: Callable[..., Any] | None = None
-    create_app: str | None = None
-    call: str | None = None
-    refusal: str | None = None
-
-
-def lines_of(lab: LearnerModules, workspace: Workspace) -> Lines:
-    """Where they are; None for what is not to be found."""
-    control = lab.admission.AdmissionControl
-    stack = [
-        (Path(str(path)), int(line), str(name)) for path, line, name in beside(control).stack_of_a_refusal(control)
-    ]
-    return Lines(
-        control,
-        workspace.where_named(lab.service, "create_app"),
-        workspace.where_defined(attribute(control, "__call__")),
-        next(filter(None, (workspace.where_line(*line) for line in stack)), None),
-    )
-
-
 class Scene:
     """The learner's app with `slots` and `places`, the requests that were sent, and the steps so far."""
 
-    def __init__(self, app: InProcess, probe: Probe, slots: int, places: int, lines: Lines | None = None) -> None:
-        self.app, self.probe, self.slots, self.places, self.lines = app, probe, slots, places, lines or Lines()
+    def __init__(self, app: InProcess, probe: Probe, slots: int, places: int, lines: Lines) -> None:
+        self.app, self.probe, self.slots, self.places, self.lines = app, probe, slots, places, lines
         self.sent: list[Pending] = []
         self.steps: list[Row] = []
 
@@ -98,16 +72,17 @@ def first_come_first_served(scene: Scene, rng: random.Random) -> Timeline:
     raise_what_crashed(calls)
     scene.step(f"{len(calls)} arrived, one by one", calls, slots, places)
     assert probe.inside <= slots, too_many_inside(scene, rng)
+    swapped = probe.inside == places and scene.lines.is_right_alone if probe.inside != slots else False
     assert probe.inside == slots, Failure(
         f"with max_in_flight={slots} only {probe.inside} call{'s are' if probe.inside != 1 else ' is'} in the model",
         f"{slots}: each request holds one slot",
         f"Is max_queue={places} used in place of max_in_flight?"
-        if probe.inside == places
+        if swapped
         else "Does a request take its slot more than once? `acquire()` takes one, and `async with` takes one more.",
-        scene.lines.create_app if probe.inside == places else None,
+        scene.lines.create_app if swapped else scene.lines.passes,
     )
     early = [call for call in calls.values() if call.done]
-    assert not early, not_kept_waiting(early, places)
+    assert not early, not_kept_waiting(early, places, scene.lines)
 
     refused = everything_else_is_refused(app, rng, scene.lines)
     scene.step(f"{len(refused)} more arrived", refused, slots, places)
@@ -122,22 +97,27 @@ def too_many_inside(scene: Scene, rng: random.Random) -> Failure:
     inside = scene.probe.inside
     scene.step("a moment later", {}, slots, places)
     seen = f"with max_in_flight={slots} {inside} calls are in the model together"
-    if inside == places:
+    if inside == places and scene.lines.is_right_alone:
         return Failure(
             seen, f"{slots}", f"Is max_queue={places} used in place of max_in_flight?", scene.lines.create_app
         )
     if inside == slots + 1:
-        return Failure(seen, f"{slots}", "One request too many gets in: `<` or `<=`?")
+        return Failure(seen, f"{slots}", "One request too many gets in: `<` or `<=`?", scene.lines.decides)
     more = send(scene.app, "/predict", rng, 3 * (slots + places))
     scene.app.go_on_until(lambda: all_done(more.values()))
     scene.step(f"{len(more)} more arrived at once", more, slots, places)
     control = scene.lines.control
-    if not any(call.done for call in more.values()) and control and "inside" in what_becomes_of_a_second(control):
+    if not any(call.done for call in more.values()) and "inside" in what_becomes_of_a_second(control):
         hint = (
             "The class itself lets in every request. A coroutine without `await` does nothing: "
             "`self.gate.acquire()` takes no slot, and `if self.admitted():` is always true."
         )
-        return Failure(f"{seen}, and no request is refused", f"{slots}, and a 503 for what cannot wait", hint)
+        return Failure(
+            f"{seen}, and no request is refused",
+            f"{slots}, and a 503 for what cannot wait",
+            hint,
+            scene.lines.passes,
+        )
     if not any(call.done for call in more.values()):
         hint = "In create_app: `app.add_middleware(AdmissionControl, ...)` with the three numbers of the settings."
         return Failure(
@@ -156,28 +136,17 @@ def too_many_inside(scene: Scene, rng: random.Random) -> Failure:
             f"{seen}, and a second later one more is let in, although no request has ended",
             f"{slots}: a limit of requests per second does not limit how many are inside",
             "Count how many are inside: one more when a request gets in, one less in `finally`, when it ends.",
+            scene.lines.decides,
         )
     return Failure(
         f"{seen}, including those that should wait",
         f"{slots} inside, and {places} that wait until one of them ends",
         "Keep two counts. A request that waits has no slot: let it await a Future until it gets a slot.",
+        scene.lines.decides,
     )
 
 
-def what_becomes_of_a_second(control: Callable[..., Any]) -> set[str]:
-    """Whether a bare AdmissionControl with a single slot and no queue lets a second request in, or answers it."""
-    found = set[str]()
-
-    def told(visitor: int, how: str, *_: object, **__: object) -> None:
-        if visitor == 1:
-            found.add(how)
-
-    with visits(control, {"max_in_flight": 1, "max_queue": 0, "queue_seconds": 60.0}, told) as take:
-        take([("arrive", 0, ""), ("arrive", 1, "")], 0.0)
-        return {*found}
-
-
-def not_kept_waiting(early: list[Pending], places: int) -> Failure:
+def not_kept_waiting(early: list[Pending], places: int, lines: Lines) -> Failure:
     """Some requests were answered that could have waited."""
     seconds = (early[0].finished or 0) - early[0].sent
     return Failure(
@@ -187,6 +156,7 @@ def not_kept_waiting(early: list[Pending], places: int) -> Failure:
         "The time is `self.queue_seconds`, in seconds, for each request."
         if seconds > 0.05
         else "Refuse only when `max_queue` requests wait already.",
+        lines.decides,
     )
 
 
@@ -218,9 +188,9 @@ def why_no_refusal(call: Pending, lines: Lines) -> tuple[str, str | None]:
     """The hint, and the line to change, where a request waits that has no place to wait."""
     if not call.asked.endswith("/predict"):
         return "The limit is for the path `/predict` and all paths below it.", lines.call
-    if lines.control and what_becomes_of_a_second(lines.control) == {"answered"}:
+    if what_becomes_of_a_second(lines.control) == {"answered"}:
         return "In create_app, give the AdmissionControl `max_queue=settings.max_queue`.", lines.create_app
-    return "Refuse when `max_queue` requests wait already: compare before you begin to wait.", None
+    return "Refuse when `max_queue` requests wait already: compare before you begin to wait.", lines.decides
 
 
 def what_is_never_refused(app: InProcess, refused: list[Pending], lines: Lines) -> None:
@@ -258,6 +228,7 @@ def in_order_of_arrival(scene: Scene, calls: Calls) -> Timeline:
             "a call ended, and no waiting request got its slot",
             "the request that waits longest gets it",
             "When a request ends, give its slot to a waiting request, in `finally:`.",
+            scene.lines.hands,
         )
     came = [call.features for call in probe.calls]
     picture = queue_picture(f"{scene.slots} slots, {scene.places} places to wait", calls, probe)
@@ -265,6 +236,7 @@ def in_order_of_arrival(scene: Scene, calls: Calls) -> Timeline:
         f"the requests got into the model in the order {[order.index(features) + 1 for features in came]}",
         "first come, first served",
         "When a request ends, give its slot to the request that waits longest: `popleft()` of a deque.",
+        scene.lines.hands,
     )
     for call in calls.values():
         status = call.answer().status_code
@@ -288,7 +260,7 @@ def without_a_queue(service: Start, rng: random.Random, show: Show, lines: Lines
     for seconds in (60, 0.25):
         probe = Probe()
         app = service(model=probe, max_in_flight=1, max_queue=0, queue_seconds=seconds)
-        scene = Scene(app, probe, 1, 0)
+        scene = Scene(app, probe, 1, 0, lines)
         calls = line_up(app, rng, 2)
         held, refused = calls.values()
         with scene.shown_if_it_fails(show), app.causes_first():
@@ -298,11 +270,13 @@ def without_a_queue(service: Start, rng: random.Random, show: Show, lines: Lines
                 "with max_queue=0 and a single slot, the second of two requests waits",
                 "refused at once",
                 "`max_queue` may be 0: compare with the number as it is.",
+                lines.decides,
             )
             assert not held.done, Failure(
                 "with max_queue=0 and a free slot, a request is refused",
                 "it gets the slot",
                 "Look for a free slot first, and for a place in the queue after that.",
+                lines.decides,
             )
             says_when_to_come_again(refused.answer(), lines)
     _without_patience(service, rng, lines)
@@ -326,7 +300,7 @@ def says_when_to_come_again(answer: httpx.Response, lines: Lines) -> None:
         f"a refusal's Retry-After is {after!r}",
         "whole seconds, at least 1",
         '`(b"retry-after", str(max(1, math.ceil(self.queue_seconds))).encode())` among the headers of the refusal.',
-        lines.refusal,
+        lines.retry_after,
     )
 
 
@@ -349,13 +323,14 @@ def what_is_not_http_passes(control: Callable[..., Any], lines: Lines) -> None:
     )
 
 
-def random_walk(control: Callable[..., Any], rng: random.Random, show: Show) -> int:
+def random_walk(lines: Lines, rng: random.Random, show: Show) -> int:
     """Take a thousand random steps with a bare AdmissionControl; fail at the first that goes wrong."""
     try:
-        Walk(control, rng.randint(2, 4), rng.randint(2, 5), rng).go(STEPS)
+        Walk(lines.control, rng.randint(2, 4), rng.randint(2, 5), rng).go(STEPS)
     except Stray as stray:
         show.table("the last steps", COLUMNS, stray.rows)
         if stray.__cause__ is not None:
             raise stray.__cause__ from None
-        raise AssertionError(stray.failure) from None
+        where = next((find(lines) for hint, find in WALK.items() if stray.failure.hint.startswith(hint)), lines.call)
+        raise AssertionError(replace(stray.failure, where=where)) from None
     return STEPS

@@ -42,6 +42,7 @@ BLOCKS = (
     "The calls go one after the other, each over a connection of its own: `httpx.get` and `requests.get` block the "
     "event loop. `await store.get(...)` of the one client does neither."
 )
+EACH_ITS_OWN = "Each call opens a connection of its own. Make one client, in the lifespan, and let all calls use it."
 KEPT = "max_keepalive_connections"
 
 
@@ -82,8 +83,8 @@ def few_connections(
     assert accepted <= pool, Failure(
         f"{len(users)} calls opened {accepted} connections to the store",
         f"at most {pool}, feature_store_connections, used again and again",
-        BLOCKS if one_by_one else why_so_many(app, store, users, pool),
-        fetches if one_by_one else None,
+        hint := BLOCKS if one_by_one else why_so_many(app, store, users, pool),
+        fetches if hint in (BLOCKS, EACH_ITS_OWN) else None,
     )
 
 
@@ -138,7 +139,7 @@ def why_so_many(app: InProcess, store: Store, users: Sequence[int], pool: int) -
             "The client is there, and keeps its connections. It may open as many as httpx allows (100): "
             f"`limits=httpx.Limits(max_connections=..., {KEPT}=...)`."
         )
-    return "Each call opens a connection of its own. Make one client, in the lifespan, and let all calls use it."
+    return EACH_ITS_OWN
 
 
 def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], right: dict[int, float]) -> None:
@@ -169,10 +170,20 @@ def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], ri
         )
 
 
-def waiting_for_our_own_pool(app: InProcess, store: Store, users: Sequence[int], pool: int) -> None:
+def where_a_call_is_limited(workspace: Workspace) -> str | None:
+    """The line of a time limit around a whole call of the store; None where there is none."""
+    file = workspace.tree / "lab" / "feature_store.py"
+    found = (workspace.where_written(file, text) for text in ("asyncio.timeout(", "wait_for(", "fail_after("))
+    return next(filter(None, found), None)
+
+
+def waiting_for_our_own_pool(
+    app: InProcess, store: Store, users: Sequence[int], pool: int, limit_at: str | None
+) -> None:
     """A request waits for a connection as long as it takes, also where the store keeps all of them busy for long.
 
-    The store answers in parts: each read is well within feature_store_seconds, all of them together are not.
+    The store answers in parts: each read is well within feature_store_seconds, all of them together are not. `limit_at`
+    is the line of a limit of the learner's own around a whole call, if there is one.
     """
     before = len(store.asked)
     with fair_clock() as clock:
@@ -192,6 +203,7 @@ def waiting_for_our_own_pool(app: InProcess, store: Store, users: Sequence[int],
             "200: waiting for a connection of our own pool is no error, however long it takes",
             "`httpx.Timeout(seconds, pool=None)`: a plain number limits the wait for the pool, too. A limit around the "
             "whole call limits it as well.",
+            limit_at,
         )
     else:
         failure = Failure(
@@ -199,6 +211,7 @@ def waiting_for_our_own_pool(app: InProcess, store: Store, users: Sequence[int],
             f"{sorted({str(one) for one in got.values()} - {'200'})}",
             f"200: connecting may take feature_store_seconds={POOL_LIMIT}, and so may each read, as httpx counts them",
             "Give the limit to httpx: `timeout=httpx.Timeout(seconds, pool=None)`. It counts each read anew.",
+            limit_at,
         )
     # All connections were open and served what they began: no other time can have been over than that of our own pool.
     proved = never and len(began) >= pool and all(got[user] == 200 for user in began)

@@ -15,6 +15,7 @@ from checks.harness.grading.noise import best_of, blame_the_machine_if_busy, bla
 from checks.harness.machine import fair_clock
 from checks.harness.processes.servers import Server
 from checks.harness.report.evidence import Overload, Show
+from checks.support.ex4.lines import Lines
 from checks.support.ex4.requests import all_done, line_up, raise_what_crashed, require_model_calls
 
 SHARE = 0.7
@@ -56,7 +57,7 @@ class Storms:
             self.reached = best_of(self.twice, 1)
         return overload_picture(self.loads)
 
-    def judge(self, show: Show) -> None:
+    def judge(self, show: Show, lines: Lines) -> None:
         """Fail where goodput or refusals at twice the capacity are not as wanted, unless the machine is to blame."""
         twice, seconds = self.loads[2][0], self.model["slot_seconds"]
         share = twice.goodput / twice.capacity
@@ -71,18 +72,21 @@ class Storms:
             blame_the_machine_unless(lambda: score(self.offer(2, 3, own)[0]), 1, rounds=1)
         what = f"at twice the capacity of {twice.capacity:.0f}/s"
         refused = f"{len(twice.refusals)} of {len(twice.trace.requests)} were refused"
+        few = len(twice.refusals) < len(twice.trace.requests) / 4
         assert twice.goodput >= SHARE * twice.capacity, Failure(
             f"{what} goodput is {twice.goodput:.1f}/s, {refused}",
             f"at least {SHARE} of the capacity, each answer at most {IN_TIME} service times after its planned start",
             "Too few are refused: the others wait too long, and their answers come too late."
-            if len(twice.refusals) < len(twice.trace.requests) / 4
+            if few
             else "Is each slot used again as soon as it is free? A refused request holds no slot, no place and no "
             "count, and costs the event loop next to nothing.",
+            lines.decides if few else lines.hands,
         )
         assert twice.refused_in < seconds, Failure(
             f"{what} a refusal took {twice.refused_in:.3f} s in the median",
             f"less than one service time, {seconds} s: a refusal should come at once",
             "Refuse before any work is done: no handler, no body, no wait.",
+            lines.decides,
         )
 
     def all_slots_are_free_again(self) -> None:

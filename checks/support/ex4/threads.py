@@ -49,11 +49,12 @@ def made_without_lifespan(file: Path, workspace: Workspace) -> str | None:
 def another_size(size: int, calls: int, together: int, held_before: bool, workspace: Workspace) -> Failure:
     """The pool has another size than it should have."""
     where, file = None, workspace.tree / "lab" / "service.py"
-    if together == calls:
+    if together == calls and (where := workspace.where_written(file, "total_tokens +=")):
+        hint = "`+=` adds to the 40 threads that the pool has by default. Write `total_tokens = ...`."
+    elif together == calls:
         hint = (
             "The calls have no limit, or one that is too large: a limiter that is made for each request limits "
-            "nothing, and `+=` adds to the 40. Set FastAPI's own: `current_default_thread_limiter().total_tokens "
-            "= ...`, in the lifespan."
+            "nothing. Set FastAPI's own: `current_default_thread_limiter().total_tokens = ...`, in the lifespan."
         )
         where = workspace.where_written(file, "CapacityLimiter(")
     elif held_before:

@@ -11,6 +11,7 @@ from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure
 from checks.harness.grading.noise import EARLY, blame_the_machine_if_busy
 from checks.harness.machine import fair_clock
+from checks.support.ex4.lines import Lines
 from checks.support.ex4.requests import (
     Calls,
     all_done,
@@ -33,8 +34,9 @@ Start = Callable[..., InProcess]
 class Waits:
     """The learner's app with all `slots` held, and requests that wait for them in vain."""
 
-    def __init__(self, app: InProcess, probe: Probe, slots: int, places: int, seconds: float) -> None:
+    def __init__(self, app: InProcess, probe: Probe, slots: int, places: int, seconds: float, lines: Lines) -> None:
         self.app, self.probe, self.slots, self.places, self.seconds = app, probe, slots, places, seconds
+        self.lines = lines
         self.inside: Calls = {}
 
     def in_vain(self, service: Start, rng: random.Random) -> list[float]:
@@ -55,18 +57,19 @@ class Waits:
             f"call{'s are' if self.probe.inside != 1 else ' is'} in the model",
             f"{self.slots}: without that 4.6 cannot be judged (4.5 says more)",
             "First let 4.5 pass.",
+            self.lines.create_app if self.lines.is_right_alone else self.lines.passes,
         )
         waits = []
-        for _ in range(2):
+        for before in (0, self.places):
             waiting = line_up(self.app, rng, self.places)
             [without_a_place] = send(self.app, "/predict", rng, 1).values()
             calls = [*waiting.values(), without_a_place]
             self.app.go_on_until(lambda calls=calls: all_done(calls))  # type: ignore[misc]
             self.no_work_is_cut_off()
-            waits += self.refused_in_time(waiting)
-            same_refusal([*waiting.values()], without_a_place)
+            waits += self.refused_in_time(waiting, before)
+            same_refusal([*waiting.values()], without_a_place, self.lines)
         # No clock: two waits in vain are over, one after the other, so a wait of 60 s that lasts as long is done, too.
-        assert not stays.done, refused_too_soon(stays, at_once=at_once)
+        assert not stays.done, refused_too_soon(stays, self.lines, at_once=at_once)
         return waits
 
     def no_work_is_cut_off(self) -> None:
@@ -77,34 +80,41 @@ class Waits:
             f"off: the first ended in {how_it_ended(cut[0])} after {waited(cut[0]):.2f} s",
             "work that has begun is finished",
             "The time limit belongs around the wait for a slot, not around `self.app(...)`.",
+            self.lines.passes,
         )
 
-    def refused_in_time(self, waiting: Calls) -> list[float]:
-        """How long each of these requests waited before it was refused."""
+    def refused_in_time(self, waiting: Calls, before: int) -> list[float]:
+        """How long each of these requests waited before it was refused. So many waited in vain before them."""
         assert self.probe.inside <= self.slots, Failure(
             f"with max_in_flight={self.slots} {self.probe.inside} calls are in the model together: no request "
             "waits, so this checkpoint cannot see a wait end",
             f"{self.slots} in the model, and each further request waits for at most queue_seconds (4.5 says more)",
             "First let 4.5 pass.",
+            self.lines.lets_in,
         )
         for call in waiting.values():
             assert call.done, Failure(
                 f"with queue_seconds={self.seconds} a request still waits, although nothing else happens any more",
                 "a 503 as soon as it has waited that long, whether or not a slot comes free",
                 "A timer has to end the wait: `asyncio.timeout(self.queue_seconds)` around it, or `loop.call_later`.",
+                self.lines.decides,
             )
             status = how_it_ended(call)
             assert isinstance(status, int), Failure(
                 f"a request that waited too long got no answer: it ended in {status}",
                 "a 503",
                 "Catch that exception where you wait, and send the refusal.",
+                self.lines.decides,
             )
             assert status >= 400, Failure(f"a request that waited too long was answered {status}", "503")
             assert waited(call) >= self.seconds - EARLY, Failure(
                 f"with queue_seconds={self.seconds} a request was refused after {waited(call):.2f} s, although the "
                 "queue had a free place",
-                "it waits that long: a refused request leaves its place at once",
-                "Take the request out of the queue in `finally:`: that runs however the wait ends.",
+                "it waits that long" + (": a refused request leaves its place at once" if before else ""),
+                "Take the request out of the queue in `finally:`: that runs however the wait ends."
+                if before
+                else "Refuse only when `max_queue` requests wait already, or after `self.queue_seconds`, in seconds.",
+                self.lines.leaves if before else self.lines.decides,
             )
         return [waited(call) for call in waiting.values()]
 
@@ -126,11 +136,13 @@ class Waits:
             "when a slot came free no request got it",
             "the request that still waits gets it, not one that was refused before",
             "Give the slot only to a request that still waits: `if not turn.done()`.",
+            self.lines.hands,
         )
         assert asked_for == list(late), Failure(
             f"when a slot came free the model was called {len(asked_for)} times, not just for the one that still waits",
             "once: the others were refused before",
             "A request that is refused must not be in the queue any more.",
+            self.lines.leaves,
         )
         time.sleep(self.seconds)
         app.until(lambda: last.done, horizon=0)
@@ -138,6 +150,7 @@ class Waits:
             f"a request that had waited was cut off at work: {how_it_ended(last)}",
             "the limit is for the wait: work that has begun is finished",
             "End the time limit when the slot is there: the block of `asyncio.timeout` ends before `self.app(...)`.",
+            self.lines.passes,
         )
         probe.open()
         for call in [*self.inside.values(), last]:
@@ -149,10 +162,11 @@ class Waits:
             f"the model was called {extra} times for requests that were refused before",
             "never",
             "A request that is refused must not be in the queue any more.",
+            self.lines.leaves,
         )
 
 
-def refused_too_soon(call: Pending, *, at_once: bool) -> Failure:
+def refused_too_soon(call: Pending, lines: Lines, *, at_once: bool) -> Failure:
     """With queue_seconds=60 a request was refused although it had a place: at once, or after another time."""
     how = how_it_ended(call)
     if at_once:
@@ -162,15 +176,17 @@ def refused_too_soon(call: Pending, *, at_once: bool) -> Failure:
             "it waits: one request holds the slot, and no other request waits",
             "Count only requests that wait. One that gets its slot at once does not wait: look for a free slot first, "
             "and count a request as waiting only where there is none.",
+            lines.decides,
         )
     return Failure(
         f"with queue_seconds=60 a request was refused after {waited(call):.2f} s ({how})",
         "it waits for queue_seconds",
         "`self.queue_seconds`, not a number of your own.",
+        lines.decides,
     )
 
 
-def same_refusal(waiting: list[Pending], without_a_place: Pending) -> None:
+def same_refusal(waiting: list[Pending], without_a_place: Pending, lines: Lines) -> None:
     """A request that waited too long is refused as one that found no place. What a refusal is judges 4.5."""
     if not without_a_place.done or (wanted := without_a_place.answer()).status_code < 400:
         return
@@ -181,11 +197,13 @@ def same_refusal(waiting: list[Pending], without_a_place: Pending) -> None:
             f"{wanted.status_code}",
             "one refusal for both: 503, and when to come again",
             "Send both from one place in the code.",
+            lines.refusal,
         )
         assert ("retry-after" in answer.headers) >= ("retry-after" in wanted.headers), Failure(
             "the refusal of a request that waited too long has no Retry-After, that of one that found no place has",
             "both say when to come again",
             "Send both from one place in the code.",
+            lines.refusal,
         )
 
 
@@ -194,7 +212,7 @@ def waited(call: Pending) -> float:
     return (call.finished or call.sent) - call.sent
 
 
-def the_time_runs_from_arrival(service: Start, rng: random.Random) -> None:
+def the_time_runs_from_arrival(service: Start, rng: random.Random, lines: Lines) -> None:
     """With one slot that comes free again and again, no request gets it that came long ago."""
     seconds, most = 1.0, 9
     probe = Probe(held=False, seconds=0.4 * seconds)  # the second waits 0.4 times as long as it may, the third 0.8
@@ -214,6 +232,7 @@ def the_time_runs_from_arrival(service: Start, rng: random.Random) -> None:
         f"the last after a wait of {longest:.2f} s",
         f"about 3: the others have waited longer than queue_seconds={seconds}",
         "Start the time once, when the request arrives: not when it is first in the queue, nor each time it wakes up.",
+        lines.decides,
     )
     # A timer that is late by as much as that is no timer, or the machine is busy.
     blame_the_machine_if_busy(clock, "how long a request waited for its slot", late)

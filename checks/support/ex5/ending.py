@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from contextlib import suppress
 
@@ -25,6 +26,10 @@ SHORTEST_GRACE = 10.0
 EXEC = (
     'Exec form, `CMD ["python", "-m", "lab.serve"]`, makes the server process 1. In shell form, or at the end of a '
     "script, `exec python -m lab.serve` puts the server in the place of the shell."
+)
+PIPE = (
+    'Exec form, `CMD ["python", "-m", "lab.serve"]`, makes the server process 1. In shell form use `exec python -m '
+    "lab.serve` without a pipe: with one the shell stays process 1, and starts the server as its child."
 )
 
 
@@ -78,10 +83,11 @@ def assert_signal_is_heeded(service: Running, seen: Farewell) -> None:
     """Process 1 does something with the signal, or an init passes it on."""
     container = service.container
     assert seen.heeded, Failure(
-        f"process 1 is `{seen.first[:60]}` and does not handle {container.stop_signal}. For process 1 the kernel drops "
-        f"such a signal: the server never gets it, and after {container.stop_grace_seconds:g} s everything is killed",
+        f"process 1 is `{seen.first[:60]}` and does not handle {container.stop_signal}. The kernel drops "
+        f"{container.stop_signal} for process 1 if it has no handler. So the server never gets it, and after "
+        f"{container.stop_grace_seconds:g} s everything is killed",
         wanted="the server is process 1, or process 1 passes the signal on to it",
-        hint=EXEC,
+        hint=exec_hint(container),
         where=line_of_process_1(container),
     )
 
@@ -148,6 +154,15 @@ def signal_in_words(container: Container, seen: Farewell) -> str:
     return f"{name} goes to process 1, `{'init, then ' if container.init else ''}{seen.first[:60]}`"
 
 
+def exec_hint(container: Container) -> str:
+    """What makes the server process 1, or puts it in the place of the shell that is."""
+    for text in (" ".join(container.argv), *container.scripts.values()):
+        with suppress(ValueError):  # a quote that is not closed
+            if "|" in shlex.shlex(text.replace("\n", ";"), posix=True, punctuation_chars=True):
+                return PIPE
+    return EXEC
+
+
 def line_of_process_1(container: Container) -> str:
     """The line that makes a shell process 1: the last command of a script that it runs, or the one that starts it."""
     for name, text in container.scripts.items():
@@ -161,7 +176,7 @@ def line_of_process_1(container: Container) -> str:
 def _why_unheeded(container: Container) -> tuple[str, str]:
     """What to change where the server goes on as if there had been no signal, and the line."""
     if container.stop_signal in ("SIGTERM", "SIGINT"):
-        return EXEC, line_of_process_1(container)
+        return exec_hint(container), line_of_process_1(container)
     hint = f"Delete `{container.stop_signal}`: after SIGTERM, the default, uvicorn finishes its requests."
     return hint, container.stop_signal_at
 
@@ -171,7 +186,7 @@ def _why_lost(container: Container, seen: Farewell) -> tuple[str, str]:
     if container.stop_signal not in ("SIGTERM", "SIGINT"):
         return _why_unheeded(container)
     if seen.killed and (seen.lost_after or 0) > 1:
-        return EXEC, line_of_process_1(container)
+        return exec_hint(container), line_of_process_1(container)
     if 500 in seen.answers or (seen.lost_after or 0) > 0.5:
         option = re.search(r"--timeout-graceful-shutdown|--graceful-timeout", " ".join(container.argv))
         name = option[0] if option else "LAB_DRAIN_SECONDS"
@@ -180,7 +195,7 @@ def _why_lost(container: Container, seen: Farewell) -> tuple[str, str]:
             "request: a request that is not finished by then ends in a 500.",
             container.argv_at if option else container.line_of("LAB_DRAIN_SECONDS"),
         )
-    return EXEC, line_of_process_1(container)
+    return exec_hint(container), line_of_process_1(container)
 
 
 def _in_words(others: Counter[int | str]) -> str:

@@ -23,6 +23,13 @@ FROZEN_SECONDS = 10.0
 """How long a check of a frozen service is waited for on an idle machine. If it has not ended by then, it has failed."""
 
 
+WHY_HEALTH = (
+    "Only the health check shows a machine whether a service works. If it fails without reason, a good service gets no "
+    "requests. If it cannot fail, a service that hangs keeps getting them."
+)
+"""Why a health check matters: the checkpoint's own reason is about addresses and ports."""
+
+
 def is_busy(clock: FairClock) -> bool:
     """Whether the machine was too busy, since the clock started or in the last minute, for a bound on real time."""
     return clock.busy or load() >= BUSY * CORES
@@ -99,11 +106,14 @@ def assert_health_check_succeeds(service: Running) -> None:
         hint = f"It always asks port {fixed[1]}. Use PORT: `os.environ['PORT']` in Python, `$PORT` in shell form."
     elif "KeyError" in line:
         hint = "`os.environ.get('PORT', '8000')`, or set PORT with ENV."
+    elif "/health" not in test and not container.files_named_in(test):
+        hint = blind_check_hint(test)
     assert ended.code == 0, Failure(
         f"with PORT={service.port} the health check {how}: {line[:150]}",
         wanted="exit code 0: it requests /health at the port in PORT",
         hint=hint,
         where=container.health.where,
+        why=WHY_HEALTH,
     )
 
 
@@ -120,13 +130,14 @@ def assert_health_check_sees_a_frozen_service(service: Running, deploy: Deployme
         wanted="a check that fails when the service gives no answer to GET /health",
         hint=blind_check_hint(" ".join(health.test)),
         where=health.where,
+        why=WHY_HEALTH,
     )
 
 
 def blind_check_hint(test: str) -> str:
     """Why a health check does not see that the service stands still."""
-    if re.search(r"(\|\||;)\s*(true|:|exit 0)\s*$", test):
-        return "The end of the command makes every check succeed. Delete it."
+    if end := re.search(r"(\|\||;)\s*(true|:|exit 0)\s*$", test):
+        return f"Delete `{end[0].strip()}` at the end: with it every check succeeds."
     if re.search(r"connect|/dev/tcp|\bnc\b", test):
         return "The kernel accepts connections also for a stopped process. Request /health, and wait for the answer."
     if fixed := re.search(r":(\d{2,5})\b", test):
@@ -147,5 +158,8 @@ def _check(service: Running, seconds: float) -> Ended:
         return service.run(["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words, seconds)
     except LearnerError as error:
         raise LearnerError(
-            f"the health check cannot be run: {error.failure.seen}", health.where, hint=error.failure.hint
+            f"the health check cannot be run: {error.failure.seen}",
+            health.where,
+            hint=error.failure.hint,
+            why=WHY_HEALTH,
         ) from error

@@ -11,7 +11,7 @@ from checks.harness.containers.image_build import Built
 from checks.harness.containers.spec import Container
 from checks.harness.errors import Failure, Inconclusive
 from checks.harness.machine import load_in_words
-from checks.support.ex5.ending import EXEC, line_of_process_1, signal_in_words
+from checks.support.ex5.ending import exec_hint, line_of_process_1, signal_in_words
 from checks.support.ex5.image import HEALTH_CHECK
 from checks.support.ex5.listening import blind_check_hint
 
@@ -92,14 +92,14 @@ def assert_stops_well(service: Running, seen: Farewell) -> None:
         f"`docker stop`: of {len(seen.answers)} requests in flight {seen.answered} got their 200; "
         f"{signal_in_words(service.container, seen)}{last_lines(service)}",
         wanted="a 200 for each: see 5.3",
-        hint=EXEC,
+        hint=exec_hint(service.container),
         where=where,
     )
     assert seen.turned_away, Failure(
         f"`docker stop`: the service accepted all {seen.asked} new connections, and was killed in the end; "
         + signal_in_words(service.container, seen),
         wanted="the server itself is process 1, and gets the signal: see 5.3",
-        hint=EXEC,
+        hint=exec_hint(service.container),
         where=where,
     )
 

@@ -133,7 +133,7 @@ def _locust(stack: Stack) -> tuple[str, str]:
         without = [n for n, one in stack.services.items() if n not in behind and rules.is_locust(one, role)]
         assert len(names) < 2, Failure(
             f"the profile `{LOAD}` has {len(names)} services with `--{role}`: {', '.join(names)}",
-            wanted=f"one service with `--{role}`" + (": `--scale` sets how many of it run" * (role == "worker")),
+            wanted=f"one service with `--{role}`" + (": `--scale` starts more copies of it" * (role == "worker")),
             hint=f"Delete `{names[-1]}`" + (": `--scale worker=4` starts four of one." * (role == "worker") or "."),
             where=stack.line(names[-1]),
         )
@@ -142,7 +142,7 @@ def _locust(stack: Stack) -> tuple[str, str]:
             f"Locust {role}",
             wanted=f"one service with `--{role}`: a master that sums up, and workers that send requests",
             hint=f"`profiles: [load]` in `{without[0]}`." if without else f"`--{role}` in the command of one service.",
-            where=stack.line(without[0]) if without else stack.line(next(iter(behind), API)),
+            where=stack.line(without[0]) if without else stack.line(next(iter(behind), API), "command"),
         )
         found += names
     return found[0], found[1]

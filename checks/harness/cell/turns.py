@@ -1,0 +1,135 @@
+"""Which of the learner's lines an admission control goes through: where it lets in, lets wait, and hands a slot on.
+
+What is found out here explains: it names a line, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.middlewares import Line
+
+SECONDS = 0.05
+"""How long a request may wait: real seconds, since a control that polls would hold up a virtual clock for ever."""
+TURNS = 30
+"""Turns of the loop after which a right answer has long done what it does."""
+MOST_LINES = 20
+
+
+def turns(control: Any) -> dict[str, list[Line]]:
+    """The lines, each kind as far as it was seen, of a control with one slot and one place to wait.
+
+    - `passes`: what calls the app below.
+    - `waits`: the stack of a second request, from the outside in, if it waits.
+    - `decides`: the functions that began for that second request.
+    - `hands`: those that began when the first one had left the app.
+    - `leaves`: those that began when a wait had been too long.
+    - `together`: what calls the app below for a second of two that came at once.
+    """
+    found: dict[str, list[Line]] = {}
+    with suppress(Exception):
+        asyncio.run(_together(control, found))
+    with suppress(Exception):
+        asyncio.run(_one_after_the_other(control, found))
+    return {kind: lines[:MOST_LINES] for kind, lines in found.items()}
+
+
+async def _one_after_the_other(control: Any, found: dict[str, list[Line]]) -> None:
+    gates: list[asyncio.Future[None]] = []
+    app, begun = _guarded(control, gates, found.setdefault("passes", [])), _Begun(control)
+    tasks: list[asyncio.Task[Any]] = []
+    for lines in ([], found.setdefault("decides", [])):
+        with begun.noted(lines):
+            tasks.append(_arrive(app))
+            await _some_turns()
+    found["waits"] = [] if len(gates) > 1 or tasks[1].done() else _stack(tasks[1])
+    with begun.noted(found.setdefault("hands", [])):
+        gates[0].set_result(None)
+        await _some_turns()
+    with begun.noted([]):
+        tasks.append(_arrive(app))
+        await _some_turns()
+    with begun.noted(found.setdefault("leaves", [])):
+        await asyncio.sleep(3 * SECONDS)
+    await _end(tasks)
+
+
+async def _together(control: Any, found: dict[str, list[Line]]) -> None:
+    lines: list[Line] = []
+    app = _guarded(control, [], lines)
+    tasks = [_arrive(app), _arrive(app)]
+    await _some_turns()
+    found["together"] = lines[1:]
+    await _end(tasks)
+
+
+def _guarded(control: Any, gates: list[asyncio.Future[None]], passes: list[Line]) -> Any:
+    """The control around an app that holds each request at a gate of its own, and notes what called it."""
+
+    async def below(_: Any, __: Any, send: Any) -> None:
+        frame = sys._getframe(1)
+        passes.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        gates.append(asyncio.get_running_loop().create_future())
+        await gates[-1]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    return control(below, max_in_flight=1, max_queue=1, queue_seconds=SECONDS)
+
+
+def _arrive(app: Any) -> asyncio.Task[Any]:
+    return asyncio.ensure_future(Exchange("POST", "/predict").run(app))
+
+
+async def _some_turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stack(task: asyncio.Task[Any]) -> list[Line]:
+    """Where a task waits: its coroutine, the one which that awaits, and so on."""
+    lines, coroutine = list[Line](), task.get_coro()
+    while frame := getattr(coroutine, "cr_frame", None):
+        lines.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        coroutine = coroutine.cr_await  # type: ignore[union-attr]  # what has a frame has that, too
+    return lines
+
+
+class _Begun:
+    """Notes which functions of the control's folder begin; a coroutine that goes on has begun before."""
+
+    def __init__(self, control: Callable[..., Any]) -> None:
+        code: CodeType = control.__call__.__code__  # type: ignore[operator]  # a class that defines it
+        self._folder = Path(code.co_filename).parent
+        self._known: list[FrameType] = []
+
+    @contextmanager
+    def noted(self, lines: list[Line]) -> Iterator[None]:
+        """Note them meanwhile: file, first line and name."""
+
+        def watch(frame: FrameType, event: str, _: object) -> None:
+            code = frame.f_code
+            if event != "call" or Path(code.co_filename).parent != self._folder or code.co_name.startswith("<"):
+                return
+            if not any(frame is one for one in self._known):
+                self._known.append(frame)
+                lines.append((code.co_filename, code.co_firstlineno, code.co_name))
+
+        sys.setprofile(watch)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
