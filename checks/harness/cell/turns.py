@@ -6,7 +6,9 @@ What is found out here explains: it names a line, and decides nothing.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +23,8 @@ SECONDS = 0.05
 TURNS = 30
 """Turns of the loop after which a right answer has long done what it does."""
 MOST_LINES = 20
+LONGEST = 3.0
+"""Seconds after which a control is not looked at any more."""
 
 
 def turns(control: Any) -> dict[str, list[Line]]:
@@ -34,11 +38,33 @@ def turns(control: Any) -> dict[str, list[Line]]:
     - `together`: what calls the app below for a second of two that came at once.
     """
     found: dict[str, list[Line]] = {}
-    with suppress(Exception):
-        asyncio.run(_together(control, found))
-    with suppress(Exception):
-        asyncio.run(_one_after_the_other(control, found))
+    for scene in (_together, _one_after_the_other):
+        with suppress(Exception, _Late), _at_most(LONGEST):
+            asyncio.run(scene(control, found))
     return {kind: lines[:MOST_LINES] for kind, lines in found.items()}
+
+
+class _Late(BaseException):
+    """What the learner's code does not catch."""
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Break off what blocks the thread, where a signal can: it has failed already, and need not be waited for."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _Late
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 async def _one_after_the_other(control: Any, found: dict[str, list[Line]]) -> None:
