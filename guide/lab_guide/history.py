@@ -70,7 +70,7 @@ def judged(run: Results) -> dict[str, Results]:
 
 def brief(run: Results) -> Results:
     """What a run was about, when it was, and how many of its checkpoints it has judged."""
-    told = {name: run.get(name) for name in ("started", "seconds", "finished", "seed")}
+    told = {name: run.get(name) for name in ("started", "seconds", "finished")}
     return told | {"ids": [c["id"] for e in run["exercises"] for c in e["checkpoints"]], "judged": len(judged(run))}
 
 

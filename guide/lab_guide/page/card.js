@@ -2,7 +2,7 @@
 import { el, rendered, ticks } from "./dom.js";
 import { picture } from "./pictures.js";
 import { ask } from "./server.js";
-import { WORD, MARK, isStale, verdict } from "./verdicts.js";
+import { WORD, MARK, isStale, mistake, verdict } from "./verdicts.js";
 
 export function card(store, actions) {
   const exercise = store.exercises.find((e) => e.ids.includes(store.chosen));
@@ -38,7 +38,7 @@ function step(store, exercise, known) {
   if (!found) return null;
   return el("p", { class: "step" }, el("span", {}, `Step ${found.number} of ${exercise.steps.length}`),
     found.files.map((f) => el("code", {}, f)), el("span", { class: "grow" }, ticks(found.write)),
-    found.passes.map((id) => el("span", { class: verdict(store, id) }, `${MARK[verdict(store, id)]} ${id}`)));
+    el("span", { class: "ids" }, found.passes.map((id) => el("span", { class: verdict(store, id) }, `${MARK[verdict(store, id)]} ${id}`, el("span", { class: "sr" }, ` ${WORD[verdict(store, id)]}`)))));
 }
 
 function head(known, result, now) {
@@ -89,7 +89,8 @@ function excerpt(source, result) {
 
 function hints(store, result, actions) {
   const all = [result.hint, ...result.hints].filter(Boolean);
-  const shown = Math.min(store.hints, all.length);
+  const opened = store.hints[result.id];
+  const shown = opened?.of === mistake(result) ? Math.min(opened.shown, all.length) : 0;
   if (!all.length) return "There is no hint for this.";
   const more = el("button", { class: "btn", "data-k": "hint", id: "hint", onclick: actions.hint }, shown ? "One more hint " : "Show a hint ", el("kbd", {}, "h"));
   return [all.slice(0, shown).map((text) => el("p", { class: "hint" }, ticks(text))), shown < all.length ? more : null];
