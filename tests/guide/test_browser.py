@@ -673,6 +673,7 @@ def test_the_tables_of_a_lesson_are_filled_in(tab: Page, solved: Path) -> None:
         assert ("60", "0.1") == (tab.input_value("#connections"), tab.input_value("#last_s"))
         tab.click("[data-k=measure]")
         tab.wait_for_selector(".results [data-run]")
+        assert tab.evaluate("document.querySelector('.results').getBoundingClientRect().top") >= 0, "it is in view"
         tab.click("[data-k=bench]")
         tab.wait_for_selector("#lesson .fill:has-text('% too low')")
         tab.fill("#table-explained", "They wait for each other.")

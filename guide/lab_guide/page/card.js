@@ -84,8 +84,11 @@ export function where(store, result) {
 function excerpt(source, result) {
   const shown = el("div", { class: `src ${result.verdict === "not_started" ? "todo" : ""}`, tabindex: "0", role: "region", "aria-label": `Lines of ${source.file}` },
     source.lines.map((l) => el("div", { class: l.here ? "here" : "" }, el("span", { class: "ln" }, l.number), rendered("span", l.html))));
-  return el("div", {}, source.task ? el("p", {}, ticks(source.task)) : null, shown);
+  return el("div", {}, paragraphs(source.task).map((text) => el("p", { class: "task" }, ticks(text))), shown);
 }
+
+/** The paragraphs of a docstring, whose lines are filled anew; of an example they stay as they are. */
+const paragraphs = (text) => text.split(/\n\s*\n/).filter(Boolean).map((part) => (/^\s*>>>/.test(part) ? part : part.replace(/\s*\n\s*/g, " ")));
 
 function hints(store, result, actions) {
   const all = [result.hint, ...result.hints].filter(Boolean);
@@ -102,6 +105,6 @@ function foot(store, known, now, actions) {
   return el("div", { class: "fig actions" },
     el("button", { class: "btn", "data-k": "alone", id: "alone", onclick: actions.alone }, "Run this one ", el("kbd", {}, "c")),
     el("button", { class: "btn", "data-k": "reset", onclick: actions.reset }, "Put the stub back"),
-    el("code", {}, command), el("span", { class: "grow" }),
+    el("code", {}, command.split(" ").map((word) => [el("span", { class: "word" }, word), " "])), el("span", { class: "grow" }),
     next && next !== known.id ? el("button", { class: `btn ${now === "passed" ? "main" : ""}`, "data-k": "next", onclick: () => actions.choose(next) }, `Next: ${next} `, el("kbd", {}, "n")) : null);
 }

@@ -41,7 +41,7 @@ export function update(told) {
 
 function content(field, entry) {
   const input = (what, label) => el("input", { "data-field": field.id, "data-what": what, "data-k": `${field.id}-${what}`, "aria-label": `${label}: ${field.row}, ${field.column}`, placeholder: what, maxlength: 200 });
-  const bench = field.plan && el("button", { class: "btn quiet", type: "button", "data-k": `${field.id}-bench`, "aria-label": `Measure on the bench: ${field.row}, ${field.column}`, onclick: () => toBench(field) }, "bench");
+  const bench = field.plan && el("button", { class: "btn", type: "button", "data-k": `${field.id}-bench`, "aria-label": `Measure on the bench: ${field.row}, ${field.column}`, onclick: () => toBench(field) }, "bench");
   const measure = bench || el("small", {}, "by hand");
   if (!entry) return [input("predicted", "Your prediction"), measure];
   if (!entry.measured) return [el("span", { class: "guessed" }, `predicted ${entry.predicted}`), input("measured", "Measured"), measure];

@@ -3,7 +3,7 @@ import { $, el, rendered } from "./dom.js";
 import { journal } from "./journal.js";
 import { ask } from "./server.js";
 
-const COMMAND = /^\s*(\$ |([A-Z_]+=\S+ )*(uv|curl|docker|python) )/;
+const COMMAND = /^\s*(\$ |([A-Z_]+=\S+\s+(\\\s+)?)*(uv|curl|docker|python) )/;
 let shown = 0;
 
 /** Show the lesson of an exercise, and mark the step that a checkpoint belongs to. */

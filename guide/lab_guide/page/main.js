@@ -1,5 +1,5 @@
 // The page's state, the events that change it, and the keys.
-import { bench, benchLink, benchTitle, fill, focusPrediction, updateBench } from "./bench.js";
+import { bench, benchLink, benchTitle, fill, focusPrediction, showResult, updateBench } from "./bench.js";
 import { card } from "./card.js";
 import { $, el, patch, ticks } from "./dom.js";
 import { update as updateJournal } from "./journal.js";
@@ -30,7 +30,7 @@ const actions = {
   },
   note(text) { note(text); },
   view(name) { if (name !== store.view) location.hash = name === "bench" ? "#bench" : ""; },
-  async measure(wish) { store.other = null; await send("/bench", wish); },
+  async measure(wish) { store.other = null; await send("/bench", wish); showResult(); },
   stopBench() { send("/bench/stop").catch(failed); },
   showRun(name) { ask(`/bench/${name}`).then((run) => { Object.assign(store, { shown: run, other: null }); render(); }).catch(failed); },
   compare(name) {
