@@ -127,8 +127,8 @@ def create_app(guide: Guide, port: int, token: str) -> FastAPI:
     @app.get("/export")
     async def export() -> HTMLResponse:
         try:
-            page = await asyncio.to_thread(everything, guide.place.results)
-        except (OSError, ValueError) as error:
+            page = await asyncio.to_thread(everything, guide.place.results, guide.place.files)
+        except ValueError as error:
             raise HTTPException(404, "nothing has been judged yet") from error
         return HTMLResponse(page, headers={"Content-Disposition": 'attachment; filename="lab.html"'})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from rich.terminal_theme import TerminalTheme
 from checks.harness.report.card import Card
 from checks.harness.report.evidence import Evidence
 from checks.harness.report.pictures import draw
-from checks.harness.report.results import Run, parse
-from lab_guide import history
+from checks.harness.report.results import Run
 from lab_guide.bench.kept import Bench, Record
 from lab_guide.bench.quantities import ASKED, QUANTITIES, digits, error_percent
 from lab_guide.bench.shown import pictures
 from lab_guide.journal import Journal
+from lab_guide.standing import standing
 
 WIDTH = 100
 """Columns: a line of code, and the picture of sixty requests."""
@@ -66,41 +66,16 @@ def html(run: Run, bench: Iterable[Record] = (), journal: Journal | None = None)
     )
 
 
-def everything(results: Path) -> str:
+def everything(results: Path, files: Path | None = None) -> str:
     """The export of a place: of each checkpoint the newest result, and all that the bench and the journal have.
 
+    `files` are the learner's, where the results are not in their `.lab`.
+
     Raises:
-        OSError, ValueError: `results` cannot be read.
+        ValueError: there are no results that can be read.
     """
     folder = results.parent
-    last = history.load(results)
-    if last is None:
-        raise ValueError("there are no results of the lab")
-    return html(newest(folder, last), Bench(folder).records(), Journal(folder, read_only=True))
-
-
-def newest(folder: Path, last: Mapping[str, Any]) -> Run:
-    """A run of the newest result of each checkpoint that was judged, of the exercises that have one."""
-    judged = history.newest(folder, dict(last)).results
-    exercises: dict[int, dict[str, Any]] = {}
-    for run in [*history.runs(folder), last]:
-        for exercise in run["exercises"]:
-            known = exercises.setdefault(
-                exercise["number"],
-                {"number": exercise["number"], "title": exercise["title"], "about": "", "checkpoints": {}},
-            )
-            known["title"] = exercise["title"]
-            known["checkpoints"] |= {c["id"]: judged.get(c["id"], c) for c in exercise["checkpoints"]}
-    for exercise in exercises.values():
-        exercise["checkpoints"] = [
-            exercise["checkpoints"][name] for name in sorted(exercise["checkpoints"], key=_order)
-        ]
-    told = dict(last) | {"exercises": [exercises[number] for number in sorted(exercises)]}
-    return parse(told, "the newest results")
-
-
-def _order(checkpoint: str) -> tuple[int, ...]:
-    return tuple(map(int, checkpoint.split(".")))
+    return html(standing(results, files), Bench(folder).records(), Journal(folder, read_only=True))
 
 
 def _has_one(evidence: Iterable[Evidence]) -> bool:

@@ -23,6 +23,14 @@ _COLUMNS = {
 }
 _CLOSED = {3: "", 6: "/predict/batched", 7: "/generate"}
 """The path that a closed loop asks in these exercises; where it is empty, each row names one."""
+_BY_HAND = {
+    2: "it is in `/metrics`, which the bench does not read. The commands are below the table.",
+    4: "the service has no such endpoint, so the bench cannot measure it. `uv run pytest checks/test_ex4.py -k 4.2` "
+    "measures a service of the lab, with 10 ms of computing: its table has the numbers.",
+    5: 'the bench runs no containers. The commands are under "Try it by hand".',
+    7: "it is not measured, it follows from the other numbers. Your `slots_needed` computes it.",
+}
+"""How the fields of an exercise are filled in for which the bench measures nothing."""
 _TABLE = re.compile(r"(?:^\|.*\|$\n?)+", re.MULTILINE)
 
 
@@ -32,7 +40,7 @@ class Field:
 
     `id` is "1.0.2.1": exercise, table of the section, row of its body and column, the last three from 0 on. `row` and
     `column` are what stands beside and above it. `plan` and `quantity` say what the bench measures for it; without them
-    it is filled in by hand.
+    it is filled in by hand, and `how` says how.
     """
 
     id: str
@@ -40,6 +48,7 @@ class Field:
     column: str
     plan: Plan | None = None
     quantity: str = ""
+    how: str = ""
 
     @property
     def exercise(self) -> int:
@@ -60,7 +69,8 @@ def fields(exercise: int, lesson: str) -> list[Field]:
                     words = ", ".join(
                         f"{name}: {value}" if name else value for name, value in zip(head, known, strict=False)
                     )
-                    found.append(Field(f"{exercise}.{number}.{n}.{column}", words, head[column], plan, quantity))
+                    how = "" if plan else _BY_HAND.get(exercise, "the bench does not measure it.")
+                    found.append(Field(f"{exercise}.{number}.{n}.{column}", words, head[column], plan, quantity, how))
     return found
 
 

@@ -68,6 +68,12 @@ def judged(run: Results) -> dict[str, Results]:
     return {c["id"]: c | stamp for c in checkpoints if c["verdict"] != "not_run"}
 
 
+def brief(run: Results) -> Results:
+    """What a run was about, when it was, and how many of its checkpoints it has judged."""
+    told = {name: run.get(name) for name in ("started", "seconds", "finished")}
+    return told | {"ids": [c["id"] for e in run["exercises"] for c in e["checkpoints"]], "judged": len(judged(run))}
+
+
 @dataclass(slots=True)
 class Newest:
     """Of each checkpoint the newest result, and in `before` the last of another verdict, if that has a picture."""

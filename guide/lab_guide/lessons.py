@@ -33,6 +33,11 @@ def lesson(root: Path, exercise: int) -> str:
     return path(root, exercise).read_text(encoding="utf-8")
 
 
+def all_steps(root: Path) -> list[Step]:
+    """The steps of all lessons."""
+    return [step for lesson in sorted((root / "lessons").glob("ex*.md")) for step in steps(lesson.read_text("utf-8"))]
+
+
 def section(text: str, title: str) -> str:
     """What stands under a heading of the second level; empty if there is none of that title."""
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)

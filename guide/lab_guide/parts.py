@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab_guide.catalogue import Exercise
+from lab_guide.lessons import Step
+
+if TYPE_CHECKING:
+    from lab_guide.catalogue import Exercise  # it brings pytest, which `lab status` does not need
 
 _STUB = re.compile(r"""raise NotImplementedError\(["'](\d+\.\d+): """)
 _TODO = re.compile(r"TODO\((\d+\.\d+)\)")
@@ -41,25 +44,7 @@ class Parts:
 
     def again(self, results: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """The checkpoints that had passed, and whose step was changed since and has a stub."""
-        found: set[str] = set()
-        for step in self._steps:
-            passed = [name for name in step.passes if results.get(name, {}).get("verdict") == "passed"]
-            if passed and (since := self._stub_since(step.files, step.marked)):
-                found |= {n for n in passed if datetime.fromisoformat(results[n]["started"]).timestamp() < since}
-        return found
-
-    def _stub_since(self, files: Iterable[str], marked: tuple[str, ...]) -> float:
-        """When a file was changed that has a stub of these checkpoints now; 0 where none has."""
-        latest = 0.0
-        for file in files:
-            try:
-                text, changed = (self._files / file).read_text(errors="replace"), (self._files / file).stat().st_mtime
-            except OSError:
-                continue
-            mark = _STUB if file.endswith(".py") else _TODO
-            if set(mark.findall(text)) & {*marked}:
-                latest = max(latest, changed)
-        return latest
+        return again(self._files, self._steps, results)
 
     def _read(self, file: str) -> dict[str, str]:
         """The functions of a file, by their names such as `StepLoad.tick` and `StepLoad`; empty for none."""
@@ -76,6 +61,30 @@ class Parts:
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 found[node.name] = ast.dump(node)
         return found
+
+
+def again(files: Path, steps: Iterable[Step], results: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The checkpoints that had passed, and whose step was changed in these files since and has a stub."""
+    found: set[str] = set()
+    for step in steps:
+        passed = [name for name in step.passes if results.get(name, {}).get("verdict") == "passed"]
+        if passed and (since := _stub_since(files, step)):
+            found |= {n for n in passed if datetime.fromisoformat(results[n]["started"]).timestamp() < since}
+    return found
+
+
+def _stub_since(files: Path, step: Step) -> float:
+    """When a file was changed that has a stub of this step now; 0 where none has."""
+    latest = 0.0
+    for file in step.files:
+        try:
+            text, changed = (files / file).read_text(errors="replace"), (files / file).stat().st_mtime
+        except OSError:
+            continue
+        mark = _STUB if file.endswith(".py") else _TODO
+        if set(mark.findall(text)) & {*step.marked}:
+            latest = max(latest, changed)
+    return latest
 
 
 def _names(words: str) -> set[str]:

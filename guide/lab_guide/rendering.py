@@ -50,7 +50,17 @@ def lesson(text: str) -> list[Section]:
     """The sections of a lesson; the first one has the lesson's own title."""
     markdown = MarkdownIt("commonmark", {"html": False, "highlight": _code}).enable("table")
     parts = re.split(r"^##? (.+)\n", text, flags=re.MULTILINE)[1:]
-    return [Section(title, _html(markdown, body)) for title, body in zip(parts[::2], parts[1::2], strict=True)]
+    return [Section(title, _section(markdown, body)) for title, body in zip(parts[::2], parts[1::2], strict=True)]
+
+
+_MEASURED = re.compile(r"^<!-- (?:/?)measured -->\n", re.MULTILINE)
+
+
+def _section(markdown: MarkdownIt, text: str) -> str:
+    """A section as HTML. What stands between two marks was measured: it is folded, for a prediction comes first."""
+    parts = [_html(markdown, part) for part in _MEASURED.split(text)]
+    folded = '<details class="measured"><summary>Measured numbers: predict first, or show them</summary>{}</details>'
+    return "".join(folded.format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def _html(markdown: MarkdownIt, text: str) -> str:

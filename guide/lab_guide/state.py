@@ -21,6 +21,7 @@ from lab_guide.lessons import lesson
 from lab_guide.parts import Parts, stub_again
 from lab_guide.place import Place
 from lab_guide.running import PytestRun, Ready
+from lab_guide.standing import of_others
 
 BEHIND = 200
 """Events that a tab may be behind. One that is further behind is let go, and gets the whole state when it is back."""
@@ -48,7 +49,7 @@ class Guide:
         self.exercises = catalogue()
         self.version = version
         self.note = place.note
-        self.last = history.load(place.results)
+        self.last = self._load()
         self.newest = history.newest(place.folder, self.last)
         if self.last:  # a run of the command line: the next one overwrites it
             history.keep(place.folder, self.last, self.newest)
@@ -88,7 +89,7 @@ class Guide:
             "files": str(self.place.files),
             "command": f"uv run pytest {shlex.join(self.place.command(0))}",
             "note": self.note,
-            "last": self.last and {name: self.last.get(name) for name in ("started", "seconds", "finished")},
+            "last": self.last and history.brief(self.last),
             "version": self.version,
         }
 
@@ -283,9 +284,14 @@ class Guide:
         self.ended = {"exit_code": code, "stopped": stopped, "output": printed if none and not stopped else ""}
         self.tell("ended", self.ended | {"runs": history.names(self.place.folder)})
 
+    def _load(self) -> history.Results | None:
+        """The last run, unless it was of another workspace."""
+        run = history.load(self.place.results)
+        return None if run is None or of_others(run, self.place.results) else run
+
     def _take(self) -> None:
         """Read what a run has written, here or in a terminal, and tell what is new."""
-        run = history.load(self.place.results)
+        run = self._load()
         if run is not None and run != self.last:
             begins = self.last is None or run["started"] != self.last["started"]
             self.last = run

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from checks.harness.report.card import NARROWEST, WIDEST, Card, console
 from checks.harness.report.results import Run, parse
-from lab_guide.export import newest
+from lab_guide.standing import newest
 from lab_guide.state import Guide, Selection
 
 KEYS = "h hints   a all open ones   n next checkpoint   1-7 exercise   c run this one   r run the exercise   q quit"
@@ -101,7 +101,7 @@ class Screen:
         run = parse(dict(last), "the last run")
         if any(c.id == self._guide.chosen for c in run.checkpoints):
             return run
-        known = newest(self._guide.place.folder, last)
+        known = newest(self._guide.place.folder, last, self._guide.place.files)
         known.exercises = [e for e in known.exercises if e.number == number]
         return known if known.exercises else None
 

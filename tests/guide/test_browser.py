@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checks.harness import ROOT
-from checks.harness.report.evidence import HockeyStick, Offered, Overload, Point, Served, histogram, timeline
+from checks.harness.report.evidence import HockeyStick, Offered, Overload, Point, Served, Table, histogram, timeline
 from checks.harness.report.results import Checkpoint, Exercise, Run, write
 from tests.guide.opened import free_port, lab
-from tests.waiting import SECONDS, upper_bound
+from tests.waiting import SECONDS, until, upper_bound
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -131,6 +131,181 @@ CUT = """() => [...document.querySelectorAll('#lesson .drawing, #lesson .scroll'
     .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.innerText)"""
 """What of a lesson one sees only a part of, and has to scroll for."""
 
+CLIPPED = """() => {
+    const whole = document.documentElement, lesson = document.getElementById('lesson');
+    const said = (one) => `${one.tagName}.${one.className}: ${one.innerText.slice(0, 40)}`;
+    const seen = [...document.querySelectorAll('#lesson *, #content *, #status *')]
+        .filter((one) => one.clientWidth > 1 && !(one instanceof SVGElement) && !one.closest('.sr'));
+    const style = (one) => getComputedStyle(one);
+    const wider = seen.filter((one) => one.scrollWidth > one.clientWidth + 1 && style(one).display !== 'inline');
+    const lost = wider.filter((one) => style(one).overflowX !== 'auto' || one.tabIndex !== 0);
+    const edge = lesson.getBoundingClientRect().right;
+    const out = seen.filter((one) => one.closest('#lesson') && !one.closest('pre, .scroll')
+        && one.getBoundingClientRect().right > edge + 1);
+    return [...(whole.scrollWidth > whole.clientWidth ? ['the page itself'] : []), ...[...lost, ...out].map(said),
+        ...wider.filter((one) => innerWidth >= 800 && one.matches('#lesson .scroll')).map(said)];
+}"""
+"""What is wider than its box and cannot be scrolled to by keyboard; in a window of 800 px also a table of a lesson."""
+
+SIZES = (360, 800, 1280, 1440, 2560)
+
+
+@pytest.mark.parametrize("exercise", range(1, 8))
+def test_nothing_of_a_lesson_is_cut(tab: Page, solved: Path, exercise: int) -> None:
+    """At each width: what is wider than its column is scrolled in a box of its own, which the Tab key reaches."""
+    with lab(solved) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        tell(tab, address, "/choose", {"checkpoint": f"{exercise}.1"})
+        tab.wait_for_selector(f"#lesson .fill [data-field^='{exercise}.']")
+        for width in SIZES:
+            tab.set_viewport_size({"width": width, "height": 900})
+            for fold in (False, True):
+                tab.evaluate(
+                    f"document.querySelectorAll('#lesson details').forEach((one) => {{ one.open = {fold:d}; }})"
+                )
+                assert [] == tab.evaluate(CLIPPED), width
+        for theme in ("light", "dark"):
+            tab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+            assert [] == faults(tab), theme
+
+
+def tell(page: Page, address: str, path: str, what: dict[str, Any]) -> None:
+    """Post something, as the page itself does."""
+    home = address.partition("/?")[0]
+    answer = page.context.request.post(home + path, data=what, headers={"Origin": home})
+    assert answer.ok, answer.text()
+
+
+def test_the_lesson_in_a_narrow_window(tab: Page, work: Path) -> None:
+    """A button leads to it and one back, also by keyboard; the map stands beside it, and covers nothing."""
+    with lab(work) as (_, address):
+        tab.set_viewport_size({"width": 800, "height": 900})
+        tab.goto(address)
+        tab.wait_for_selector("#lesson tr.here")
+        tab.click("[data-k=lesson]")
+
+        assert "lesson" == tab.evaluate("document.activeElement.id")
+        for _ in range(2):
+            tab.mouse.move(500, 500)
+            tab.mouse.wheel(0, 1500)
+            tab.wait_for_timeout(100)
+            rail, lesson, top = (tab.locator(name).bounding_box() for name in (".rail", "#lesson", ".ltop"))
+            assert rail is not None
+            assert lesson is not None
+            assert top is not None
+            assert rail["x"] + rail["width"] <= lesson["x"]
+            assert 0 == top["y"], "its head stays"
+        tab.focus(".ltop .back")
+        tab.keyboard.press("Enter")
+        assert "main" == tab.evaluate("document.activeElement.id")
+        assert tab.locator("#card-title").is_visible()
+        tab.keyboard.press("l")
+        tab.keyboard.press("l")
+        assert "main" == tab.evaluate("document.activeElement.id")
+        for width in SIZES:
+            tab.set_viewport_size({"width": width, "height": 900})
+            assert [] == tab.evaluate(OUTSIDE), width
+
+
+OUTSIDE = """() => [...document.querySelectorAll('.btn kbd, .map button > *')].filter((one) => {
+    const [inner, outer] = [one, one.closest('button, a')].map((it) => it.getBoundingClientRect());
+    return inner.left < outer.left - 0.5 || inner.right > outer.right + 0.5 || inner.bottom > outer.bottom + 0.5;
+}).map((one) => one.closest('button, a').innerText)"""
+"""The buttons out of which a part of them hangs."""
+
+
+def test_a_measurement_is_shown_after_the_prediction(tab: Page, work: Path) -> None:
+    """The lesson's own numbers are folded until something is predicted; a click shows them all the same."""
+    with lab(work) as (_, address):
+        tab.goto(address)
+        tab.wait_for_selector("#card-title")
+        tell(tab, address, "/choose", {"checkpoint": "4.1"})
+        tab.wait_for_selector("[data-field='4.0.0.1']")
+        folds = tab.locator("#lesson details.measured")
+
+        assert [False, False] == folds.evaluate_all("(all) => all.map((one) => one.open)")
+        tab.focus("#lesson details.measured summary >> nth=1")
+        tab.keyboard.press("Enter")
+        assert [False, True] == folds.evaluate_all("(all) => all.map((one) => one.open)")
+        assert "by hand" in tab.inner_text("#lesson .fill:has([data-field='4.0.0.4'])")
+        assert "checks/test_ex4.py -k 4.2" in tab.inner_text("#lesson .by-hand")
+        tab.fill("[data-field='4.0.0.1']", "inf")
+        tab.click("text=Write down what I have filled in")
+        tab.wait_for_selector("#lesson details.measured[open] >> nth=1")
+        assert [True, True] == folds.evaluate_all("(all) => all.map((one) => one.open)")
+
+
+def test_another_failure_closes_the_hints(tab: Page, solved: Path) -> None:
+    """Those of a failure stay while it is the same, also where it has moved in the file."""
+    file, right = solved / "lab/predictions.py", "math.ceil(requests / together[kind]) * seconds"
+    with lab(solved) as (_, address):
+        tab.goto(address)
+        choose(tab, "1.8")
+
+        def shown(before: str, after: str, words: str) -> int:
+            save(file, before, after)
+            tab.wait_for_selector(f'.card .fields:has-text("{words}")')
+            tab.wait_for_selector("#status:has-text('Watching')")
+            return tab.locator(".card .hint").count()
+
+        assert 0 == shown(right, "requests // together[kind] * seconds", "('threaded', 41")
+        tab.keyboard.press("h")
+        tab.keyboard.press("h")
+        assert 2 == tab.locator(".card .hint").count()
+        assert 2 == shown("import math", "import math\n\n# a line more", "predictions.py:10")
+        assert 0 == shown("requests // together[kind] * seconds", "requests * seconds", "('async', 60")
+        tab.keyboard.press("h")
+        choose(tab, "1.2")
+        choose(tab, "1.8")
+        assert 1 == tab.locator(".card .hint").count()
+
+
+def test_the_status_is_about_this_moment(tab: Page, solved: Path) -> None:
+    """While a run goes on nothing is said of the one before; then it is named, with when it was judged."""
+    with lab(solved) as (_, address):
+        tab.goto(address)
+        choose(tab, "1.8")
+        tab.keyboard.press("c")
+        tab.wait_for_selector("#status:has-text('1.8 judged at')")
+        tab.evaluate(STATUSES)
+        tab.keyboard.press("r")
+        tab.wait_for_selector("#status:has-text('Running exercise 1')")
+        tab.wait_for_selector("#status:has-text('exercise 1 judged at')")
+        said: list[str] = tab.evaluate("window.said")
+        running = [one for one in said if "Running" in one]
+
+        assert any("of 9 judged" in one for one in running), said
+        assert not any("judged at" in one for one in running), said
+        states = tab.evaluate(DOING)
+        assert states == [
+            ["Running 1.4", ""],
+            ["Saved: this run ends, and a new one begins", None],
+            ["Saved, not judged yet", "1.4 judged at"],
+            ["Watching your files", "1.4 stopped: 0 of 1 judged"],
+            ["Watching your files", "1.4, begun at"],
+        ]
+
+
+STATUSES = """() => {
+    window.said = [];
+    new MutationObserver(() => window.said.push(document.getElementById('status').innerText))
+        .observe(document.getElementById('status'), { childList: true });
+}"""
+
+DOING = """async () => {
+    const { doing } = await import('/page/status.js');
+    const last = { started: '2026-01-01T10:00:00+00:00', seconds: 2, finished: true, ids: ['1.4'], judged: 1 };
+    const cut = { ...last, finished: false, judged: 0 }, running = { exercise: 1, only: ['1.4'] };
+    const one = { connected: true, exercises: [{ number: 1, ids: ['1.1', '1.4'] }], last };
+    return [{ running, changed: true }, { running, changed: true, ending: true }, { changed: true },
+        { last: cut, ended: { stopped: true } }, { last: cut }].map((more) => {
+        const { words, more: about } = doing({ ...one, ...more });
+        return [words, about && about.replace(/ at .*/, ' at')];
+    });
+}"""
+"""What the status line says in states that do not last."""
+
 TOGETHER = """() => [...document.querySelectorAll('.card .fig tbody')].map((body) => {
     const rows = [...body.rows].map((row) => [2, 3].map((n) => Number(row.cells[n].textContent)));
     return Math.max(...rows.map(([at]) => rows.filter(([work, end]) => work <= at && at < end).length));
@@ -218,6 +393,12 @@ PICTURES = (
         1000.0,
     ),
     HockeyStick("users", [Point(n, 40.0 * min(n, 8), 20.0 + n**2) for n in (1, 2, 4, 8, 16)], 100.0, 320.0, 8, 8),
+    HockeyStick("few users", [Point(n, 40.0 * n, 100.0) for n in (1, 2, 3)], 320.0, 320.0, None, 3),
+    Table(
+        "caller",
+        ["the store", "wanted", "got", ""],
+        [["is down", "502", "502", ""], ["is slow", "504", "502", "<- wrong"]],
+    ),
 )
 
 
@@ -229,12 +410,17 @@ def test_pictures_can_be_asked(tab: Page, work: Path) -> None:
     )  # after the stubs
     write(run, work / ".lab/last-run.json")
     with lab(work) as (_, address):
+        tab.add_init_script(DRAWN)
         tab.goto(address)
         choose(tab, "3.9")
-        tab.locator(".fig canvas").nth(3).wait_for(state="attached")
+        tab.locator(".fig canvas").nth(5).wait_for(state="attached")
 
         assert 2 == tab.locator("svg.picture").count()
-        assert 4 == tab.locator(".fig details table").count()
+        assert 5 == tab.locator(".fig details table").count()
+        assert "← wrong" == tab.inner_text(".fig >> nth=5 >> .marked")
+        assert [] == tab.evaluate(OVERLAPPING)
+        until(lambda: tab.evaluate("window.drawn.at(-1)") == "300", "the last label of the last chart")
+        assert [] == [text for text in tab.evaluate("window.drawn") if "." in text], "a number of users is whole"
         assert "60 requests" in tab.inner_text(".fig .read >> nth=0")
         tab.focus("svg.picture >> nth=0")
         tab.keyboard.press("ArrowDown")
@@ -258,6 +444,25 @@ def test_pictures_can_be_asked(tab: Page, work: Path) -> None:
         assert tab.inner_text(".fig .read >> nth=3").startswith("16 users: 320 requests/s")
         assert [] == faults(tab)
         shot(tab, "page-pictures")
+
+
+DRAWN = """
+    window.drawn = [];
+    const fill = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...more) {
+        window.drawn.push(text);
+        return fill.call(this, text, ...more);
+    };
+"""
+"""Keeps the words that are drawn on a canvas."""
+
+OVERLAPPING = """() => [...document.querySelectorAll('svg.picture')].flatMap((picture) => {
+    const all = [...picture.querySelectorAll('text')].map((one) => [one.textContent, one.getBoundingClientRect()]);
+    return all.flatMap(([name, a], n) => all.slice(n + 1)
+        .filter(([, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3).map(([other]) => `${name} / ${other}`));
+})"""
+"""The words of pictures that stand in one another."""
 
 
 def test_ten_thousand_requests_are_drawn_at_once(tab: Page, work: Path) -> None:
@@ -336,6 +541,7 @@ def test_the_bench_wants_a_prediction_first(tab: Page, solved: Path) -> None:
 
         other.wait_for_selector(".results [data-run]")
         assert "12" in tab.inner_text(".results tbody >> nth=0")
+        assert [] == tab.evaluate(OVERLAPPING)
         off = tab.locator(".guess .error").all_inner_texts()
         assert off[0].endswith("% too low.")
         assert off[1].endswith("% too high.")
@@ -374,6 +580,7 @@ def test_streams_on_the_bench(tab: Page, solved: Path) -> None:
         assert tab.locator("#workers").is_hidden()
         measure(tab, load="open", seconds="3", rate="6", max_tokens="8", goodput="6", slots_held="2", ttft_p95_ms="400")
         assert 3 == tab.locator(".guess .error").count()
+        assert tab.evaluate(FILLED), "no part of the row of predictions is empty"
         assert "Streams, token by token" in tab.inner_text(".results .fig h3 >> nth=0")
         tab.focus(".results svg.picture >> nth=0")
         tab.keyboard.press("ArrowDown")
@@ -399,6 +606,14 @@ def test_streams_on_the_bench(tab: Page, solved: Path) -> None:
             assert tab.evaluate("document.documentElement.scrollWidth") <= width, width
         tab.check("input[name=path][value='/predict']")
         assert tab.is_checked("input[name=load][value=open]"), "which has no such load"
+
+
+FILLED = """() => {
+    const row = document.querySelector('.guesses').getBoundingClientRect();
+    const cells = [...document.querySelectorAll('.guess')].map((one) => one.getBoundingClientRect());
+    const area = cells.reduce((sum, cell) => sum + cell.width * cell.height, 0);
+    return area > 0.98 * row.width * row.height;
+}"""
 
 
 def test_batches_on_the_bench(tab: Page, solved: Path) -> None:
@@ -458,6 +673,7 @@ def test_the_tables_of_a_lesson_are_filled_in(tab: Page, solved: Path) -> None:
         assert ("60", "0.1") == (tab.input_value("#connections"), tab.input_value("#last_s"))
         tab.click("[data-k=measure]")
         tab.wait_for_selector(".results [data-run]")
+        assert tab.evaluate("document.querySelector('.results').getBoundingClientRect().top") >= 0, "it is in view"
         tab.click("[data-k=bench]")
         tab.wait_for_selector("#lesson .fill:has-text('% too low')")
         tab.fill("#table-explained", "They wait for each other.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from checks.harness.report.results import Checkpoint, Exercise, Run
+from checks.harness import ROOT
+from checks.harness.report.results import Checkpoint, Exercise, Run, set_aside, write
 from lab_guide.export import html
 from lab_guide.main import app
 from tests import runs
@@ -45,7 +47,41 @@ def test_status_shows_the_points_of_the_last_run(judged: Path) -> None:
     assert 0 == done.returncode, done.stderr
     assert "Exercise 1" in done.stdout
     assert "1.8" in done.stdout
-    assert "0 of 2 points, judged just now" in done.stdout
+    assert "0 of 2 points, last judged just now" in done.stdout
+
+
+def test_status_shows_the_newest_of_each_checkpoint(tmp_path: Path) -> None:
+    """A run of one checkpoint leaves the others as they were; a run that never began leaves all of them."""
+    results = tmp_path / "work/.lab/last-run.json"
+    shutil.copytree(ROOT / "lab", tmp_path / "work/lab")
+    for at, names in enumerate((("1.1", "3.4", "3.5"), ("3.5",))):
+        set_aside(results)
+        passed = [Checkpoint(name, "a title", 2, verdict="passed", points=2) for name in names]
+        exercises = [
+            Exercise(number, "An exercise", "", mine)
+            for number in (1, 3)
+            if (mine := [one for one in passed if one.id[0] == str(number)])
+        ]
+        write(Run("it", "0" * 12, 1, f"2100-01-01T10:00:0{at}+00:00", {}, exercises), results)
+    after = here("status", "--results", results)
+    set_aside(results)
+    gone = here("status", "--results", results)
+
+    for done in (after, gone):
+        assert 0 == done.exit_code, done.stderr
+        assert "6 of 6 points" in done.stdout, done.stdout
+        assert ["1.1", "3.4", "3.5"] == re.findall(r"✓ (\d\.\d)", done.stdout)
+
+
+def test_status_of_another_workspace_is_that_run_alone(tmp_path: Path) -> None:
+    """What is kept beside the results is of other files than a run with `--workspace`."""
+    results = tmp_path / ".lab/last-run.json"
+    for at, (name, options) in enumerate((("1.1", ""), ("1.2", " --workspace solutions"))):
+        set_aside(results)
+        exercise = Exercise(1, "An exercise", "", [Checkpoint(name, "a title", 2, verdict="passed", points=2)])
+        write(Run("it", "0" * 12, 1, f"2100-01-01T10:00:0{at}+00:00", {}, [exercise], options=options), results)
+
+    assert "2 of 2 points" in here("status", "--results", results).stdout
 
 
 def test_status_says_what_is_missing(tmp_path: Path) -> None:

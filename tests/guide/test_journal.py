@@ -33,6 +33,7 @@ def test_the_fields_of_the_lessons(exercise: int, count: int, measured: int) -> 
     assert count == len(found) == len({field.id for field in found})
     assert measured == sum(field.plan is not None for field in found)
     assert all(field.row and field.column for field in found)
+    assert all((field.plan is None) == bool(field.how) for field in found), "what the bench does not measure says why"
 
 
 def test_a_field_has_its_plan() -> None:

@@ -17,7 +17,9 @@ import httpx
 import pytest
 
 from checks.harness import ROOT
+from lab_guide import lessons, rendering
 from lab_guide.app import PAGE, create_app
+from lab_guide.fields import HEADING
 from lab_guide.place import Place, find_place
 from lab_guide.serving import PortTaken, listen
 from lab_guide.state import Guide, Selection
@@ -163,6 +165,16 @@ async def test_lessons_are_rendered(page: httpx.AsyncClient, number: int) -> Non
     assert "<script" not in str(sections)
     assert " style=" not in str(sections), "the page's policy forbids it"
     assert 404 == (await page.get("/lesson/9")).status_code
+
+
+@pytest.mark.parametrize(("number", "folds"), [(1, 0), (2, 0), (3, 1), (4, 2), (5, 1), (6, 1), (7, 1)])
+def test_what_a_lesson_has_measured_is_folded(number: int, folds: int) -> None:
+    """Each pair of marks is one fold, in the section of the predictions, and no mark is shown."""
+    sections = rendering.lesson(lessons.lesson(ROOT, number))
+    found = {one.title: one.html.count('<details class="measured">') for one in sections}
+
+    assert folds == sum(found.values()) == found[HEADING]
+    assert not any("measured --" in one.html for one in sections)
 
 
 def test_a_save_runs_what_it_touches(guide: Guide) -> None:

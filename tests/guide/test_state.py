@@ -15,6 +15,7 @@ from checks.harness import ROOT
 from checks.harness.report.results import Checkpoint, Exercise, Run, write
 from lab_guide import history, watching
 from lab_guide.place import find_place
+from lab_guide.standing import standing
 from lab_guide.state import BEHIND, Guide, Selection
 from tests.waiting import SECONDS
 
@@ -153,7 +154,21 @@ def test_a_stub_that_was_put_back_is_open_again(work: Path) -> None:
         text.replace("def tick", 'def tick_(self): raise NotImplementedError("3.4: x")\n\n    def tick', 1)
     )
     again = guide.results["3.4"]
+    exported = standing(work / ".lab/last-run.json")
 
     assert (2, "3.5") == (before, after_3_3)
     assert ("not_started", 0) == (again["verdict"], again["points"])
+    assert [("not_started", 0)] == [(c.verdict, c.points) for c in exported.checkpoints], "as on the page"
     assert "3.4" == guide.next_open()
+
+
+def test_a_run_of_another_workspace_is_not_the_learners(tmp_path: Path, work: Path) -> None:
+    """`--workspace` of a terminal writes beside the learner's own results: the page does not take it for them."""
+    guide = Guide(find_place(work))
+    passed = Checkpoint("1.1", "a title", 2, verdict="passed", points=2)
+    for folder in (tmp_path / "solutions", work):
+        exercise = Exercise(1, "An exercise", "", [passed])
+        run = Run("it", "0" * 12, 1, "2026-01-01T10:00:00+00:00", {}, [exercise], options=f" --workspace {folder}")
+        write(run, work / ".lab/last-run.json")
+        guide._take()
+        assert (folder == work) == ("1.1" in guide.results)

@@ -347,8 +347,8 @@ class Errors:
         wrong = [case for case in self.cases if case.got != case.wanted]
         if not wrong:
             return
-        rows = [(one.row, _short(one.got), one.wanted, "<- wrong" if one in wrong else "") for one in self.cases]
-        show.table("what the store does, and what our caller gets", ("the store", "got", "wanted", ""), rows)
+        rows = [(one.row, one.wanted, _short(one.got), "<- wrong" if one in wrong else "") for one in self.cases]
+        show.table("what the store does, and what our caller gets", ("the store", "wanted", "got", ""), rows)
         first = wrong[0]
         if isinstance(first.got, LearnerError):  # such as a model that was given what is no list of numbers
             failure = first.got.failure

@@ -19,7 +19,7 @@ def report(
 
     try:
         page = everything(results)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         typer.echo(f"{results} cannot be read: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(1) from error
     html.write_text(page, encoding="utf-8")

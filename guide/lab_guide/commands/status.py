@@ -1,4 +1,4 @@
-"""`lab status`: points and verdicts of the last run."""
+"""`lab status`: points and verdicts, of each checkpoint the newest."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ RESULTS = ROOT / ".lab" / "last-run.json"
 def status(
     results: Annotated[Path, typer.Option(help="The results that pytest wrote.", show_default=False)] = RESULTS,
 ) -> None:
-    """Points and verdicts of the last run. Nothing is run. Exit code 1: there are no results."""
+    """Points and verdicts, of each checkpoint the newest. Nothing is run. Exit code 1: there are no results."""
     from checks.harness.report.card import Card, console
-    from checks.harness.report.results import read
+    from lab_guide.history import names
+    from lab_guide.standing import standing
 
-    if not results.exists():
+    if not results.exists() and not names(results.parent):
         typer.echo("No results yet. `uv run pytest checks/test_ex1.py` judges exercise 1.", err=True)
         raise typer.Exit(1)
     try:
-        run = read(results)
+        run = standing(results)
     except ValueError as error:
         typer.echo(f"{results} cannot be read: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(1) from error
@@ -42,5 +43,5 @@ def _ago(started: str) -> str:
     seconds = (datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds()
     for name, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if count := int(seconds // length):
-            return f"judged {count} {name}{'s' if count > 1 else ''} ago"
-    return "judged just now"
+            return f"last judged {count} {name}{'s' if count > 1 else ''} ago"
+    return "last judged just now"

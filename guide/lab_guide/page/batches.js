@@ -4,19 +4,23 @@ import { key, readable } from "./readable.js";
 import { WIDTH, short, svg, text } from "./svg.js";
 import { ms, number, steps } from "./units.js";
 
+const LINE = 11; // height of a number
 const RIGHT = 60; // room for the size of the last batch
 
 export function batches(e, until) {
   const all = e.batches, count = all.reduce((sum, b) => sum + b.due.length, 0);
   const last = all.reduce((most, b) => Math.max(most, b.ended), 0) || 1, end = until || last, scale = (WIDTH - RIGHT) / end;
   const height = Math.max(3, Math.min(12, 380 / (count + all.length))), between = height; // a row of room after each batch
-  let y = 0, waits = "";
+  let y = 0, waits = "", named = -LINE;
   const tops = [], marks = [];
   const calls = all.map((b, n) => {
     tops.push(y);
     b.due.forEach((due, row) => { waits += `M${short(due * scale)} ${short(y + row * height)}h${short(Math.max(0, (b.began - due) * scale))}v${short(height * 0.78)}H${short(due * scale)}z`; });
     const tall = b.due.length * height;
-    marks.push(text(b.due.length, { x: b.ended * scale + 4, y: y + tall / 2 + 4 }));
+    if (y + tall / 2 - named >= LINE) { // else it would stand in the one above
+      named = y + tall / 2;
+      marks.push(text(b.due.length, { x: b.ended * scale + 4, y: named + 4 }));
+    }
     const call = svg("rect", { class: "bar", "data-n": n, x: b.began * scale, width: Math.max(2, (b.ended - b.began) * scale), y, height: tall });
     y += tall + between;
     return call;

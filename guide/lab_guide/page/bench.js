@@ -35,6 +35,12 @@ export function bench(store, actions) {
   return place;
 }
 
+/** Bring what is measured into view, where its head is not: it begins beside the head of the form, or below it. */
+export function showResult() {
+  const { top } = result.getBoundingClientRect();
+  if (top < 0 || top > innerHeight - 200) result.scrollIntoView();
+}
+
 export const fill = (wish) => form?.fill(wish);
 
 /** Show what is new: what runs, the chosen run, the list. */

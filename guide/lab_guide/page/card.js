@@ -2,7 +2,7 @@
 import { el, rendered, ticks } from "./dom.js";
 import { picture } from "./pictures.js";
 import { ask } from "./server.js";
-import { WORD, MARK, isStale, verdict } from "./verdicts.js";
+import { WORD, MARK, isStale, mistake, verdict } from "./verdicts.js";
 
 export function card(store, actions) {
   const exercise = store.exercises.find((e) => e.ids.includes(store.chosen));
@@ -38,7 +38,7 @@ function step(store, exercise, known) {
   if (!found) return null;
   return el("p", { class: "step" }, el("span", {}, `Step ${found.number} of ${exercise.steps.length}`),
     found.files.map((f) => el("code", {}, f)), el("span", { class: "grow" }, ticks(found.write)),
-    found.passes.map((id) => el("span", { class: verdict(store, id) }, `${MARK[verdict(store, id)]} ${id}`)));
+    el("span", { class: "ids" }, found.passes.map((id) => el("span", { class: verdict(store, id) }, `${MARK[verdict(store, id)]} ${id}`, el("span", { class: "sr" }, ` ${WORD[verdict(store, id)]}`)))));
 }
 
 function head(known, result, now) {
@@ -84,12 +84,16 @@ export function where(store, result) {
 function excerpt(source, result) {
   const shown = el("div", { class: `src ${result.verdict === "not_started" ? "todo" : ""}`, tabindex: "0", role: "region", "aria-label": `Lines of ${source.file}` },
     source.lines.map((l) => el("div", { class: l.here ? "here" : "" }, el("span", { class: "ln" }, l.number), rendered("span", l.html))));
-  return el("div", {}, source.task ? el("p", {}, ticks(source.task)) : null, shown);
+  return el("div", {}, paragraphs(source.task).map((text) => el("p", { class: "task" }, ticks(text))), shown);
 }
+
+/** The paragraphs of a docstring, whose lines are filled anew; of an example they stay as they are. */
+const paragraphs = (text) => text.split(/\n\s*\n/).filter(Boolean).map((part) => (/^\s*>>>/.test(part) ? part : part.replace(/\s*\n\s*/g, " ")));
 
 function hints(store, result, actions) {
   const all = [result.hint, ...result.hints].filter(Boolean);
-  const shown = Math.min(store.hints, all.length);
+  const opened = store.hints[result.id];
+  const shown = opened?.of === mistake(result) ? Math.min(opened.shown, all.length) : 0;
   if (!all.length) return "There is no hint for this.";
   const more = el("button", { class: "btn", "data-k": "hint", id: "hint", onclick: actions.hint }, shown ? "One more hint " : "Show a hint ", el("kbd", {}, "h"));
   return [all.slice(0, shown).map((text) => el("p", { class: "hint" }, ticks(text))), shown < all.length ? more : null];
@@ -101,6 +105,6 @@ function foot(store, known, now, actions) {
   return el("div", { class: "fig actions" },
     el("button", { class: "btn", "data-k": "alone", id: "alone", onclick: actions.alone }, "Run this one ", el("kbd", {}, "c")),
     el("button", { class: "btn", "data-k": "reset", onclick: actions.reset }, "Put the stub back"),
-    el("code", {}, command), el("span", { class: "grow" }),
+    el("code", {}, command.split(" ").map((word) => [el("span", { class: "word" }, word), " "])), el("span", { class: "grow" }),
     next && next !== known.id ? el("button", { class: `btn ${now === "passed" ? "main" : ""}`, "data-k": "next", onclick: () => actions.choose(next) }, `Next: ${next} `, el("kbd", {}, "n")) : null);
 }

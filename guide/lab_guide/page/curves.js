@@ -15,7 +15,7 @@ export function hockeyStick(e) {
   ], `${broke}; the target can answer ${number(e.capacity)} requests/s, the SLO is ${ms(e.slo_ms)}.`, (n) => {
     const p = e.points[n], slo = p.p95_ms > e.slo_ms ? "above" : "within";
     return `${p.users} users: ${number(p.requests_per_second)} requests/s, p95 ${ms(p.p95_ms)}, ${slo} the SLO${p.users === e.found ? "; it breaks here" : ""}`;
-  });
+  }, { whole: true });
 }
 
 /** Goodput and p95 over the load that was sent, with admission control and without it. */
@@ -61,13 +61,13 @@ export function law(e) {
     side(x, [panel("mean batch over requests/s; dashed: the law", "size"), panel("mean latency in ms over requests/s; dashed: the law", "mean_ms")],
       `At ${number(last.rate)} requests/s a batch holds ${told(last.size)}, by the law ${told(by.size)}. Full batches serve ${number(e.capacity)} requests/s.`,
       (n) => { const p = e.points[n], at = e.law.find((one) => one.rate === p.rate); return `${number(p.rate)} requests/s: batch ${told(p.size)}, by the law ${told(at.size)}; mean latency ${told(p.mean_ms)} ms, by the law ${told(at.mean_ms)} ms`; },
-      e.points.map((p) => x.indexOf(p.rate))),
+      { places: e.points.map((p) => x.indexOf(p.rate)) }),
     el("p", { class: "over" }, "The law assumes that requests arrive as a steady flow. Random arrivals also make a queue: near the capacity the measured latency is higher."),
   ];
 }
 
-/** Charts side by side over the same x, which are asked together: at each x, or only at those of these places. */
-function side(x, panels, sentence, say, places = x.map((_, n) => n)) {
+/** Charts side by side over the same x, which are asked together: at each x, or only at those of these places. `whole`: x counts. */
+function side(x, panels, sentence, say, { places = x.map((_, n) => n), whole } = {}) {
   const pair = el("div", { class: "two" });
   const charts = [];
   const shown = readable(pair, {
@@ -75,7 +75,7 @@ function side(x, panels, sentence, say, places = x.map((_, n) => n)) {
     mark: (n) => charts.forEach((chart) => chart.setCursor({ left: chart.valToPos(x[places[n]], "x"), top: chart.valToPos(chart.data[1][places[n]] ?? 0, "y") }, false)),
   });
   const nearest = (n) => places.reduce((best, place, one) => (Math.abs(place - n) < Math.abs(places[best] - n) ? one : best), 0);
-  const draw = () => panels.forEach((panel) => charts.push(chart(pair, x, panel, (n) => shown.choose(nearest(n)))));
+  const draw = () => panels.forEach((panel) => charts.push(chart(pair, x, { ...panel, whole }, (n) => shown.choose(nearest(n)))));
   requestAnimationFrame(draw); // its width is known once it is on the page
   new ResizeObserver(() => charts.forEach((one) => one.setSize({ width: one.root.parentNode.clientWidth, height: HEIGHT }))).observe(pair);
   const recolour = () => (pair.isConnected ? charts.forEach((one) => one.redraw()) : removeEventListener("theme", recolour));
@@ -83,7 +83,9 @@ function side(x, panels, sentence, say, places = x.map((_, n) => n)) {
   return shown.element;
 }
 
-function chart(pair, x, { title, lines, log }, choose) {
+const WHOLE = [1, 10, 100, 1000].flatMap((power) => [1, 2, 5].map((n) => n * power));
+
+function chart(pair, x, { title, lines, log, whole }, choose) {
   const holder = el("div", {}, el("p", { class: "over" }, title));
   pair.append(holder);
   const css = (name) => () => getComputedStyle(holder).getPropertyValue(`--chart-${name}`);
@@ -91,7 +93,7 @@ function chart(pair, x, { title, lines, log }, choose) {
   const y = log ? { distr: 3 } : { range: (_, low, high) => [0, high * 1.1] };
   const made = new window.uPlot({
     width: holder.clientWidth || 300, height: HEIGHT, legend: { show: false }, scales: { x: { time: false }, y },
-    cursor: { drag: { x: false, y: false } }, axes: [axis(), axis()],
+    cursor: { drag: { x: false, y: false } }, axes: [{ ...axis(), size: 26, ...(whole && { incrs: WHOLE }) }, axis()],
     series: [{}, ...lines.map((line) => ({ stroke: css(line.colour ?? "model"), width: line.plain ? 1 : 2, dash: line.dash, points: { show: !line.plain && !(line.dash?.[0] === 5), size: line.alone ? 10 : undefined } }))],
   }, [x, ...lines.map((line) => line.values)], holder);
   made.over.addEventListener("pointermove", (event) => choose(made.posToIdx(event.offsetX)));

@@ -1,9 +1,9 @@
 // The tables under "Predict before you measure": their fields are filled in here, the prediction before the measurement.
 import { off } from "./bench.js";
-import { el, patch } from "./dom.js";
+import { el, patch, ticks } from "./dom.js";
 import { ask, send } from "./server.js";
 
-let open = null; // the exercise whose table is shown, its fields and their cells
+let open = null; // the exercise whose table is shown, its fields, their cells, and what was measured
 
 /** Make the empty cells of a lesson's tables fields; `said` shows what the server has against a note. */
 export async function journal(exercise, section, actions, said) {
@@ -15,13 +15,15 @@ export async function journal(exercise, section, actions, said) {
     cell.classList.add("fill");
     return [field.id, cell];
   }));
-  open = { exercise, fields: told.fields, cells, actions };
+  open = { exercise, fields: told.fields, cells, actions, folds: [...section.querySelectorAll("details.measured")] };
   const sentence = el("textarea", { id: "table-explained", rows: 3, maxlength: 2000 }, told.explained);
   const write = () => notes(said);
   const below = el("div", { class: "explain" }, el("button", { class: "btn main", type: "button", onclick: write }, "Write down what I have filled in"),
     el("label", { for: "table-explained" }, "What surprised you, and why? Write one sentence for your journal"), sentence,
     el("button", { class: "btn", type: "button", onclick: () => send("/journal/explain", { exercise, text: sentence.value }).then(() => said("It is in your journal.")).catch((error) => said(error.message)) }, "Write it down"));
-  if (told.fields.length) (tables[0].closest(".scroll") ?? tables[0]).after(below);
+  const frames = tables.map((table) => table.closest(".scroll") ?? table);
+  if (told.fields.length) frames[0].after(below);
+  frames.forEach((frame, n) => frame.after(...byHand(told.fields.filter((field) => field.id.startsWith(`${exercise}.${n}.`)))));
   update({ exercise, ...told });
 }
 
@@ -29,6 +31,7 @@ export async function journal(exercise, section, actions, said) {
 export function update(told) {
   if (open?.exercise !== told.exercise) return;
   open.entries = told.entries;
+  if (Object.keys(told.entries).length) for (const fold of open.folds.splice(0)) fold.open = true; // once: it can be closed again
   for (const field of open.fields) {
     const cell = open.cells.get(field.id), entry = told.entries[field.id];
     const typed = cell.contains(document.activeElement) && document.activeElement.value;
@@ -38,12 +41,17 @@ export function update(told) {
 
 function content(field, entry) {
   const input = (what, label) => el("input", { "data-field": field.id, "data-what": what, "data-k": `${field.id}-${what}`, "aria-label": `${label}: ${field.row}, ${field.column}`, placeholder: what, maxlength: 200 });
-  const bench = field.plan && el("button", { class: "btn quiet", type: "button", "data-k": `${field.id}-bench`, "aria-label": `Measure on the bench: ${field.row}, ${field.column}`, onclick: () => toBench(field) }, "bench");
-  if (!entry) return [input("predicted", "Your prediction"), bench];
-  if (!entry.measured) return [el("span", { class: "guessed" }, `predicted ${entry.predicted}`), input("measured", "Measured"), bench];
+  const bench = field.plan && el("button", { class: "btn", type: "button", "data-k": `${field.id}-bench`, "aria-label": `Measure on the bench: ${field.row}, ${field.column}`, onclick: () => toBench(field) }, "bench");
+  const measure = bench || el("small", {}, "by hand");
+  if (!entry) return [input("predicted", "Your prediction"), measure];
+  if (!entry.measured) return [el("span", { class: "guessed" }, `predicted ${entry.predicted}`), input("measured", "Measured"), measure];
   const [guess, seen] = [entry.predicted, entry.measured].map((text) => Number(text.replace(/[^\d.eE+-]/g, "") || NaN));
   return [el("span", { class: "guessed" }, `predicted ${entry.predicted}`), el("span", {}, "measured ", el("b", {}, entry.measured)), entry.busy && el("small", {}, `busy: ${entry.busy}`), Number.isFinite(guess) && Number.isFinite(seen) && el("small", {}, percent(guess, seen))];
 }
+
+/** Why columns have no button of the bench: a sentence for each. */
+const byHand = (fields) => [...new Map(fields.filter((field) => !field.plan).map((field) => [field.column, field.how]))]
+  .map(([column, how]) => el("p", { class: "over by-hand" }, ticks(`${column}: ${how}`)));
 
 const percent = (guess, seen) => off(guess, seen).replace(/^Your prediction (was|is) /, "").replace(/\.$/, "");
 

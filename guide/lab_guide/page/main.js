@@ -1,15 +1,16 @@
 // The page's state, the events that change it, and the keys.
-import { bench, benchLink, benchTitle, fill, focusPrediction, updateBench } from "./bench.js";
+import { bench, benchLink, benchTitle, fill, focusPrediction, showResult, updateBench } from "./bench.js";
 import { card } from "./card.js";
 import { $, el, patch, ticks } from "./dom.js";
 import { update as updateJournal } from "./journal.js";
-import { lesson } from "./lesson.js";
+import { lesson, toLesson } from "./lesson.js";
 import { isOpen, map, score } from "./map.js";
 import { ask, listen, send } from "./server.js";
-import { WORD, verdict } from "./verdicts.js";
+import { doing } from "./status.js";
+import { WORD, mistake, verdict } from "./verdicts.js";
 
 const view = () => (location.hash === "#bench" ? "bench" : "checkpoint");
-const store = { connected: false, hints: 0, changed: false, run: null, said: "", view: view(), bench: null, shown: null, other: null, kept: null };
+const store = { connected: false, hints: {}, changed: false, ending: false, run: null, said: "", view: view(), bench: null, shown: null, other: null, kept: null };
 const exercise = () => store.exercises.find((e) => e.ids.includes(store.chosen));
 const ids = () => store.exercises.filter((e) => isOpen(store, e)).flatMap((e) => e.ids);
 
@@ -18,14 +19,18 @@ const actions = {
   all() { send("/run", { exercise: exercise().number }).catch(failed); },
   alone() { send("/run", { exercise: exercise().number, only: [store.chosen] }).catch(failed); },
   stop() { send("/stop").catch(failed); },
-  hint() { store.hints += 1; render(); },
+  hint() { // of a failure: another one begins with none
+    const { chosen, hints, results } = store, of = mistake(results[chosen]);
+    store.hints = { ...hints, [chosen]: { of, shown: (hints[chosen]?.of === of ? hints[chosen].shown : 0) + 1 } };
+    render();
+  },
   next() { // the next one that has not passed, behind the chosen one at first
     const from = ids().indexOf(store.chosen);
     return [...ids().slice(from + 1), ...ids().slice(0, from)].find((id) => verdict(store, id) !== "passed");
   },
   note(text) { note(text); },
   view(name) { if (name !== store.view) location.hash = name === "bench" ? "#bench" : ""; },
-  async measure(wish) { store.other = null; await send("/bench", wish); },
+  async measure(wish) { store.other = null; await send("/bench", wish); showResult(); },
   stopBench() { send("/bench/stop").catch(failed); },
   showRun(name) { ask(`/bench/${name}`).then((run) => { Object.assign(store, { shown: run, other: null }); render(); }).catch(failed); },
   compare(name) {
@@ -44,7 +49,7 @@ const note = (text) => { store.said = text; render(); };
 const failed = (error) => note(error.message);
 
 function choose(id) {
-  if (id !== store.chosen) Object.assign(store, { chosen: id, hints: 0, said: "" });
+  if (id !== store.chosen) Object.assign(store, { chosen: id, said: "" });
   render();
 }
 
@@ -58,31 +63,24 @@ function render() {
   patch($("score"), results, () => score(store));
   patch($("map"), [results, chosen, running, changed, hash, run], () => map(store, actions.choose));
   patch($("bench-link"), store.view, () => benchLink(store, actions));
-  patch($("status"), [store.connected, running, store.ended, changed, run?.seconds, exercise().number, store.bench?.name, cutOff()], status);
+  patch($("status"), [doing(store), exercise().number, benching, store.connected, running, Boolean(store.last)], status);
   patch($("notes"), [store.connected, store.ended, store.note, store.said], notes);
   if (benching) {
     patch($("content"), "bench", () => bench(store, actions));
     return updateBench(store, actions);
   }
-  patch($("content"), [results[chosen], store.before[chosen]?.started, verdict(store, chosen), chosen, changed, hash, store.hints, actions.next(), exercise().steps.map((s) => s.passes.map((id) => verdict(store, id)))], () => card(store, actions));
+  patch($("content"), [results[chosen], store.before[chosen]?.started, verdict(store, chosen), chosen, changed, hash, store.hints[chosen], actions.next(), exercise().steps.map((s) => s.passes.map((id) => verdict(store, id)))], () => card(store, actions));
   lesson(exercise(), chosen, actions).catch(() => {});
 }
 
 function status() {
-  const [dot, words] = !store.connected ? ["off", "Not connected"]
-    : store.bench ? ["run", benchTitle(store) + (store.changed ? ". Your saved files are judged afterwards" : "")]
-    : store.running ? ["run", `Running ${store.running.only.join(", ") || `exercise ${store.running.exercise}`}`]
-      : ["", store.changed ? "Saved" : "Watching your files"];
-  const clock = store.last && new Date(store.last.started).toLocaleTimeString("en-GB");
-  return [el("span", {}, el("span", { class: `dot ${dot}` }), words),
-    clock && el("span", {}, `judged ${clock}, ${store.last.seconds.toFixed(1)} s${cutOff() ? ": not to its end" : ""}`), el("span", { class: "grow" }),
+  const { dot, words, more } = doing(store);
+  return [el("p", { class: "doing" }, el("span", {}, el("span", { class: `dot ${dot}` }), words), more && el("span", {}, more)), el("div", { class: "actions" },
+    store.view === "bench" ? null : el("button", { class: "btn to-lesson", "data-k": "lesson", onclick: toLesson }, "Lesson ", el("kbd", {}, "l")),
     store.running && el("button", { class: "btn", "data-k": "stop", onclick: actions.stop }, "Stop"),
     store.last && el("a", { class: "btn quiet", "data-k": "export", href: "/export", download: "lab.html" }, "Export"),
-    el("button", { class: "btn", "data-k": "all", onclick: actions.all, disabled: !store.connected }, `Run exercise ${exercise().number} `, el("kbd", {}, "r"))];
+    el("button", { class: "btn", "data-k": "all", onclick: actions.all, disabled: !store.connected }, `Run exercise ${exercise().number} `, el("kbd", {}, "r")))];
 }
-
-/** A run that somebody else has begun: it goes on in a terminal, or was cut off there. */
-const cutOff = () => Boolean(store.last && !store.last.finished && !store.running && !store.ended);
 
 function notes() {
   const code = store.ended?.exit_code;
@@ -94,12 +92,16 @@ function notes() {
   ];
 }
 
+const checkpoints = (run) => run.exercises.flatMap((e) => e.checkpoints);
+const judgedOf = (run) => checkpoints(run).filter((c) => c.verdict !== "not_run");
+const brief = (run) => ({ ...run, ids: checkpoints(run).map((c) => c.id), judged: judgedOf(run).length });
+
 listen({
   state(told) {
     if (store.version && store.version !== told.version) return location.reload(); // another version of the page
     const chosen = store.chosen ?? told.chosen;
     for (const e of told.exercises) e.ids = e.checkpoints.map((c) => c.id);
-    Object.assign(store, told, { chosen, connected: true, changed: false, run: null });
+    Object.assign(store, told, { chosen, connected: true, changed: false, ending: false, run: null });
     if (store.view === "bench" || store.kept) kept();
     render();
   },
@@ -120,13 +122,17 @@ listen({
   before(told) { store.before = { ...store.before, ...told }; },
   chosen(told) { choose(told.checkpoint); },
   note(told) { store.note = told.note; render(); },
-  saved(told) { Object.assign(store, { changed: true, ended: null, said: "", results: { ...store.results, ...told.again } }); render(); },
-  running(told) { Object.assign(store, { running: told, run: null, ended: null }); render(); },
+  saved(told) { // what runs at this moment is ended, and what it still writes is about the files of before
+    Object.assign(store, { changed: true, ending: Boolean(store.running), ended: null, said: "", results: { ...store.results, ...told.again } });
+    render();
+  },
+  running(told) { Object.assign(store, { running: told, run: null, ended: null, ending: false }); render(); },
   run(told) {
-    const judged = told.exercises.flatMap((e) => e.checkpoints).filter((c) => c.verdict !== "not_run");
+    const judged = judgedOf(told);
     const results = { ...store.results };
     for (const c of judged) results[c.id] = { ...c, hash: told.hash, started: told.started };
-    Object.assign(store, { results, run: told, last: told, hash: told.hash, changed: false });
+    const changed = store.changed && store.ending;
+    Object.assign(store, { results, run: told, last: brief(told), hash: told.hash, changed });
     render();
   },
   ended(told) {
@@ -150,7 +156,7 @@ addEventListener("hashchange", () => { store.view = view(); if (store.view === "
 // -- keys, theme ------------------------------------------------------------------------------------------------------
 
 const go = (by) => { const id = ids()[ids().indexOf(store.chosen) + by]; if (id) actions.choose(id); };
-const KEYS = { r: actions.all, c: actions.alone, j: () => go(1), k: () => go(-1), n: () => { const id = actions.next(); if (id) actions.choose(id); }, b: () => actions.view(store.view === "bench" ? "checkpoint" : "bench"), ...Object.fromEntries([..."1234567"].map((n) => [n, () => $("map").querySelector(`[data-k="e${n}"]`)?.click()])), h: () => $("hint")?.click(), o: () => $("editor")?.click(), "?": () => $("keys").showModal() };
+const KEYS = { r: actions.all, c: actions.alone, j: () => go(1), k: () => go(-1), n: () => { const id = actions.next(); if (id) actions.choose(id); }, b: () => actions.view(store.view === "bench" ? "checkpoint" : "bench"), l: toLesson, ...Object.fromEntries([..."1234567"].map((n) => [n, () => $("map").querySelector(`[data-k="e${n}"]`)?.click()])), h: () => $("hint")?.click(), o: () => $("editor")?.click(), "?": () => $("keys").showModal() };
 
 addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, textarea, dialog");

@@ -3,6 +3,7 @@ import { batchTable, batches } from "./batches.js";
 import { goodput, hockeyStick, law, overload } from "./curves.js";
 import { el } from "./dom.js";
 import { histogram } from "./histogram.js";
+import { fit } from "./svg.js";
 import { timeline } from "./timeline.js";
 import { tokenTable, tokens } from "./tokens.js";
 import { ms, number } from "./units.js";
@@ -26,6 +27,7 @@ const AT_ONCE = 200; // rows of a table that is built before it is opened
 
 /** A figure of one piece of evidence; null for what is no picture. `until` is the end of its time axis, in ms. */
 export function picture(evidence, { until } = {}) {
+  fit();
   const columns = TABLES[evidence.kind];
   if (!columns) return null;
   const drawn = DRAWN[evidence.kind]?.(evidence, until);
@@ -39,8 +41,10 @@ function same(build, evidence) {
   return details;
 }
 
+const MARKED = /^<- /; // what the last column of a row says of the one before it
+
 export function table(columns, rows) {
-  const cells = (tag, values) => el("tr", {}, values.map((value) => el(tag, {}, value instanceof Node ? value : String(value ?? "–"))));
+  const cells = (tag, values) => el("tr", {}, values.map((value) => el(tag, { class: MARKED.test(value) && "marked" }, value instanceof Node ? value : String(value ?? "–").replace(MARKED, "← "))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": columns.join(", ") },
     el("table", {}, el("thead", {}, cells("th", columns)), el("tbody", {}, rows.map((row) => cells("td", row)))));
 }

@@ -1,7 +1,13 @@
 // Elements of SVG.
 
 const SVG = "http://www.w3.org/2000/svg";
-export const WIDTH = 640;
+export let WIDTH = 640;
+
+/** Draw for the room that there is: in a narrow window fewer units, so that words do not become too small to read. */
+export function fit() {
+  const room = (document.getElementById("content")?.clientWidth ?? 640) - 42;
+  WIDTH = Math.max(320, Math.min(640, room));
+}
 
 export function svg(tag, attributes, ...children) {
   const made = document.createElementNS(SVG, tag);

@@ -9,6 +9,9 @@ export function verdict(store, id) {
   return store.results[id]?.verdict ?? "not_run";
 }
 
+/** What is equal for two failures by the same mistake: file and text of the line, and words. Numbers in them are random. */
+export const mistake = (r) => JSON.stringify([r.verdict, r.where, r.seen, r.wanted, r.hint]).replace(/0x[0-9a-f]+|\d+(\.\d+)?/g, "0");
+
 /** Whether a verdict is about files that have changed since. */
 export const isStale = (store, id) => id in store.results && (store.changed || store.results[id].hash !== store.hash);
 
