@@ -389,7 +389,7 @@ instead("/predict/threaded", mine)
         "lab/timing.py",
         "2.12",
         """
-for probe in classes("ProbePort"):
+for probe in classes("Probe"):
     async def at_once(self, features):
         return 0.0
 
@@ -400,7 +400,7 @@ for probe in classes("ProbePort"):
         "lab/timing.py",
         "2.5",
         """
-for probe in classes("ProbePort"):
+for probe in classes("Probe"):
     async def at_once(self, features):
         return 0.0
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from checks.harness.cell.exchange import Exchange
 from checks.harness.cell.factory import app_around, app_with, enter_lifespan, held_decoder, make_app
-from checks.harness.cell.gate import BatchPort, DecoderPort, Gate, ProbePort, Tell
+from checks.harness.cell.gate import BatchProbe, DecoderPort, Gate, Probe, Tell
 from checks.harness.cell.given_routes import ROUTES
 from checks.harness.cell.inprocess import Driven, InProcess, Pending
 from checks.harness.cell.sleep_spy import SLEEPS
@@ -75,8 +75,8 @@ class Apps:
         With `own_way` the probe stands at `app.state.model`, where the learner's own `get_model` finds it. `routes` of
         the lab's own are served as well. With `around`, a middleware and its metrics, these routes are all there is.
         """
-        model = None if message["probe"] is None else ProbePort(self._gate, message["probe"])
-        batch_model = None if message["batch_probe"] is None else BatchPort(self._gate, message["batch_probe"])
+        model = None if message["probe"] is None else Probe(self._gate, message["probe"])
+        batch_model = None if message["batch_probe"] is None else BatchProbe(self._gate, message["batch_probe"])
         decoder = message["decoder"] and DecoderPort(self._gate, message["decoder"]["probe"])
         routes = message["routes"] and self._routes(**message["routes"])
         if message["around"]:
@@ -96,9 +96,7 @@ class Apps:
             running.app.state.model = model
 
     def _routes(self, name: str, gates: list[int], plan: dict[str, Any]) -> Any:
-        return ROUTES[name](
-            importlib.import_module("lab.timing"), [ProbePort(self._gate, gate) for gate in gates], plan
-        )
+        return ROUTES[name](importlib.import_module("lab.timing"), [Probe(self._gate, gate) for gate in gates], plan)
 
     def _say(self, running: InProcess, what: str, given: Any) -> Any:
         match what:
@@ -175,7 +173,7 @@ class Apps:
         app = self._apps[message["app"]]
         headers = [(name, value) for name, value in message["headers"]]
         request, body = message["request"], decode(message["body"], no_things)
-        taken = None if message["taken"] is None else ProbePort(self._gate, message["taken"])
+        taken = None if message["taken"] is None else Probe(self._gate, message["taken"])
 
         def listen(pending: Driven) -> None:
             pending.arrives = lambda: self._tell("arrived", request=request)

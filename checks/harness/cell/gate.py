@@ -119,7 +119,7 @@ class Gate:
         return any(waiting.thread == thread and waiting.blocks_loop for waiting in [*self._waiting.values()])
 
 
-class ProbePort:
+class Probe:
     """Stands in a cell for the probe that the judge has, as the learner's model."""
 
     def __init__(self, gate: Gate, number: int) -> None:
@@ -151,7 +151,7 @@ class ProbePort:
         return _answer(said)
 
 
-class BatchPort:
+class BatchProbe:
     """Stands in a cell for the batch probe that the judge has, as the learner's batch model."""
 
     def __init__(self, gate: Gate, number: int) -> None:

@@ -48,4 +48,6 @@ def main(arguments: list[str]) -> None:
     asked, reader, writer = fork_when_asked(socket.socket(fileno=int(arguments[1])), prepare)
     if asked == server_start.ASKED:
         server_start.run(reader, writer)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "uvicorn"]:
+        del sys.modules[name]  # code that looks whether it is served sees what it would see without the server
     inside.run(reader, writer)
