@@ -29,6 +29,7 @@ A_NUMBER = (
     "Compare `len(outcomes)` with `len(batch)` first. `zip` stops at the shorter one without an exception "
     "(`strict=True` raises one, but only at the end)."
 )
+ALIKE = "Equal items can have different answers: do not tell callers apart by their items."
 IN_ORDER = "Outcomes come in the order of the items: `zip(batch, outcomes)`."
 RAISES = "`except Exception as error:` around `await run(...)`, and set it on every future of the batch."
 MENDS = {
@@ -104,18 +105,18 @@ def _each_item_once(seen: Seen) -> None:
 
 def _own(scene: Scene, seen: Seen, number: int, end: End) -> None:
     kind, wanted = scene.outcomes[number]
-    other = _is_of_another(scene, seen, number)
+    another = _of_another(scene, seen, number)
     if kind == "bad":
         assert end.how == "raised", Failure(
             f"the outcome of an item was an exception, and its caller {end}",
             "that exception is raised to its caller: `submit` raises it",
-            IN_ORDER if other else "`if isinstance(outcome, Exception): future.set_exception(outcome)`.",
+            another or "`if isinstance(outcome, Exception): future.set_exception(outcome)`.",
             seen.places.hands_out(number),
         )
         assert end.what[1] == wanted, Failure(
             f"the outcome of an item was an exception ({wanted}), and its caller {end}",
             "the same exception",
-            IN_ORDER if other else "Pass the exception on unchanged.",
+            another or "Pass the exception on unchanged.",
             seen.places.hands_out(number),
         )
         return
@@ -130,24 +131,39 @@ def _own(scene: Scene, seen: Seen, number: int, end: End) -> None:
     assert end.how != "raised", Failure(
         f"the outcome of an item was {wanted!r:.40}, and its caller {end}",
         "its own outcome: an exception of another item goes only to that item's caller",
-        "Set the exception on the future of that item alone." if _its_own_raises(scene, seen, number) else IN_ORDER,
+        "Set the exception on the future of that item alone."
+        if another != ALIKE and _its_own_raises(scene, seen, number)
+        else another or IN_ORDER,
         seen.places.hands_out(number),
     )
     ok = end.how == "answered" and type(end.what) is type(wanted) and end.what == wanted
     assert ok, Failure(
         f"the outcome of an item was {wanted!r:.40}, and its caller {end}",
         "each caller gets the outcome of its own item",
-        _hint(scene, seen, number, end),
+        another or "Take the outcome in the place of the item, and do not change it.",
         seen.places.hands_out(number),
     )
 
 
-def _is_of_another(scene: Scene, seen: Seen, number: int) -> bool:
-    """Whether a caller got what is the outcome of another item in its call."""
-    end, call = seen.callers[number], seen.call_of(number)
-    got = ["bad", end.what[1]] if end.how == "raised" else ["answer", end.what]
-    ended = call is not None and end.how in ("raised", "answered")
-    return bool(ended and call and any(scene.outcomes[one] == got for one in call.items if one not in (-1, number)))
+def _of_another(scene: Scene, seen: Seen, number: int) -> str:
+    """The hint where a caller got the outcome of another item: of an equal one, as all who got a wrong one, or not."""
+    got = {one: _outcome(end) for one, end in seen.callers.items() if end.how in ("raised", "answered")}
+    wrong = [one for one in got if got[one] != scene.outcomes[one]]
+    if number not in wrong:
+        return ""
+
+    def alike(one: int) -> list[int]:
+        return [other for other, value in enumerate(scene.values) if value == scene.values[one] and other != one]
+
+    if all(any(got[one] == scene.outcomes[other] for other in alike(one)) for one in wrong):
+        return ALIKE
+    call = seen.call_of(number)
+    return IN_ORDER if call and any(scene.outcomes[one] == got[number] for one in call.items if one >= 0) else ""
+
+
+def _outcome(end: End) -> list[Any]:
+    """What a caller got, as a scene has its outcomes."""
+    return ["bad", end.what[1]] if end.how == "raised" else ["answer", end.what]
 
 
 def _its_own_raises(scene: Scene, seen: Seen, number: int) -> bool:
@@ -158,16 +174,6 @@ def _its_own_raises(scene: Scene, seen: Seen, number: int) -> bool:
         for other, outcome in enumerate(scene.outcomes)
         if outcome == ["bad", words]
     )
-
-
-def _hint(scene: Scene, seen: Seen, number: int, end: End) -> str:
-    call = seen.call_of(number)
-    alike = [other for other, value in enumerate(scene.values) if value == scene.values[number] and other != number]
-    if any(scene.outcomes[other][1] == end.what for other in alike):
-        return "Equal items can have different answers: do not tell callers apart by their items."
-    if call and any(scene.outcomes[other][1] == end.what for other in call.items if other >= 0):
-        return IN_ORDER
-    return "Take the outcome in the place of the item, and do not change it."
 
 
 def a_batch_that_fails(play: Play, rng: random.Random, show: Show, ends: str) -> None:
