@@ -17,7 +17,7 @@ from checks.harness.machine import load_in_words
 from tests import runs
 from tests.waiting import INCONCLUSIVE, SECOND_TRY, busy
 
-AT_A_TIME = 4
+AT_A_TIME = 5
 """Tests that run side by side: a run of checkpoints waits more than it works."""
 
 Judge = Callable[..., runs.Judged]

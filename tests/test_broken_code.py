@@ -152,6 +152,7 @@ def test_a_handler_that_breaks_fails_its_checkpoint_alone(case: Broken, tmp_path
 
 
 @pytest.mark.parametrize("again", ENDLESS)
+@pytest.mark.cost(8)
 def test_an_endless_import_is_waited_for_once(again: str, tmp_path: Path) -> None:
     """A module that never finishes importing is named with its line, and the next checkpoints know it already."""
     imports = tmp_path / "imports"
@@ -169,6 +170,7 @@ def test_an_endless_import_is_waited_for_once(again: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("in_c", IN_C)
+@pytest.mark.cost(8)
 def test_code_that_lets_nothing_else_run_ends_at_its_deadline(in_c: str, tmp_path: Path) -> None:
     """A function in C holds every Python thread: it is ended from outside, with the line it was in."""
     broken = Broken(((SERVICE, "import os\n", f"import os\n{in_c}\n"),), "health or burst", "", "lab/service.py:4")

@@ -220,6 +220,7 @@ def test_what_cannot_be_written_goes_elsewhere(work: Path) -> None:
 # -- for real --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cost(8)
 def test_from_a_save_to_the_verdict(work: Path) -> None:
     """A save starts the run of the command line; its results come as they are written; Ctrl-C ends all at once."""
     with lab(work) as (process, address), connected(address) as client, closing(events(client)) as told:

@@ -448,6 +448,7 @@ for visitors in classes("Visitors"):
 
 
 @pytest.mark.parametrize(("file", "checkpoint", "text"), ELSEWHERE.values(), ids=ELSEWHERE)
+@pytest.mark.cost(8)
 def test_what_a_cell_claims_passes_nothing(file: str, checkpoint: str, text: str, solution: Path, judge: Judge) -> None:
     """The clock, the threads and the words that end an answer are the judge's."""
     code = solution / file

@@ -70,6 +70,7 @@ def run(
     return locusts.run(arguments, environment or {}, cpu_seconds, seconds, stop=lambda: False)
 
 
+@pytest.mark.cost(8)
 def test_locust_that_does_not_end_is_killed_with_its_workers(locusts: Locusts, tmp_path: Path) -> None:
     """Neither the process nor the workers it forked are left after the deadline."""
     endless = tmp_path / "endless.py"

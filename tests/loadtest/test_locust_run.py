@@ -63,6 +63,7 @@ def test_a_run_is_recorded_and_not_repeated(
         load_tests(PLAN)
 
 
+@pytest.mark.cost(8)
 def test_load_tests_of_later_checkpoints_run_in_the_same_seconds(workspace: Workspace, tmp_path: Path) -> None:
     """What is ahead is kept for later once the checkpoint has passed, and dropped when it has failed."""
     ahead = Plan("a later one", Service((Answer(0.02),)), users=1, step_seconds=3)

@@ -181,6 +181,7 @@ def test_command_not_found(tmp_path: Path) -> None:
     ],
     ids=["silent", "error", "one-worker", "wrong-pid", "hangs"],
 )
+@pytest.mark.cost(8)
 def test_never_ready(tmp_path: Path, command: list[str], workers: int, said: str) -> None:
     """A server that never gets ready is given up in time, with what was waited for and what was seen."""
     for slower in SLOWER:
