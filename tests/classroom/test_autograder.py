@@ -38,6 +38,7 @@ def unpacked(folder: Path, *options: str) -> Path:
     return folder / "source"
 
 
+@pytest.mark.exhaustive
 def test_the_zip_holds_the_lab_and_no_answers(tmp_path: Path) -> None:
     """The two scripts are at its top and can be started; no solutions, no tests, nothing that was compiled."""
     source = unpacked(tmp_path, "--exercise", "2", "--minutes", "7")

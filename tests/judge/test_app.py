@@ -214,7 +214,10 @@ def test_what_an_app_raises_is_raised(app: App) -> None:
         app.get("/exit").answer()
 
 
-@pytest.mark.parametrize(("path", "words"), [("/never", "was idle"), ("/spins", "kept computing")])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/never", "was idle"), pytest.param("/spins", "kept computing", marks=pytest.mark.exhaustive)],
+)
 def test_an_answer_that_cannot_come_is_not_waited_for(app: App, path: str, words: str) -> None:
     """The line that it waits at is named."""
     with pytest.raises(NoAnswer, match=words) as caught:
