@@ -9,5 +9,5 @@ if ! command -v setpriv >/dev/null || ! python3 -m venv /opt/uv; then
 fi
 /opt/uv/bin/pip install --quiet uv
 export UV_PYTHON_INSTALL_DIR=/opt/python # not in root's home, where no other user gets to
-/opt/uv/bin/uv sync --quiet --locked --no-cache
+/opt/uv/bin/uv sync --quiet --locked --no-cache --compile-bytecode
 .venv/bin/python -m compileall -q checks guide lab
