@@ -93,6 +93,12 @@ def end_with(reader: int) -> None:
     start_new_thread(watch, ())
 
 
+def print_by_lines() -> None:
+    """Send each line that is printed at once, whatever standard output was when this process was forked."""
+    sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+
+
 def silence(end: int) -> None:
     """Have nothing to read at that file descriptor."""
     nothing = os.open(os.devnull, os.O_RDONLY)

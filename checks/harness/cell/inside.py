@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 from checks.harness.cell import made, middlewares, turns
 from checks.harness.cell.apps import Apps
 from checks.harness.cell.batches import play
+from checks.harness.cell.forks import print_by_lines
 from checks.harness.cell.repeated import Ring, repeat
 from checks.harness.cell.visitors import Visitors
 from checks.harness.cell.waits import Calls, Reference, awaited, busiest_line
@@ -275,8 +276,7 @@ class Inside:
 
 def run(reader: int, writer: int) -> None:
     """Be the inside of a cell, until the judge has ended. Never returns."""
-    sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+    print_by_lines()
     sys.argv[:] = ["lab"]
     warnings.simplefilter("ignore")  # a warning of the learner's code is no failure
     sys.breakpointhook = _no_breakpoint

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from checks.harness.cell.forks import end_with
+from checks.harness.cell.forks import end_with, print_by_lines
 from checks.harness.cell.wire import Wire
 
 ASKED = b"s"
@@ -24,8 +24,7 @@ def run(reader: int, writer: int) -> NoReturn:
     os.environ.update(order["environment"])
     sys.path[:0] = order["path"]
     sys.argv[:] = ["uvicorn", *order["arguments"]]
-    sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+    print_by_lines()
     import uvicorn.main
 
     sys.exit(uvicorn.main.main())

@@ -7,7 +7,7 @@ import importlib
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 sys.modules["pytest"] = None  # type: ignore[assignment]  # looptime would take it along, and a cell has no use for it
 from checks.harness.cell import inside, server_start  # noqa: E402
@@ -21,6 +21,12 @@ SERVICE = ("anyio._backends._asyncio", "fastapi", "httpx", "httpcore", "pydantic
 """What a learner's service imports beside that; httpx imports httpcore for its first client."""
 SERVER = ("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop")
 """What a server imports beside that."""
+
+
+def _import(names: Iterable[str]) -> None:
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def main(arguments: list[str]) -> None:
@@ -39,11 +45,12 @@ def main(arguments: list[str]) -> None:
     service = "service" in arguments
 
     def prepare(asked: Callable[[], bool]) -> None:
-        # Where a judge waits already, it may be for a cell that needs none of them, or for one without a server.
-        for names, needed in ((HEAVY, service), (SERVICE if service else (), True), (SERVER if service else (), False)):
-            for name in names if needed or not asked() else ():
-                with contextlib.suppress(ImportError):
-                    importlib.import_module(name)
+        if service or not asked():  # else a judge waits already, perhaps for a cell that needs none of them
+            _import(HEAVY)
+        if service:
+            _import(SERVICE)
+        if service and not asked():  # a server imports it by itself, too
+            _import(SERVER)
 
     asked, reader, writer = fork_when_asked(socket.socket(fileno=int(arguments[1])), prepare)
     if asked == server_start.ASKED:

@@ -72,15 +72,10 @@ class ForkedServers:
 
     def __call__(self, command: Sequence[str], env: dict[str, str], cwd: Path, stop_seconds: float) -> Process:
         """Run a `uvicorn_command`, as `process_group.start` does."""
-        reader, writer = os.pipe()
-        output = os.fdopen(reader, "rb", buffering=0)
-        try:
-            process = self._zygote.fork(writer, kind=ASKED)
-        finally:
-            os.close(writer)
-        if process is None:
-            output.close()
+        forked = self._zygote.fork_printing(kind=ASKED)
+        if forked is None:
             return start(command, env, cwd, stop_seconds)
+        process, output = forked
         path = env["PYTHONPATH"].split(os.pathsep)
         order = {"folder": str(cwd), "path": path, "environment": env, "arguments": [*command[len(UVICORN) :]]}
         with contextlib.suppress(OSError):  # one that was killed at once

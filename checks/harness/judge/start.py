@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import pytest
 
@@ -107,9 +107,22 @@ class Zygote:
             if not select.select([ends], [], [], seconds)[0]:
                 return None
             code = _line(ends)
-            return int(code) if code else -signal.SIGKILL  # the zygote has ended: nobody can tell
+            return int(code) if code else -signal.SIGKILL  # unknown: the zygote has ended
 
         return Started(int(pid), Wire(reader, writer), exit_code)
+
+    def fork_printing(self, seconds: float = _ANSWER_SECONDS, kind: bytes = b"c") -> tuple[Started, IO[bytes]] | None:
+        """A new process as by `fork`, and where to read what it prints."""
+        reader, writer = os.pipe()
+        output = os.fdopen(reader, "rb", buffering=0)
+        try:
+            process = self.fork(writer, seconds, kind)
+        finally:
+            os.close(writer)
+        if process is None:
+            output.close()
+            return None
+        return process, output
 
     def end(self) -> None:
         """End it, and the processes that it has started."""

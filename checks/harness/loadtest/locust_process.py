@@ -59,12 +59,11 @@ class Locusts:
             return Ended(*run_guarded(command, self._env | environment, self._tree, seconds, stop=stop))
         if self.killed:
             return Ended(None, "")
-        reader, writer = os.pipe()
-        tail = Tail(os.fdopen(reader, "rb", buffering=0))
-        with os.fdopen(writer, "wb"):
-            process = self._zygote.fork(writer, IMPORT_SECONDS)
-        if process is None:
+        forked = self._zygote.fork_printing(IMPORT_SECONDS)
+        if forked is None:
             raise Inconclusive(f"no process of Locust could be started: {load_in_words()}")
+        process, output = forked
+        tail = Tail(output)
         try:
             with contextlib.suppress(OSError):  # one that was killed at once
                 process.wire.send({"arguments": [*arguments], "environment": environment, "seconds": cpu_seconds})
