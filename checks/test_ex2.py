@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE
 """
 
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -73,13 +74,13 @@ def test_summary(workspace, lab, rng, show):
     window = lab.timing.LatencyWindow(1000)
     show.at(workspace.where_defined(lab.timing.LatencyWindow.summary))
     with calling("the summary of an empty window", workspace, windows.NONE_HINT):
-        windows.is_empty_summary(window.summary(), where_made(workspace, window.summary))
+        windows.is_empty_summary(window.summary(), partial(where_made, workspace, window.summary))
     samples = [rng.lognormvariate(-3, 1) for _ in range(rng.randrange(102, 200, 2))]  # a tail, as latencies have
     windows.record_all(window, samples)
     got = figures_in(window.summary(), f"the summary of {len(samples)} samples")
     wanted = windows.expected_summary(samples)
     windows.table_of_figures(show, got, wanted)
-    where = where_made(workspace, window.summary)
+    where = partial(where_made, workspace, window.summary)
     for name in wanted:
         windows.is_figure(name, got[name], samples, lab, where)
     show.number(f"p50 {got['p50_ms']:.0f} ms, mean {got['avg_ms']:.0f} ms", got["p50_ms"])
@@ -97,7 +98,7 @@ def test_the_window_forgets(workspace, lab, rng, show):
     A service runs for months. A list of all samples fills the memory. A maximum over all time shows last week's spike
     for ever. And a `record` that takes long makes the requests slower that it measures.
     """
-    size, places = rng.randint(80, 120), windows.places_of(lab, workspace)
+    size, places = rng.randint(80, 120), windows.Places(lab, workspace)
     window = lab.timing.LatencyWindow(size)
     show.at(places.record)
     records = windows.stays_as_large_as_it_is(window, size, rng)

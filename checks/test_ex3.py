@@ -17,7 +17,7 @@ from checks.harness.assertions.answers import calling, is_number
 from checks.harness.errors import Failure
 from checks.harness.judge.made import where_constant
 from checks.harness.load.percentiles import percentile
-from checks.harness.loadtest.locate import where_part, where_shape_is_abstract
+from checks.harness.loadtest.locate import not_found, where_part
 from checks.harness.loadtest.recording import hockey_stick
 from checks.harness.loadtest.targets import Answer, Service
 from checks.harness.processes.single_requests import FEATURES
@@ -193,12 +193,9 @@ def test_the_load_climbs_in_plateaus(load_test, workspace, show):
     show.at(where_part(workspace, "tick"))
     [run] = load_test()
     plan = run.plan
-    abstract = where_shape_is_abstract(workspace)
-    assert run.shape, Failure(
-        "Locust found no shape in the locustfile" + (": it leaves out a class with `abstract = True`" * bool(abstract)),
-        "`class StepLoad(LoadTestShape)`",
-        "Delete the line `abstract = True`." if abstract else "",
-        abstract or where_part(workspace, "shape"),
+    wanted = "`class StepLoad(LoadTestShape)`"
+    assert run.shape, not_found(
+        workspace, "shape", "Locust found no shape in the locustfile", wanted, where_part(workspace, "shape")
     )
     run.require("tick")
     show.table(

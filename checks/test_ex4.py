@@ -154,8 +154,7 @@ def test_feature_store(feature_store, service, workspace, lab, rng, show):
     wide = app_with(store.LONG, connections=pool + 1)
     store.all_connections_are_used(wide, feature_store, rng.sample(users, 2 * pool), pool + 1)
     waiting = app_with(store.POOL_LIMIT)
-    limit_at = store.where_a_call_is_limited(workspace)
-    store.waiting_for_our_own_pool(waiting, feature_store, rng.sample(users, 2 * pool), pool, limit_at)
+    store.waiting_for_our_own_pool(waiting, feature_store, rng.sample(users, 2 * pool), pool, workspace)
 
     show.at(workspace.where_named(lab.service, "EnrichedRequest", "predict_enriched"))
     store.no_user_id_is_refused(patient)

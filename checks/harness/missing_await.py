@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import linecache
 import re
 import sys
 import traceback
@@ -13,6 +12,7 @@ from types import CodeType
 
 from checks.harness.plain_words import lacks_await
 from checks.harness.source_lines import SourceLines
+from checks.harness.syntax import tree_of
 
 _GENERATOR = re.compile(r"'(async_)?generator' object does not support the (asynchronous )?context manager protocol")
 
@@ -54,11 +54,9 @@ def _where_not_decorated(error: BaseException, lines: SourceLines) -> str | None
 
 def _entered(file: str, line: int) -> list[str]:
     """What the `with` at that line calls: names, perhaps with that of what holds them."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:
-        return []
-    entered = [node for node in ast.walk(tree) if isinstance(node, ast.With | ast.AsyncWith) and node.lineno == line]
+    entered = [
+        node for node in ast.walk(tree_of(file)) if isinstance(node, ast.With | ast.AsyncWith) and node.lineno == line
+    ]
     items = [item.context_expr for node in entered for item in node.items]
     return [ast.unparse(one.func) for one in items if isinstance(one, ast.Call)]
 
@@ -70,11 +68,9 @@ def where_called(
 
     Also a call of whatever name that is kept under a name in `kept_as`.
     """
-    try:
-        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
-    except SyntaxError:
-        return None
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (
+        node for node in ast.walk(tree_of(code.co_filename)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
     function = next((one for one in functions if _first_line(one) == code.co_firstlineno), None)
     called = [line for line in _not_awaited(function, names, kept_as) if line <= last] if function else []
     return max(called, default=None)

@@ -149,10 +149,7 @@ class SourceLines:
         """The line of a class's field with its annotation, and that of the module's own name in it, if there is one."""
         code = getattr(kind, "__code__", None)
         path, first = (Path(code.co_filename), code.co_firstlineno) if code else _begins(kind)
-        try:
-            tree = ast.parse("".join(linecache.getlines(str(path))))
-        except SyntaxError:
-            return None, None
+        tree = tree_of(str(path))
         classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
         own = next((one for one in classes if first in (one.lineno, *(d.lineno for d in one.decorator_list))), None)
         for node in own.body if own else ():

@@ -30,6 +30,7 @@ class Exchange:
         fields: the same as they came.
         chunks: each piece of the body that is not empty, with the time at which it left the app.
         finished: when the last message of the body left, None before.
+        noted: whether `senders` and `receiver` are kept, which each message pays for.
         senders: for each message "head", "piece" or "end" (one of the body that is empty), and the lines that sent it.
         receiver: the lines that asked for a message last.
     """
@@ -54,6 +55,7 @@ class Exchange:
         self.fields: list[tuple[bytes, bytes]] = []
         self.chunks: list[tuple[float, bytes]] = []
         self.finished: float | None = None
+        self.noted = False
         self.senders: list[tuple[str, Lines]] = []
         self.receiver: Lines = []
         self.moved: Callable[[], None] = lambda: None
@@ -96,7 +98,8 @@ class Exchange:
         return b"".join(piece for _, piece in self.chunks)
 
     async def _receive(self) -> Message:
-        self.receiver = called_from(sys._getframe(1), CALLERS)
+        if self.noted:
+            self.receiver = called_from(sys._getframe(1), CALLERS)
         if self._asked:
             await self._left.wait()  # its client stays until the end, or leaves
             return {"type": "http.disconnect"}
@@ -108,8 +111,9 @@ class Exchange:
             self._send_to_the_gone()
             return
         now = time.perf_counter()
-        kind = "head" if message["type"] == "http.response.start" else "piece" if message.get("body") else "end"
-        self.senders.append((kind, called_from(sys._getframe(1), CALLERS)))
+        if self.noted:
+            kind = "head" if message["type"] == "http.response.start" else "piece" if message.get("body") else "end"
+            self.senders.append((kind, called_from(sys._getframe(1), CALLERS)))
         assert_bytes(message)
         if message["type"] == "http.response.start":
             self.status = message["status"]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from checks.harness.cell.batch_probe import Item, items_of
 from checks.harness.cell.decoder_probe import Go
 from checks.harness.cell.probe import no_numbers, numbers, on_event_loop
-from checks.harness.cell.stacks import Lines
+from checks.harness.cell.stacks import Lines, line_of
 from checks.harness.cell.wire import encode
 from checks.harness.errors import LearnerError
 
@@ -56,7 +56,7 @@ class Gate:
         if numbers(features):
             plain = [one if type(one) is int else float(one) for one in features]  # type: ignore[attr-defined]
             given = {"features": encode(plain, str), "wrong": None}
-        line = [caller.f_code.co_filename, caller.f_lineno, caller.f_code.co_name]
+        line = [*line_of(caller)]
         thread = threading.get_native_id()
         where = {"blocking": blocking, "on_loop": on_loop, "thread": thread, "caller": line}
         self._tell("enter", probe=probe, call=call, **given, **where)

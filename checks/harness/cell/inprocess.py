@@ -591,6 +591,7 @@ class InProcess:
         """
         exchange = Exchange(method, path, headers, body)
         exchange.taken, exchange.leaves_after, exchange.raises = taken, leaves_after, raises
+        exchange.noted = True
         return Driven(self, exchange, self.app if until_it_returns else self._serve, listen)
 
     def _send(self, method: str, path: str, **request: Any) -> Pending:

@@ -5,9 +5,7 @@ What is found out here explains: it names a line, and decides nothing.
 
 from __future__ import annotations
 
-import ast
 import inspect
-import linecache
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,8 +13,9 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from checks.harness.cell.middlewares import Line
+from checks.harness.cell.stacks import Line, line_of
 from checks.harness.source_lines import assigned
+from checks.harness.syntax import tree_of
 
 _PAUSES = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 """Functions that are left without having returned."""
@@ -43,7 +42,7 @@ def line_that_made(function: Callable[..., Any], *args: Any) -> Line | None:
         elif event == "return":
             own = frame.f_code
             if not own.co_flags & _PAUSES and own.co_name[0] != "<" and Path(own.co_filename).parent == folder:
-                returned.append((deep, (own.co_filename, frame.f_lineno, own.co_name), value))
+                returned.append((deep, line_of(frame), value))
             deep -= 1
 
     with suppress(Exception):
@@ -78,7 +77,7 @@ def constant_that_mends(
     code, names = _code(function), getattr(inspect.unwrap(function), "__globals__", {})
     if code is None:
         return None
-    for name, line in _assigned(code.co_filename).items():
+    for name, line in assigned(tree_of(code.co_filename)).items():
         was = names.get(name)
         if type(was) not in (int, float) or was == right:
             continue
@@ -100,12 +99,6 @@ def has_size(kind: Callable[[int], Any], size: int) -> bool:
             if size in [one for one in lengths if type(one) is int]:
                 return True
     return False
-
-
-def _assigned(file: str) -> dict[str, int]:
-    with suppress(SyntaxError):
-        return assigned(ast.parse("".join(linecache.getlines(file))))
-    return {}
 
 
 def _code(function: Any) -> CodeType | None:

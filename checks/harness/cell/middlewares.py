@@ -14,14 +14,10 @@ from typing import Any
 
 from checks.harness.cell.behind import Behind
 from checks.harness.cell.exchange import Exchange
+from checks.harness.cell.stacks import Line, line_of
 
-Line = tuple[str, int, str]
-"""File, line and function."""
 HELD = 0.02
 """Seconds between the pieces of a stream."""
-TURNS = 30
-"""Turns of the loop after which a right answer has long refused what it refuses."""
-MOST_LINES = 20
 
 
 def small_app(middleware: Any) -> tuple[int | None, bool]:
@@ -74,8 +70,7 @@ class Watched:
         self._kind, self._record, self._lines = kind, kind.record, list[Line]()
 
         def watched(*arguments: Any, **named: Any) -> Any:
-            frame = sys._getframe(1)
-            self._lines.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+            self._lines.append(line_of(sys._getframe(1)))
             return self._record(*arguments, **named)
 
         kind.record = watched
@@ -127,9 +122,8 @@ class Told:
 
     def __call__(self, *told: Any, **named: Any) -> None:
         """Note one call."""
-        frame = sys._getframe(1)
         self.told.append((*told, *named.values()))
-        self.lines.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        self.lines.append(line_of(sys._getframe(1)))
 
 
 def logged_of_a_request(middleware: Any) -> tuple[Line | None, bool, bool]:
@@ -185,35 +179,6 @@ def lines_of_a_cancelled_request(middleware: Any) -> list[Line]:
         return []
     asyncio.run(cancelled(app))
     return log.lines
-
-
-def stack_of_a_refusal(control: Any) -> list[Line]:
-    """From the inside out the lines that send the refusal of a second request, where only one may be in the app."""
-    found: list[Line] = []
-
-    async def below(*_: Any) -> None:
-        await asyncio.Event().wait()
-
-    async def send(message: Any) -> None:
-        frame = sys._getframe(1) if message["type"] == "http.response.start" and not found else None
-        while frame:
-            found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-            frame = frame.f_back
-
-    async def two() -> None:
-        app, second = control(below, max_in_flight=1, max_queue=0, queue_seconds=1.0), Exchange("POST", "/predict")
-        tasks = [asyncio.ensure_future(Exchange("POST", "/predict").run(app))]
-        await asyncio.sleep(0)
-        tasks.append(asyncio.ensure_future(app(second.scope, second._receive, send)))
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    with suppress(Exception):  # it only points at a line
-        asyncio.run(two())
-    return found[:MOST_LINES]
 
 
 def merges_contextvars() -> bool:

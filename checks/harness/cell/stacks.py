@@ -15,8 +15,10 @@ from typing import Any
 
 from checks.harness.source_lines import FRAMEWORK, SourceLines
 
-Lines = list[tuple[str, int, str]]
-"""The lines of a stack that called: file, number and function of each, the innermost first."""
+Line = tuple[str, int, str]
+"""File, line and function."""
+Lines = list[Line]
+"""The lines of a stack that called, the innermost first."""
 _LOCKS = ("asyncio.locks", "anyio._core._synchronization")
 _MOST_HELD = 1000
 """Things in a list of the learner's that are looked at, at most."""
@@ -32,7 +34,7 @@ def stacks(first: int | None = None) -> Iterator[Stack]:
     if first in threads:
         yield stack_of(threads.pop(first))
     for task in [thing for thing in gc.get_objects() if isinstance(thing, asyncio.Task)]:
-        yield _suspended(task.get_coro())
+        yield suspended(task.get_coro())
     for ident, frame in threads.items():
         if ident != mine:
             yield stack_of(frame)
@@ -44,7 +46,8 @@ def stack_of(frame: FrameType) -> Stack:
     return frames[::-1]
 
 
-def _suspended(awaited: Any) -> Stack:
+def suspended(awaited: Any) -> Stack:
+    """The stack of a coroutine that waits: its own frame, that of what it awaits, and so on."""
     frames: Stack = []
     while awaited is not None:
         if type(awaited).__name__.startswith("async_generator_"):  # one step of such a generator, which it refers to
@@ -60,11 +63,16 @@ def _attribute(thing: Any, *names: str) -> Any:
     return next(filter(None, (getattr(thing, name, None) for name in names)), None)
 
 
+def line_of(frame: FrameType) -> Line:
+    """The line that a frame is at."""
+    return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
+
+
 def called_from(frame: FrameType | None, most: int) -> Lines:
     """This line of a stack, and those that called it, at most so many."""
     found: Lines = []
     while frame is not None and len(found) < most:
-        found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        found.append(line_of(frame))
         frame = frame.f_back
     return found
 

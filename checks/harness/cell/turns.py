@@ -16,7 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from checks.harness.cell.exchange import Exchange
-from checks.harness.cell.middlewares import Line
+from checks.harness.cell.stacks import Line, called_from, line_of, suspended
 
 SECONDS = 0.05
 """How long a request may wait: real seconds, since a control that polls would hold up a virtual clock for ever."""
@@ -44,13 +44,37 @@ def turns(control: Any) -> dict[str, list[Line]]:
     return {kind: lines[:MOST_LINES] for kind, lines in found.items()}
 
 
+def stack_of_a_refusal(control: Any) -> list[Line]:
+    """From the inside out the lines that send the refusal of a second request, where only one may be in the app."""
+    found: list[Line] = []
+
+    async def below(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start" and not found:
+            found.extend(called_from(sys._getframe(1), MOST_LINES))
+
+    async def two() -> None:
+        app, second = control(below, max_in_flight=1, max_queue=0, queue_seconds=1.0), Exchange("POST", "/predict")
+        tasks = [_arrive(app)]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.ensure_future(app(second.scope, second._receive, send)))
+        await _some_turns()
+        await _end(tasks)
+
+    with suppress(Exception, _Late), _at_most(LONGEST):
+        asyncio.run(two())
+    return found
+
+
 class _Late(BaseException):
     """What the learner's code does not catch."""
 
 
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
-    """Break off what blocks the thread, where a signal can: it has failed already, and need not be waited for."""
+    """Break off what blocks the thread. Without such a signal, or on another thread, nothing is broken off."""
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -75,7 +99,9 @@ async def _one_after_the_other(control: Any, found: dict[str, list[Line]]) -> No
         with begun.noted(lines):
             tasks.append(_arrive(app))
             await _some_turns()
-    found["waits"] = [] if len(gates) > 1 or tasks[1].done() else _stack(tasks[1])
+    found["waits"] = (
+        [] if len(gates) > 1 or tasks[1].done() else [line_of(frame) for frame, _ in suspended(tasks[1].get_coro())]
+    )
     with begun.noted(found.setdefault("hands", [])):
         gates[0].set_result(None)
         await _some_turns()
@@ -100,8 +126,7 @@ def _guarded(control: Any, gates: list[asyncio.Future[None]], passes: list[Line]
     """The control around an app that holds each request at a gate of its own, and notes what called it."""
 
     async def below(_: Any, __: Any, send: Any) -> None:
-        frame = sys._getframe(1)
-        passes.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        passes.append(line_of(sys._getframe(1)))
         gates.append(asyncio.get_running_loop().create_future())
         await gates[-1]
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -123,15 +148,6 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _stack(task: asyncio.Task[Any]) -> list[Line]:
-    """Where a task waits: its coroutine, the one which that awaits, and so on."""
-    lines, coroutine = list[Line](), task.get_coro()
-    while frame := getattr(coroutine, "cr_frame", None):
-        lines.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-        coroutine = coroutine.cr_await  # type: ignore[union-attr]  # what has a frame has that, too
-    return lines
 
 
 class _Begun:

@@ -13,7 +13,7 @@ from checks.harness.workspace import Workspace
 
 def where_made(workspace: Workspace, function: Callable[..., Any], *args: Any) -> str | None:
     """The learner's `return` line that made what this call returns, perhaps in a function below."""
-    return _named(workspace, beside(function, made).line_that_made(function, *args))
+    return named(workspace, beside(function, made).line_that_made(function, *args))
 
 
 def where_constant(
@@ -24,10 +24,11 @@ def where_constant(
     right: float,
 ) -> str | None:
     """The line of the constant that makes these calls return something else than wanted: it should be `right`."""
-    return _named(workspace, beside(function, made).constant_that_mends(function, calls, wanted, right))
+    return named(workspace, beside(function, made).constant_that_mends(function, calls, wanted, right))
 
 
-def _named(workspace: Workspace, line: Any) -> str | None:
+def named(workspace: Workspace, line: Any) -> str | None:
+    """A line of a cell's as a card names it; None where it is no line, or none of the learner's."""
     match line:
         case (str(path), int(number), str(function)) | [str(path), int(number), str(function)]:
             return workspace.where_line(Path(path), number, function)

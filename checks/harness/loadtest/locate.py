@@ -6,9 +6,10 @@ import ast
 from collections.abc import Iterable
 from pathlib import Path
 
-from checks.harness.errors import StubError
-from checks.harness.loadtest.locust_run import LOCUSTFILE
+from checks.harness.errors import Failure, StubError
 from checks.harness.workspace import Workspace
+
+LOCUSTFILE = "loadtests/locustfile.py"
 
 USED_BY = {
     "PACE_SECONDS": "wait_time",
@@ -60,14 +61,18 @@ def where_key(workspace: Workspace, key: str) -> str | None:
     return workspace.where_line(path, min(found)) if found else None
 
 
-def where_shape_is_abstract(workspace: Workspace) -> str | None:
-    """The line `abstract = True` of the shape, by which Locust leaves it out; None where it has none."""
+def not_found(workspace: Workspace, part: str, what: str, wanted: str, where: str | None) -> Failure:
+    """Locust has found no class of that part, "user" or "shape": at its `abstract = True`, which leaves it out."""
     path = workspace.tree / LOCUSTFILE
-    for shape in _nodes(path, "shape"):
-        for node in shape.body:  # type: ignore[attr-defined]  # a class
+    for one in _nodes(path, part):
+        for node in one.body:  # type: ignore[attr-defined]  # a class
             if ast.unparse(node) == "abstract = True":
-                return workspace.where_line(path, node.lineno)
-    return None
+                seen, at = (
+                    f"{what}: it leaves out a class with `abstract = True`",
+                    workspace.where_line(path, node.lineno),
+                )
+                return Failure(seen, wanted, "Delete the line `abstract = True`.", at)
+    return Failure(what, wanted, where=where)
 
 
 def require_written(workspace: Workspace, parts: Iterable[str]) -> None:

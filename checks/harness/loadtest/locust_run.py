@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from checks.harness import ROOT
 from checks.harness.errors import Failure, Inconclusive, LearnerError, StubError
+from checks.harness.loadtest.locate import LOCUSTFILE, not_found
 from checks.harness.loadtest.locust_process import Ended, Locusts, locust_arguments
 from checks.harness.loadtest.recording import LATE, Plan, Recording, hint_for_raised, lateness, recording
 from checks.harness.loadtest.targets import Target, target
@@ -27,7 +28,6 @@ from checks.harness.progress import say
 from checks.harness.source_lines import last_raised
 from checks.harness.workspace import Workspace
 
-LOCUSTFILE = "loadtests/locustfile.py"
 START_SECONDS = 30.0
 """What Locust may take to start and to end beside its load, on a very busy machine."""
 OVERDUE_SECONDS = 2.5
@@ -242,12 +242,8 @@ def _no_run(plan: Plan, ended: Ended, running: Target, workspace: Workspace) -> 
     if "Address already in use" in log:
         return NoRun(Failure("another process took the port of Locust's master"), starved=True)
     if "No User class found" in log:
-        seen, wanted = f"Locust found no user class in {LOCUSTFILE}", "`class InferenceUser(FastHttpUser)`"
-        abstract = workspace.where_written(workspace.tree / LOCUSTFILE, "abstract = True")
-        if not abstract:
-            return NoRun(Failure(seen, wanted, where=LOCUSTFILE))
-        seen += ": it leaves out a class with `abstract = True`"
-        return NoRun(Failure(seen, wanted, "Delete the line `abstract = True`.", abstract))
+        what, wanted = f"Locust found no user class in {LOCUSTFILE}", "`class InferenceUser(FastHttpUser)`"
+        return NoRun(not_found(workspace, "user", what, wanted, LOCUSTFILE))
     if where and raised.startswith("NotImplementedError"):
         return NoRun(Failure(raised.removeprefix("NotImplementedError: "), where=where), stub=True)
     if where and raised:

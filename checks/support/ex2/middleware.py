@@ -12,8 +12,8 @@ from checks.harness.assertions.answers import calling
 from checks.harness.assertions.metrics_page import checked, metrics_of, series, total_count
 from checks.harness.cell.given_routes import Crash, Given
 from checks.harness.cell.inprocess import InProcess, Pending
-from checks.harness.cell.middlewares import Line
 from checks.harness.cell.probe import Probe
+from checks.harness.cell.stacks import Line
 from checks.harness.errors import Failure, LearnerError, Unanswered
 from checks.harness.fixtures import Service
 from checks.harness.judge.handles import attribute, beside

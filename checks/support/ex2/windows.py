@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from checks.harness.assertions.answers import is_number
@@ -44,21 +44,20 @@ GROWN = 1_000_000
 """Bytes by which a window has surely grown."""
 
 
-@dataclass(frozen=True, slots=True)
 class Places:
-    """The lines of `LatencyWindow.record`, of its `summary`, and of the function that makes a wrong size of its own."""
+    """The lines of the learner's `LatencyWindow.record` and of its `summary`; and what makes a wrong size."""
 
-    record: str | None
-    summary: str | None
-    size: str | None
+    def __init__(self, lab: LearnerModules, workspace: Workspace) -> None:
+        self._window, self._workspace = lab.timing.LatencyWindow, workspace
+        self.record = workspace.where_defined(self._window.record)
+        self.summary = workspace.where_defined(self._window.summary)
 
-
-def places_of(lab: LearnerModules, workspace: Workspace) -> Places:
-    """Where the learner has defined them. A size is made in `__init__`, unless what that has made has the right one."""
-    window = lab.timing.LatencyWindow
-    record, begins = workspace.where_defined(window.record), workspace.where_defined(attribute(window, "__init__"))
-    sized = beside(window, made).has_size(window, SIZE) is True
-    return Places(record, workspace.where_defined(window.summary), record if sized else begins or record)
+    @cached_property
+    def size(self) -> str | None:
+        """A size is made in `__init__`, unless what that has made has the right one. Asked for after a failure only."""
+        if beside(self._window, made).has_size(self._window, SIZE) is True:
+            return self.record
+        return self._workspace.where_defined(attribute(self._window, "__init__")) or self.record
 
 
 def record_all(window: Any, samples: Sequence[float]) -> None:
@@ -86,11 +85,11 @@ def forgets(lab: LearnerModules) -> bool:
     return True
 
 
-def is_empty_summary(found: Any, where: str | None) -> None:
-    """A summary without samples: count 0, and None for the rest. `where` is the line that made it."""
+def is_empty_summary(found: Any, where: Callable[[], str | None]) -> None:
+    """A summary without samples: count 0, and None for the rest. `where` gives the line that made it."""
     wanted = {"count": 0, **dict.fromkeys(FIGURES)}
     assert isinstance(found, dict), Failure(
-        f"the summary of an empty window is {found!r}", wanted=str(wanted), hint=NONE_HINT, where=where
+        f"the summary of an empty window is {found!r}", wanted=str(wanted), hint=NONE_HINT, where=where()
     )
     for name, value in wanted.items():
         got = found.get(name, "missing")
@@ -98,7 +97,7 @@ def is_empty_summary(found: Any, where: str | None) -> None:
             f"in the summary of an empty window {name} is {got}",
             wanted=f"{value}: without samples `count` is 0, and all other figures are None",
             hint=NONE_HINT,
-            where=where,
+            where=where(),
         )
 
 
@@ -109,7 +108,9 @@ def expected_summary(samples: Sequence[float]) -> dict[str, float]:
     return wanted | {f"p{q}_ms": nearest_rank(samples, q) * 1000 for q in (50, 95, 99)}
 
 
-def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerModules, where: str | None) -> None:
+def is_figure(
+    name: str, value: float, samples: Sequence[float], lab: LearnerModules, where: Callable[[], str | None]
+) -> None:
     """A figure is the expected one to 0.01, or what the learner's own `percentile` gives: 2.1 judges that."""
     expected, q = expected_summary(samples)[name], int(name[1:3]) if name[0] == "p" else None
     own = lab.timing.percentile([*samples], q) if q else None
@@ -122,7 +123,7 @@ def is_figure(name: str, value: float, samples: Sequence[float], lab: LearnerMod
             f"{name} of {len(samples)} samples is {value:.7g}{what and f', {what}'}",
             wanted=f"{expected:.7g}, to 0.01",
             hint=hint,
-            where=where,
+            where=where(),
         )
     )
 

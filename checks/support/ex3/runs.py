@@ -12,8 +12,7 @@ from statistics import fmean
 from checks.harness.assertions.answers import short
 from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs
 from checks.harness.load.percentiles import percentile
-from checks.harness.loadtest.locate import where_key, where_limit, where_part
-from checks.harness.loadtest.locust_run import LOCUSTFILE
+from checks.harness.loadtest.locate import LOCUSTFILE, where_key, where_limit, where_part
 from checks.harness.loadtest.recording import Plan, Plateau, Recording, Sent
 from checks.harness.loadtest.targets import Arrival
 from checks.harness.machine import load_in_words

@@ -17,7 +17,7 @@ from checks.harness.cell.probe import Call, Probe
 from checks.harness.errors import Failure
 from checks.harness.judge.visits import visits
 from checks.harness.report.evidence import Show, Timeline, timeline
-from checks.support.ex4.lines import WALK, Lines, what_becomes_of_a_second
+from checks.support.ex4.lines import WALK, Lines
 from checks.support.ex4.requests import (
     Calls,
     all_done,
@@ -144,6 +144,19 @@ def too_many_inside(scene: Scene, rng: random.Random) -> Failure:
         "Keep two counts. A request that waits has no slot: let it await a Future until it gets a slot.",
         scene.lines.decides,
     )
+
+
+def what_becomes_of_a_second(control: Callable[..., Any]) -> set[str]:
+    """Whether a bare AdmissionControl with a single slot and no queue lets a second request in, or answers it."""
+    found = set[str]()
+
+    def told(visitor: int, how: str, *_: object, **__: object) -> None:
+        if visitor == 1:
+            found.add(how)
+
+    with visits(control, {"max_in_flight": 1, "max_queue": 0, "queue_seconds": 60.0}, told) as take:
+        take([("arrive", 0, ""), ("arrive", 1, "")], 0.0)
+        return {*found}
 
 
 def not_kept_waiting(early: list[Pending], places: int, lines: Lines) -> Failure:

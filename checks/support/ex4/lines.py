@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from checks.harness.assertions.admission_walk import (
@@ -19,7 +18,7 @@ from checks.harness.assertions.admission_walk import (
 )
 from checks.harness.cell import turns
 from checks.harness.judge.handles import attribute, beside
-from checks.harness.judge.visits import visits
+from checks.harness.judge.made import named
 from checks.harness.workspace import LearnerModules, Workspace
 
 
@@ -101,14 +100,11 @@ class Lines:
 
     @cached_property
     def _refusal(self) -> dict[str, str]:
-        return self._named(beside(self.control).stack_of_a_refusal(self.control))
+        return self._named(beside(self.control, turns).stack_of_a_refusal(self.control))
 
     def _named(self, lines: Any) -> dict[str, str]:
         """The learner's own lines, by the names of their functions."""
-        found = {
-            str(name): self._workspace.where_line(Path(str(path)), int(line), str(name)) for path, line, name in lines
-        }
-        return {name: line for name, line in found.items() if line}
+        return {line[2]: found for line in lines if (found := named(self._workspace, line))}
 
 
 WALK: dict[str, Callable[[Lines], str | None]] = {
@@ -122,16 +118,3 @@ WALK: dict[str, Callable[[Lines], str | None]] = {
     TOGETHER: lambda lines: lines.decides,
 }
 """Where to look for the mistakes of the random walk, by what mends them."""
-
-
-def what_becomes_of_a_second(control: Callable[..., Any]) -> set[str]:
-    """Whether a bare AdmissionControl with a single slot and no queue lets a second request in, or answers it."""
-    found = set[str]()
-
-    def told(visitor: int, how: str, *_: object, **__: object) -> None:
-        if visitor == 1:
-            found.add(how)
-
-    with visits(control, {"max_in_flight": 1, "max_queue": 0, "queue_seconds": 60.0}, told) as take:
-        take([("arrive", 0, ""), ("arrive", 1, "")], 0.0)
-        return {*found}

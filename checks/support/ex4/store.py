@@ -178,12 +178,11 @@ def where_a_call_is_limited(workspace: Workspace) -> str | None:
 
 
 def waiting_for_our_own_pool(
-    app: InProcess, store: Store, users: Sequence[int], pool: int, limit_at: str | None
+    app: InProcess, store: Store, users: Sequence[int], pool: int, workspace: Workspace
 ) -> None:
     """A request waits for a connection as long as it takes, also where the store keeps all of them busy for long.
 
-    The store answers in parts: each read is well within feature_store_seconds, all of them together are not. `limit_at`
-    is the line of a limit of the learner's own around a whole call, if there is one.
+    The store answers in parts: each read is well within feature_store_seconds, all of them together are not.
     """
     before = len(store.asked)
     with fair_clock() as clock:
@@ -195,6 +194,7 @@ def waiting_for_our_own_pool(
     got = {user: status_or_timeout(call) for user, call in calls.items()}
     if set(got.values()) == {200}:
         return
+    limit_at = where_a_call_is_limited(workspace)
     began = {user for user in users if any(path.endswith(f"/{user}") for path in store.asked[before:])}
     never = [one for user, one in got.items() if one != 200 and (user not in began or one == "PoolTimeout")]
     if never:
