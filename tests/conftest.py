@@ -17,8 +17,12 @@ from checks.harness.machine import load_in_words
 from tests import runs
 from tests.waiting import INCONCLUSIVE, SECOND_TRY, busy
 
-AT_A_TIME = 5
+AT_A_TIME = 6
 """Tests that run side by side: a run of checkpoints waits more than it works."""
+LONGEST, SHORT = 20, 1
+"""The costs of tests that come first, and of those that others are spread among."""
+MIXED = 0.8
+"""The part of the short tests that others are spread among: none of these is the last to end."""
 
 Judge = Callable[..., runs.Judged]
 
@@ -63,13 +67,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
-    """Leave out what is not for every day, and begin with what takes longest: at the end no core waits for it."""
+    """Leave out what is not for every day, and put the rest in an order that keeps all cores busy."""
     if not config.option.exhaustive:
         spared = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=spared)
         items[:] = [item for item in items if item not in spared]
-    items.sort(key=_cost, reverse=True)
+    items[:] = _in_order(items)
     return (yield)
+
+
+def _in_order(items: list[pytest.Item]) -> list[pytest.Item]:
+    """What takes longest comes first: at the end no core waits for it. What is short comes last, with others between.
+
+    Most of what takes seconds waits, for Locust or for a deadline: many of these at once leave the cores idle.
+    """
+    longest = sorted((item for item in items if _cost(item) >= LONGEST), key=_cost, reverse=True)
+    some = sorted((item for item in items if SHORT < _cost(item) < LONGEST), key=_cost, reverse=True)
+    short = sorted((item for item in items if _cost(item) <= SHORT), key=_cost, reverse=True)
+    places = [(n / len(short), item) for n, item in enumerate(short)]
+    places += [(MIXED * n / len(some), item) for n, item in enumerate(some)]
+    return longest + [item for _, item in sorted(places, key=lambda place: place[0])]
 
 
 def _cost(item: pytest.Item) -> int:

@@ -28,6 +28,8 @@ LONG = 60.0
 """feature_store_seconds where no answer may be too slow, however busy the machine is."""
 LIMIT = 0.4
 """feature_store_seconds where the store gives no answer."""
+LIMITS_A_CALL = ("asyncio.timeout(", "wait_for(", "fail_after(")
+"""What limits the time of a whole call of the store."""
 POOL_LIMIT = 1.2
 """feature_store_seconds where callers wait longer than that for a connection."""
 BETWEEN_PARTS, PARTS = 0.15, 10
@@ -170,11 +172,10 @@ def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], ri
         )
 
 
-def where_a_call_is_limited(workspace: Workspace) -> str | None:
-    """The line of a time limit around a whole call of the store; None where there is none."""
+def where_written(workspace: Workspace, *texts: str) -> str | None:
+    """The line of lab/feature_store.py that holds the first of these texts that is there; None where none is."""
     file = workspace.tree / "lab" / "feature_store.py"
-    found = (workspace.where_written(file, text) for text in ("asyncio.timeout(", "wait_for(", "fail_after("))
-    return next(filter(None, found), None)
+    return next(filter(None, (workspace.where_written(file, text) for text in texts)), None)
 
 
 def waiting_for_our_own_pool(
@@ -194,7 +195,7 @@ def waiting_for_our_own_pool(
     got = {user: status_or_timeout(call) for user, call in calls.items()}
     if set(got.values()) == {200}:
         return
-    limit_at = where_a_call_is_limited(workspace)
+    limit_at = where_written(workspace, *LIMITS_A_CALL)
     began = {user for user in users if any(path.endswith(f"/{user}") for path in store.asked[before:])}
     never = [one for user, one in got.items() if one != 200 and (user not in began or one == "PoolTimeout")]
     if never:
@@ -271,6 +272,11 @@ class Case(NamedTuple):
         return self.what.removeprefix("the store ").replace(" with nonsense:", ",")
 
     @property
+    def is_followed(self) -> bool:
+        """Whether a redirect was taken for an answer."""
+        return "302" in self.what and self.got == 200
+
+    @property
     def hint(self) -> str:
         """What mends exactly this."""
         if of_httpx(self.got, httpx.HTTPStatusError):
@@ -290,7 +296,7 @@ class Case(NamedTuple):
                 return "The store does not know that user. That is the caller's mistake: a 404."
             case 502, 404:
                 return "Only the store's 404 is a 404. Compare with that status alone."
-            case 502, 200 if "302" in self.what:
+            case 502, 200 if self.is_followed:
                 return (
                     "A redirect is not an answer: compare with 200, `answer.status_code != 200`, and leave "
                     "`follow_redirects` off."
@@ -361,8 +367,9 @@ class Errors:
             seen = f"{first.what}, and your code raised {describe(first.got)}"
             raise LearnerError(seen, where, wanted=str(first.wanted), hint=first.hint)
         more = f" ({len(wrong)} of {len(self.cases)} cases are wrong)" if len(wrong) > 1 else ""
+        where = where_written(self.workspace, "follow_redirects=True") if first.is_followed else None
         raise AssertionError(
-            Failure(f"{first.what}, and our caller gets {first.got}{more}", str(first.wanted), first.hint)
+            Failure(f"{first.what}, and our caller gets {first.got}{more}", str(first.wanted), first.hint, where)
         )
 
 
