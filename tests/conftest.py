@@ -17,7 +17,7 @@ from checks.harness.machine import load_in_words
 from tests import runs
 from tests.waiting import INCONCLUSIVE, SECOND_TRY, busy
 
-AT_A_TIME = 6
+AT_A_TIME = 5
 """Tests that run side by side: a run of checkpoints waits more than it works."""
 LONGEST, SHORT = 20, 1
 """The costs of tests that come first, and of those that others are spread among."""
