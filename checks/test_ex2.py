@@ -96,7 +96,7 @@ def test_the_window_forgets(workspace, lab, rng, show):
     """The window holds the last samples only.
 
     A service runs for months. A list of all samples fills the memory. A maximum over all time shows last week's spike
-    for ever. And a `record` that takes long makes the requests slower that it measures.
+    for ever. And a slow `record` makes each request slower.
     """
     size, places = rng.randint(80, 120), windows.Places(lab, workspace)
     window = lab.timing.LatencyWindow(size)
@@ -113,7 +113,7 @@ def test_the_window_forgets(workspace, lab, rng, show):
     show.at(places.record)
     costs = recording_costs(lab.timing.LatencyWindow)
     assert costs, Failure(
-        f"a window of {LARGE:,} was not full after {FILL_SECONDS:g} s of computing",
+        f"a window of {LARGE:,} was not full after {FILL_SECONDS:g} s of CPU time",
         wanted="well below 0.1 s: `record` does the same little work however many samples there are",
         hint=windows.CHEAP_HINT,
     )
@@ -296,7 +296,7 @@ def test_one_line_a_request(serve, service, workspace, lab, rng, show):
     log_lines.has_json_lines(logged, server, places)
     show.at(workspace.where_defined(getattr(lab.logs, "log_request", None)))
     log_lines.has_all_keys(logged, places)
-    for asked in log_lines.with_ids(logged.asked):
+    for asked in log_lines.with_ids(logged):
         line = log_lines.line_of(asked, logged, places)
         log_lines.duration_is_long_enough(line, asked, logged, lab, places)
         log_lines.line_is_true(line, asked, logged, places)

@@ -41,8 +41,8 @@ def test_locust_and_the_service_agree(load_test, workspace, show):
     """Locust runs, and the service agrees.
 
     A load test is believed until the requests are counted on the other side, too. Requests that were refused for their
-    body, went to another host or repeated one cached question give beautiful numbers, too. So does a service that is
-    always sent questions with the same answer.
+    body, went to another host or repeated one cached question give good numbers, too. So do requests that all have
+    the same answer.
     """
     show.at(where_part(workspace, "task"))
     [run] = load_test()
@@ -134,7 +134,7 @@ def test_users_keep_their_pace(load_test, workspace, show):
     """Users keep their pace.
 
     Users do not wait longer between two requests because the service has become slow. A load test with users who do
-    sends less just when it gets interesting, and finds the slow service in good health.
+    sends less as soon as the service is slow, and never measures it under load.
     """
     show.at(where_part(workspace, "wait_time"))
     [run] = load_test()

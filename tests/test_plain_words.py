@@ -54,7 +54,7 @@ RAISED = {
     "asyncio.run(value())": ("asyncio.run() cannot be called", "use `await`"),
     "Middleware()(None)": ("wants the class, not an object", "app.add_middleware(TheMiddleware"),
     "FastAPI().get('/')(handler)": ("its `Depends(...)` is missing", "model: Model"),
-    "FastAPI().state.model": ("no attribute 'model'", "`app.state.model = ...` belongs in `create_app`"),
+    "FastAPI().state.model": ("no attribute 'model'", "Nothing has set `app.state.model`"),
     "Model().blocking_predict()": ("no attribute 'blocking_predict'", "There is `predict_blocking`"),
     "os.getpid()": ("NameError: name 'os'", "`import os` at the top"),
     "fmaen([1.0])": ("NameError: name 'fmaen'", "Is `fmaen` spelled right"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from typing import NamedTuple
 
@@ -142,7 +143,8 @@ KNOWN = (
     Known(
         r"'State' object has no attribute '(\w+)'",
         "",
-        "`app.state.\\1 = ...` belongs in `create_app` (or in the lifespan), before the first request.",
+        "Nothing has set `app.state.\\1`. `create_app` or the lifespan sets it, before the first request: is the name "
+        "the same?",
     ),
     Known(
         r"'NoneType' object|: 'NoneType' and|and 'NoneType'|not 'NoneType'|not NoneType",
@@ -246,6 +248,19 @@ KNOWN = (
         "",
         "`\\1(..., default=None)` gives None where there is nothing to choose from.",
     ),
+    Known(
+        r"^PicklingError: .*\bProbe\b|cannot pickle .*\bProbe\b",
+        "the lab's model cannot go to another process",
+        "Each process of a pool needs a model of its own. Here one is enough: `await model.predict(...)` of the model "
+        "that the route is given.",
+        instead=True,
+    ),
+    Known(
+        r"^PicklingError|[Cc]an't (get local|pickle)|cannot pickle '",
+        "",
+        "What goes to another process must have a name at the top of a module: a lambda and a local function have "
+        "none. A call of the model needs no process: `await model.predict(...)`.",
+    ),
     Known(r"maximum recursion depth", "", "A function calls itself without end."),
     Known(r"'await' outside (async )?function", "", "`await` stands only in an `async def`."),
     Known(r"expected an indented block", "", "A `def` without a body takes `...` or `pass`."),
@@ -282,6 +297,20 @@ def hint_for(error: BaseException) -> str:
         return missing.hint_for(error)
     known, match = _known(error)
     return _filled(known.hint, match) if known and match else missing.hint_for(error)
+
+
+def hint_for_printed(raised: str) -> str:
+    """What mends an exception of another process, given as Python prints it; empty where nothing general does."""
+    kind, _, words = raised.partition(": ")
+    known = getattr(builtins, kind, None)
+    if not (isinstance(known, type) and issubclass(known, Exception)):
+        return ""
+    if issubclass(known, NameError | ImportError):
+        return hint_for(known(words, name="".join(re.findall(r"(?:name|variable|module named) '([\w.]+)'", words)[:1])))
+    try:
+        return hint_for(known(words))
+    except TypeError:  # an exception that takes more than words
+        return ""
 
 
 def is_explained(error: BaseException) -> bool:

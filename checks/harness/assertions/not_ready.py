@@ -6,6 +6,7 @@ import re
 
 from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerError, ServerNotReady, StubError
 from checks.harness.machine import FairClock, load_in_words
+from checks.harness.plain_words import hint_for_printed
 from checks.harness.source_lines import SourceLines
 
 PING = (
@@ -74,10 +75,9 @@ def why_it_is_not_ready(error: ServerError, lines: SourceLines, clock: FairClock
         return LearnerError(
             str(error), where, wanted=_RUNS_ON, hint="Try it by hand: `PORT=8080 uv run python -m lab.serve`."
         )
-    hint = next((hint for said, hint in _HINTS.items() if re.search(said, output)), "")
-    return LearnerError(
-        f"`python -m lab.serve` ended before it was ready: {_last_words(output)}", where, wanted=_RUNS_ON, hint=hint
-    )
+    said = _last_words(output)
+    hint = next((hint for words, hint in _HINTS.items() if re.search(words, output)), "") or hint_for_printed(said)
+    return LearnerError(f"`python -m lab.serve` ended before it was ready: {said}", where, wanted=_RUNS_ON, hint=hint)
 
 
 def _last_words(output: str) -> str:

@@ -75,7 +75,7 @@ def loose_base(base: str) -> str | None:
     else:
         named = re.search(rf"\d+\.\d+|{_CODENAMES}", tag)
         fixed = bool(named or release or ("debian" in image and re.match(r"\d+", tag)))
-    return None if fixed else f"later `{tag}` will be another minor version"
+    return None if fixed else f"`{tag}` will be another minor version later"
 
 
 def installs_again(recipe: Recipe, context: Path, files: set[str]) -> tuple[Instruction, Instruction] | None:

@@ -155,6 +155,8 @@ def _elsewhere(running: Running, found: set[tuple[str, int]]) -> LearnerError:
             else "`--host 0.0.0.0` in the command that starts the server."
         )
         where = container.line_of("HOST") if own else container.argv_at
+        if own and where.startswith("compose.yaml"):
+            hint = "Delete HOST from `environment` in compose.yaml: it takes the place of the image's `ENV HOST`."
         wanted += ". 127.0.0.1 inside the container cannot be reached from outside"
     else:
         hint = TAKE_PORT

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +13,7 @@ from checks.harness.errors import LearnerError, StubError
 from checks.harness.load.percentiles import percentile
 from checks.harness.loadtest.targets import LOOK_SECONDS, Arrival, Service, Target
 from checks.harness.machine import BUSY
-from checks.harness.plain_words import hint_for
+from checks.harness.plain_words import hint_for_printed
 from checks.harness.report.evidence import HockeyStick, Point
 from checks.harness.workspace import Workspace
 
@@ -42,20 +40,11 @@ OF_LOCUST = {
 
 
 def hint_for_raised(raised: str) -> str:
-    """What mends an exception of another process, given as Python prints it; empty where nothing general does."""
+    """What mends an exception of Locust's process, given as Python prints it; empty where nothing general does."""
     for words, hint in OF_LOCUST.items():
         if words in raised:
             return hint
-    kind, _, words = raised.partition(": ")
-    known = getattr(builtins, kind, None)
-    if not (isinstance(known, type) and issubclass(known, Exception)):
-        return ""
-    if issubclass(known, NameError | ImportError):
-        return hint_for(known(words, name="".join(re.findall(r"(?:name|variable|module named) '([\w.]+)'", words)[:1])))
-    try:
-        return hint_for(known(words))
-    except TypeError:  # an exception that takes more than words
-        return ""
+    return hint_for_printed(raised)
 
 
 def lateness(lags: Iterable[tuple[float, float]]) -> float:

@@ -25,8 +25,8 @@ TABLES: list[tuple[list[float], dict[int, float]]] = [  # the first two are Wiki
 ]
 SIZES = (1, 2, 5, 20, 100, 101)
 RANK_HINT = (
-    "Sort a copy (`sorted`). The rank is q * n / 100, rounded up, and at least 1. `ordered[rank - 1]` has it: indices "
-    "start at 0."
+    "Sort a copy (`sorted`). The rank is q * n / 100, rounded up, and at least 1. The sample is `ordered[rank - 1]`: "
+    "indices start at 0."
 )
 FLOATS_HINT = (
     "Round up in whole numbers: `int(-(-q * n // 100))`. In floats 7 / 100 * 100 is 7.000000000000001, which gives 8."
@@ -92,7 +92,7 @@ def follows_nearest_rank(
     raise AssertionError(
         Failure(
             f"{case.call} is {got:g}{said}",
-            wanted=f"{case.expected:g}, of rank {case.rank} in ascending order",
+            wanted=f"{case.expected:g}, the sample of rank {case.rank} in ascending order",
             hint=(hint := _hint(formula)),
             where=None if hint == SORT_HINT else where_made(workspace, percentile, [*case.samples], case.q),
         )

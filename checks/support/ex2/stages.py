@@ -25,7 +25,8 @@ from checks.support.ex2.windows import one_second
 PATHS = ("/async", "/threaded")
 REQUESTS = 20
 OUTSIDE_HINT = (
-    "Outside of a request the ContextVar has its default, None, and there is no task: then `stage` records nothing."
+    "Check for that first: outside of a request the ContextVar has its default, None, and no task runs. Then `stage` "
+    "records nothing."
 )
 CONTEXT_HINT = (
     "A ContextVar holds what belongs to the current request, in its coroutines and on its threads. Put a list in it at "

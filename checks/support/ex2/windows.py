@@ -29,8 +29,8 @@ SAMPLES_HINT = (
 )
 COUNT_HINT = "Count in `record`, in a separate number: the window holds fewer samples than were recorded."
 CHEAP_HINT = (
-    "`record` runs in every request: it writes one sample and counts. Sort in `summary`. `list.pop(0)` moves all other "
-    "samples."
+    "`record` runs in every request: it writes one sample and counts. Sort in `summary`. `pop(0)` of a list moves all "
+    "others: write over the oldest sample, or use `collections.deque(maxlen=size)`."
 )
 POOL_HINT = "Pool the samples that the windows still hold, and take the summary of all of them."
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from checks.harness.assertions.not_ready import blame_the_ping
+from checks.harness.assertions.not_ready import blame_the_ping, worker_was_killed
 from checks.harness.errors import Failure, Inconclusive, LearnerError, ServerDied
 from checks.harness.fixtures import KINDS, Launch, Serve
 from checks.harness.grading.noise import best_of, blame_the_machine_if_busy
@@ -36,6 +36,8 @@ DRAIN = 1
 """LAB_DRAIN_SECONDS of the server whose end is looked at."""
 LONG_REQUEST = 8.0
 """Seconds of a request that a drain must not wait for."""
+SAYS_SO = 1.0
+"""Fair seconds after a lost answer in which uvicorn has said that it ended a worker. It takes milliseconds."""
 BETWEEN_LOOKS = 0.1
 ASLEEP = 20
 """Looks at which a service sleeps between SIGTERM and the end of that request, although its drain is over.
@@ -185,7 +187,7 @@ def four_give_more_than_one(serve: Serve, server: Server, seconds: float, clock:
     try:
         reached = best_of(lambda: blocking_rate(server.url), wanted)
     except LearnerError:
-        blame_the_ping(server.output(), clock)
+        blame_a_lost_worker(server, clock)
         raise
     show.number(f"{WORKERS} workers: {reached * seconds:.1f} times one", reached * seconds)
     if reached >= wanted:
@@ -205,6 +207,14 @@ def four_give_more_than_one(serve: Serve, server: Server, seconds: float, clock:
             "Do the workers wait for one another, at a file or a lock that all of them share?",
         )
     )
+
+
+def blame_a_lost_worker(server: Server, clock: FairClock) -> None:
+    """Raise where uvicorn has ended the worker that gave no answer: it says so only when that has ended."""
+    until = clock.seconds() + SAYS_SO
+    while clock.busy and not worker_was_killed(server.output()) and clock.seconds() < until:
+        time.sleep(BETWEEN_LOOKS)
+    blame_the_ping(server.output(), clock)
 
 
 def blocking_rate(url: str) -> float:

@@ -74,9 +74,11 @@ def _is_conclusive(seen: Farewell, grace: float, *, last: bool) -> bool:
     if seen.lost_after is not None:
         # From WORK_SECONDS on the service need not have finished, and on a busy machine it may have been too late.
         return seen.lost_after < WORK_SECONDS or (seen.lost_after >= seen.left and not seen.busy)
+    if not seen.turned_away and seen.busy:  # it may not have got to run since the signal, also where it was killed
+        return False
     if seen.turned_away or seen.seconds > grace:
         return last or seen.left > 0.85 * WORK_SECONDS
-    return last and not seen.busy
+    return last
 
 
 def assert_signal_is_heeded(service: Running, seen: Farewell) -> None:
@@ -177,7 +179,9 @@ def _why_unheeded(container: Container) -> tuple[str, str]:
     """What to change where the server goes on as if there had been no signal, and the line."""
     if container.stop_signal in ("SIGTERM", "SIGINT"):
         return exec_hint(container), line_of_process_1(container)
-    hint = f"Delete `{container.stop_signal}`: after SIGTERM, the default, uvicorn finishes its requests."
+    hint = (
+        f"Delete the line that sets {container.stop_signal}: after SIGTERM, the default, uvicorn finishes its requests."
+    )
     return hint, container.stop_signal_at
 
 

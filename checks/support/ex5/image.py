@@ -69,7 +69,8 @@ def assert_base_is_pinned_and_slim(recipe: Recipe) -> None:
     assert not loose, Failure(
         f"the base is {base}: {loose}",
         wanted="a slim base of a fixed minor version, such as python:3.12-slim, or a digest",
-        hint="The last stage begins with `FROM python:3.12-slim`; a stage that only builds may use any image.",
+        hint="The last stage begins with `FROM python:3.12-slim`, or its variables give such a name; a stage that only "
+        "builds may use any image.",
         where=(argument if loose and "version" in loose else None) or first.where,
     )
 
@@ -134,7 +135,7 @@ def assert_no_cache(files: Files, seen: Inspected | None) -> None:
         else f"a layer holds downloaded files, in {', '.join(seen.caches if seen else ())}"
     )
     assert not (seen.caches if seen else found), Failure(
-        f"{place}: an `rm` in another line, or before the install, does not remove them",
+        f"{place}. Only an `rm` in the same RUN, after the install, removes them",
         wanted="no cache of pip or uv in any layer",
         hint=f"Add `{found[1]}` to the install command of line {found[0].line}."
         if found
