@@ -13,6 +13,7 @@
     says = "on the event loop's own thread"       # a regex found in seen and wanted; a list where several fail
     hint = "await model.predict"                  # a regex found in the hint; "" where no hint may be shown; a list ...
     where = "service.py.*\\n.*predict_blocking"    # a regex found in the line that is named: its file, and its text
+    shows = "in no stage"                         # a regex found in the tables and numbers that are shown
     of = ["name", "name"]                         # the changes of these right answers: servers and Locust run for all
 
 A checkpoint that starts real servers, or Locust, takes longer than all others together: it runs only for the answers
@@ -28,6 +29,7 @@ Locust, and they fail it sooner than others do. A right answer made `of` others 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import tomllib
@@ -59,6 +61,7 @@ class Answer:
     says: list[str] = field(default_factory=list)
     hints: list[str] | None = None
     wheres: list[str] | None = None
+    shows: str = ""
     real: bool | list[str] = False
     live: bool = False
     quick: bool = False
@@ -138,6 +141,8 @@ class Case:
         for checkpoint, words in zip(self.answer.fails, self.answer.hints or [], strict=self.answer.hints is not None):
             hint = results[checkpoint]["hint"]
             assert re.search(words, hint) if words else not hint, f"{told}\nhint: {hint}"
+        shown = json.dumps([result["evidence"] for result in results.values()], ensure_ascii=False)
+        assert re.search(self.answer.shows, shown), f"{told}\nshown: {shown}"
         for checkpoint, line in zip(self.answer.fails, self.answer.wheres or [], strict=self.answer.wheres is not None):
             assert re.search(line, results[checkpoint]["where"] or ""), f"{told}\nwhere: {results[checkpoint]['where']}"
 

@@ -277,6 +277,31 @@ def test_the_line_of_progress_says_what_runs(run: Run, tmp_path: Path, monkeypat
     assert wiped.strip() == ""
 
 
+def test_the_line_of_progress_is_cut_with_an_ellipsis(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a narrow terminal the seconds stay, and what is left out shows."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "60")
+    file = Terminal()
+    line = ProgressLine(console(file), tmp_path, enabled=True)
+    line.start(next(iter(run.checkpoints)))
+    say(tmp_path, "counts how many of the requests of forty callers are in the model at once", 300, known=False)
+    line.tick()
+    written = file.getvalue().rstrip("\r").rpartition("\r")[2]
+
+    assert len(written) == 59
+    assert written.rstrip().endswith("…, 0 s")
+
+
+@pytest.mark.parametrize(("columns", "width"), [(40, 60), (60, 60), (100, 100), (200, 200), (300, 200)])
+def test_the_card_is_as_wide_as_the_terminal(columns: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 60 to 200 columns."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    assert console(Terminal()).width == width
+
+
 def test_a_busy_machine_is_named(run: Run) -> None:
     """The card says how busy the machine was, where that may have decided something."""
     written = io.StringIO()

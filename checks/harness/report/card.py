@@ -56,6 +56,11 @@ def console(file: TextIO, color: str = "auto") -> Console:
     )
 
 
+def ellipsis_of(console: Console) -> str:
+    """What stands for what is left out, in characters that the console can show."""
+    return "..." if console.options.ascii_only else "…"
+
+
 def shortened(text: str, width: int, ellipsis: str = "…") -> str:
     """The text in at most so many columns: whole words, and an ellipsis for what is left out.
 
@@ -84,7 +89,7 @@ class Card:
         """`in_hand` is the checkpoint that is shown in full, where it was judged; else the first open one is."""
         self._console = console
         self._ascii = console.options.ascii_only
-        self._ellipsis = "..." if self._ascii else "…"
+        self._ellipsis = ellipsis_of(console)
         self._width = console.width
         self._title = (self._width - 3) // 2 + 2
         self._all_hints = all_hints

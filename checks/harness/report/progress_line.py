@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from checks.harness.progress import doing, forget
+from checks.harness.report.card import ellipsis_of, shortened
 from checks.harness.report.results import Checkpoint
 
 
@@ -30,10 +31,10 @@ class ProgressLine:
         """Write what it does now, for how long it has run, and for how long it will go on where that is known."""
         if self._checkpoint:
             what, left = doing(self._folder)
-            text = (
-                f"   {self._checkpoint.id:<5}{what or self._checkpoint.title}, {time.monotonic() - self._since:.0f} s"
-            )
-            self._write(text + (f", about {max(left, 1):.0f} s left" if left is not None else ""))
+            begins, ends = f"   {self._checkpoint.id:<5}", f", {time.monotonic() - self._since:.0f} s"
+            ends += f", about {max(left, 1):.0f} s left" if left is not None else ""
+            room = self._console.width - 1 - len(begins) - len(ends)
+            self._write(begins + shortened(what or self._checkpoint.title, room, ellipsis_of(self._console)) + ends)
 
     def clear(self) -> None:
         """Wipe the line."""
