@@ -111,6 +111,13 @@ class NoAnswer(LearnerError):
         super().__init__(f"{asked} got no answer: {why}", where)
 
 
+class LostAnswer(LearnerError):
+    """A request over an open connection got no answer at all.
+
+    Its server has ended, or has closed the connection: uvicorn does so where no request has come for 5 s.
+    """
+
+
 class CellEnded(BaseException):
     """The process with the learner's code has ended, or sent what is no answer: the verdict is *failed*.
 

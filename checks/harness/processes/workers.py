@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
-from checks.harness.errors import Inconclusive, LearnerError
+from checks.harness.errors import Inconclusive, LearnerError, LostAnswer
 from checks.harness.processes.single_requests import FEATURES, Answer, ask
 
 BATCH = 32
@@ -42,10 +42,11 @@ def pids_beside(url: str, blocking: str, rounds: int = 1) -> set[int]:
         held = _batch(url)
         found |= {pid for _, pid in held}
         for connection, _ in held[:1]:
-            connection.request("POST", blocking, FEATURES, {"content-type": "application/json"})
-            time.sleep(HEAD_START)
-            found |= pids(url)
-            connection.getresponse().read()
+            with suppress(OSError, HTTPException):  # closed, as it was idle for too long: the next round will tell
+                connection.request("POST", blocking, FEATURES, {"content-type": "application/json"})
+                time.sleep(HEAD_START)
+                found |= pids(url)
+                connection.getresponse().read()
         for connection, _ in held:
             connection.close()
     return found
@@ -90,7 +91,7 @@ def spread(url: str, workers: int, connections: int) -> Iterator[Connections]:
 def rate(connections: Sequence[HTTPConnection], path: str, each: int) -> float:
     """Requests/s of a closed loop, over all connections at once, on each so many requests.
 
-    Raises a `LearnerError` for an answer that is no 200, and where none came.
+    Raises a `LearnerError` for an answer that is no 200, and `LostAnswer` where none came.
     """
 
     def work(connection: HTTPConnection) -> None:
@@ -138,8 +139,9 @@ def _not_answered(asked: str, connections: int, answer: Answer) -> LearnerError:
             hint="`limit_concurrency` counts open connections, idle ones too: leave it out. The admission control of "
             "4.5 counts requests.",
         )
-    said = f"{answer.status}: {answer.text[:60]}" if answer.status else f"no answer ({answer.error!r})"
+    if answer.status is None:
+        return LostAnswer(f"{asked} gave no answer ({answer.error!r})", wanted="200")
     hint = (
         "The service itself raised: exercise 1 (1.1) shows the exception with its line." if answer.status == 500 else ""
     )
-    return LearnerError(f"{asked} gave {said}", wanted="200", hint=hint)
+    return LearnerError(f"{asked} gave {answer.status}: {answer.text[:60]}", wanted="200", hint=hint)

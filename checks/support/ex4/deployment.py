@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from checks.harness.assertions.not_ready import blame_the_ping, worker_was_killed
-from checks.harness.errors import Failure, Inconclusive, LearnerError, ServerDied
+from checks.harness.assertions.not_ready import blame_the_ping
+from checks.harness.errors import Failure, Inconclusive, LearnerError, LostAnswer, ServerDied
 from checks.harness.fixtures import KINDS, Launch, Serve
 from checks.harness.grading.noise import best_of, blame_the_machine_if_busy
 from checks.harness.judge.kernel import can_look, look
@@ -36,8 +36,6 @@ DRAIN = 1
 """LAB_DRAIN_SECONDS of the server whose end is looked at."""
 LONG_REQUEST = 8.0
 """Seconds of a request that a drain must not wait for."""
-SAYS_SO = 1.0
-"""Fair seconds after a lost answer in which uvicorn has said that it ended a worker. It takes milliseconds."""
 BETWEEN_LOOKS = 0.1
 ASLEEP = 20
 """Looks at which a service sleeps between SIGTERM and the end of that request, although its drain is over.
@@ -206,20 +204,14 @@ def four_give_more_than_one(serve: Serve, server: Server, seconds: float, clock:
 
 
 def rate_of(server: Server, clock: FairClock) -> float:
-    """The same as `blocking_rate`. Where an answer was lost with its worker, that is no mistake on a busy machine."""
+    """The same as `blocking_rate`. An answer that was lost on a busy machine is no mistake."""
     try:
         return blocking_rate(server.url)
-    except LearnerError:
-        blame_a_lost_worker(server, clock)
+    except LearnerError as error:
+        blame_the_ping(server.output(), clock)
+        if isinstance(error, LostAnswer):
+            blame_the_machine_if_busy(clock, "why an open connection gave no answer", error.failure)
         raise
-
-
-def blame_a_lost_worker(server: Server, clock: FairClock) -> None:
-    """Raise where uvicorn has ended the worker that gave no answer: it says so only when that has ended."""
-    until = clock.seconds() + SAYS_SO
-    while clock.busy and not worker_was_killed(server.output()) and clock.seconds() < until:
-        time.sleep(BETWEEN_LOOKS)
-    blame_the_ping(server.output(), clock)
 
 
 def blocking_rate(url: str) -> float:

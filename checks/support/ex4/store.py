@@ -18,7 +18,7 @@ from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import NUMBERS, Probe
 from checks.harness.errors import Failure, Inconclusive, LearnerError
 from checks.harness.grading.noise import EARLY, blame_the_machine_if_busy, blame_the_machine_unless, holds_soon
-from checks.harness.machine import fair_clock
+from checks.harness.machine import fair_clock, load_in_words
 from checks.harness.plain_words import describe
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import Workspace
@@ -34,6 +34,8 @@ POOL_LIMIT = 1.2
 """feature_store_seconds where callers wait longer than that for a connection."""
 BETWEEN_PARTS, PARTS = 0.15, 10
 """Seconds between the parts of an answer, and their number: each read is short, all of them together are not."""
+EXPIRES = 5.0
+"""Seconds after which httpx gives up a connection that nobody uses, if nothing else is said (`keepalive_expiry`)."""
 LOOKS = 50
 """Requests of the lab's own after which the store has seen every connection that was closed before."""
 SOON = 10
@@ -68,7 +70,9 @@ def few_connections(
 
     `fetches` is the line of what asks the store.
     """
+    began = time.monotonic()
     calls = burst(app, store, users, pool)
+    renewed = pool * int((time.monotonic() - began) / EXPIRES)
     try:
         answers = {user: call.answer() for user, call in calls.items()}
     except LearnerError as error:
@@ -82,6 +86,11 @@ def few_connections(
         not_called_slow(store, answers)
         all_answers_are_right(app, answers, {user: model.answer(features) for user, features in store.users.items()})
     one_by_one = store.most_open == 1 < accepted
+    if store.most_open <= pool < accepted <= pool + renewed:
+        raise Inconclusive(
+            f"this machine is too busy ({load_in_words()}): {accepted} connections were opened, at most "
+            f"{store.most_open} at a time. httpx renews one that was not used for {EXPIRES:g} s"
+        )
     assert accepted <= pool, Failure(
         f"{len(users)} calls opened {accepted} connections to the store",
         f"at most {pool}, feature_store_connections, used again and again",
