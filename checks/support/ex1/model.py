@@ -19,6 +19,7 @@ from checks.harness.errors import Failure
 from checks.harness.grading.noise import EARLY, best_of, blame_the_machine_unless
 from checks.harness.judge.handles import awaitable, awaited
 from checks.harness.judge.timed import Timed, busiest_line, explained, reference, side_by_side, took_and_cost
+from checks.harness.machine import fair_clock
 from checks.harness.missing_await import where_called
 from checks.harness.report.evidence import Show
 from checks.harness.source_lines import SourceLines
@@ -149,10 +150,11 @@ def for_real(simulated_model: Any, model: Any, questions: Sequence[list[float]],
         long_enough(timed, seconds, "predict")
         return len(calls) / timed.together
 
-    reached = best_of(lambda: rate(model.predict), wanted)
+    with fair_clock() as clock:
+        reached = best_of(lambda: rate(model.predict), wanted)
     if reached < wanted:
         control = reference(simulated_model, seconds)
-        blame_the_machine_unless(lambda: rate(control.predict), wanted)
+        blame_the_machine_unless(lambda: rate(control.predict), wanted, clock=clock)
     assert reached >= wanted, Failure(
         f"{len(calls)} calls of one model got {reached:.0f} answers/s",
         wanted=f"at least {wanted:.0f}: one after the other they get {1 / seconds:.0f}",
@@ -178,8 +180,12 @@ def blocks(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
         hint="No cache: an answer that was kept takes no time, and hides what a model call costs.",
     )
     soon = 1 / (1.5 * seconds)
-    if 1 / min(took, again) < soon and (alone := best_of(lambda: 1 / blocked(ask)[0], soon)) < soon:
-        blame_the_machine_unless(lambda: 1 / blocked(partial(control.predict_blocking, question))[0], soon)
+    with fair_clock() as clock:
+        alone = 1 / min(took, again)
+        if alone < soon:
+            alone = best_of(lambda: 1 / blocked(ask)[0], soon)
+    if alone < soon:
+        blame_the_machine_unless(lambda: 1 / blocked(partial(control.predict_blocking, question))[0], soon, clock=clock)
         raise AssertionError(
             Failure(
                 f"{name} took {1 / alone:.3f} s", wanted=f"{seconds:.3f} s", hint="`time.sleep(self.seconds)`, once."
@@ -211,14 +217,15 @@ def blocks(simulated_model: Any, seconds: float, rng: Random, lines: SourceLines
         own_answers(others, answers)
         return per_second
 
-    reached = best_of(rate_of_theirs, wanted)
+    with fair_clock() as clock:
+        reached = best_of(rate_of_theirs, wanted)
     assert min(shortest) >= seconds - EARLY, Failure(
         f"a call of predict_blocking that began while others waited took {min(shortest):.3f} s",
         wanted=f"at least {seconds:.3f} s: each call has a wait of its own",
         hint=hint,
     )
     if reached < wanted:
-        blame_the_machine_unless(lambda: rate(control.predict_blocking)[0], wanted)
+        blame_the_machine_unless(lambda: rate(control.predict_blocking)[0], wanted, clock=clock)
     assert reached >= wanted, Failure(
         f"{threads} threads got {reached:.1f} calls/s of predict_blocking together",
         wanted=f"at least {wanted:.1f}: they wait side by side, and one alone gives {1 / seconds:.1f}",
