@@ -14,7 +14,7 @@ from checks.harness.missing import FILES, most_like
 from checks.harness.plain_words import describe, hint_for
 
 NAMES = """
-import asyncio, threading
+import asyncio, pickle, threading
 from contextlib import contextmanager
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -55,6 +55,8 @@ RAISED = {
     "Middleware()(None)": ("wants the class, not an object", "app.add_middleware(TheMiddleware"),
     "FastAPI().get('/')(handler)": ("its `Depends(...)` is missing", "model: Model"),
     "FastAPI().state.model": ("no attribute 'model'", "Nothing has set `app.state.model`"),
+    "pickle.dumps(Probe())": ("the lab's model cannot go to another process", "await model.predict"),
+    "pickle.dumps(lambda: 1.0)": ("lambda", "a name at the top of a module"),
     "Model().blocking_predict()": ("no attribute 'blocking_predict'", "There is `predict_blocking`"),
     "os.getpid()": ("NameError: name 'os'", "`import os` at the top"),
     "fmaen([1.0])": ("NameError: name 'fmaen'", "Is `fmaen` spelled right"),
@@ -118,6 +120,7 @@ def test_an_exception_without_a_remedy_has_no_hint() -> None:
     assert describe(ZeroDivisionError("division by zero")) == "ZeroDivisionError: division by zero"
     assert hint_for(ZeroDivisionError("division by zero")) == ""
     assert describe(KeyError()) == "KeyError"
+    assert hint_for(TypeError("cannot pickle '_thread.lock' object")) == ""
 
 
 def test_a_coroutine_for_a_value_lacks_an_await() -> None:

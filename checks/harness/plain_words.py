@@ -143,8 +143,8 @@ KNOWN = (
     Known(
         r"'State' object has no attribute '(\w+)'",
         "",
-        "Nothing has set `app.state.\\1`. `create_app` or the lifespan sets it, before the first request: is the name "
-        "the same?",
+        "Nothing has set `app.state.\\1`. Compare the name with those that `create_app` and the lifespan set. If it is "
+        "not there, set it there.",
     ),
     Known(
         r"'NoneType' object|: 'NoneType' and|and 'NoneType'|not 'NoneType'|not NoneType",
@@ -256,7 +256,7 @@ KNOWN = (
         instead=True,
     ),
     Known(
-        r"^PicklingError|[Cc]an't (get local|pickle)|cannot pickle '",
+        r"Can't (?:get|pickle) local object|Can't pickle <function",
         "",
         "What goes to another process must have a name at the top of a module: a lambda and a local function have "
         "none. A call of the model needs no process: `await model.predict(...)`.",

@@ -149,14 +149,13 @@ def _elsewhere(running: Running, found: set[tuple[str, int]]) -> LearnerError:
     container, own = running.container, "lab.serve" in " ".join(running.container.argv)
     wanted = f"0.0.0.0:{running.port}: the port in PORT, on all addresses"
     if running.port in {port for _, port in found}:
-        hint = (
-            "`ENV HOST=0.0.0.0`: `python -m lab.serve` listens on the address in HOST, by default 127.0.0.1."
-            if own
-            else "`--host 0.0.0.0` in the command that starts the server."
-        )
         where = container.line_of("HOST") if own else container.argv_at
-        if own and where.startswith("compose.yaml"):
+        if not own:
+            hint = "`--host 0.0.0.0` in the command that starts the server."
+        elif where.startswith("compose.yaml"):
             hint = "Delete HOST from `environment` in compose.yaml: it takes the place of the image's `ENV HOST`."
+        else:
+            hint = "`ENV HOST=0.0.0.0`: `python -m lab.serve` listens on the address in HOST, by default 127.0.0.1."
         wanted += ". 127.0.0.1 inside the container cannot be reached from outside"
     else:
         hint = TAKE_PORT

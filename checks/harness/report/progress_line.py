@@ -43,5 +43,5 @@ class ProgressLine:
     def _write(self, text: str) -> None:
         if self._enabled:  # spaces wipe it, not a control code
             width = self._console.width - 1
-            self._console.file.write(f"\r{text[:width]:<{width}}\r")
+            self._console.file.write(f"\r{text:<{width}}\r")
             self._console.file.flush()

@@ -25,8 +25,8 @@ from checks.support.ex2.windows import one_second
 PATHS = ("/async", "/threaded")
 REQUESTS = 20
 OUTSIDE_HINT = (
-    "Check for that first: outside of a request the ContextVar has its default, None, and no task runs. Then `stage` "
-    "records nothing."
+    "Look for None first: outside of a request the ContextVar has its default, None, and no asyncio task runs. Then "
+    "`stage` records nothing."
 )
 CONTEXT_HINT = (
     "A ContextVar holds what belongs to the current request, in its coroutines and on its threads. Put a list in it at "

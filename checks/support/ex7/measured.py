@@ -60,11 +60,9 @@ class Span:
 def report(streams: Streams, where: Callable[[], str | None]) -> dict[str, Any]:
     """What GET /metrics has of the streams, in the form that it must have; `where` gives the line that makes it."""
     told = content(streams.app.get("/metrics").answer()).get("streams")
-    assert told is not None, Failure("GET /metrics has no `streams`", "an object with ttft, tpot and ends", WHERE)
+    seen = f"in GET /metrics `streams` is a {type(told).__name__}: {told}"
     assert isinstance(told, dict), Failure(
-        f"in GET /metrics `streams` is a {type(told).__name__}: {str(told)[:60]}",
-        "an object with ttft, tpot and ends",
-        WHERE,
+        "GET /metrics has no `streams`" if told is None else seen, "an object with ttft, tpot and ends", WHERE
     )
     for name in ("ttft", "tpot"):
         one = told.get(name)
