@@ -428,7 +428,10 @@ def test_on_a_real_server(serve, service, workspace, lab, rng, show):
     if rate < wanted:
         control = serve(app=CONTROL, inference_seconds=seconds)
         reached = blame_the_machine_unless(
-            lambda: real.burst(control, real.AWAITED, real.CONNECTIONS).throughput, wanted, clock=clock
+            lambda: real.burst(control, real.AWAITED, real.CONNECTIONS).throughput,
+            wanted,
+            clock,
+            "how many requests/s /predict answers",
         )
         here.post(real.AWAITED, {"features": [1.0]}).answer()
         raise AssertionError(

@@ -255,7 +255,7 @@ def default_cases() -> dict[str, Case]:
 
 
 def exhaustive_cases() -> dict[str, Case]:
-    """What `--exhaustive` judges: every answer by what it is about.
+    """What `--exhaustive` judges: every answer by what it is about, and by what it names in `real`.
 
     A checkpoint passes one mistake, too, in each place where it fails others: what is wrong only for those.
     """

@@ -72,18 +72,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         spared = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=spared)
         items[:] = [item for item in items if item not in spared]
-    items[:] = _in_order(items)
+    items[:] = _in_order(sorted(items, key=_cost, reverse=True))
     return (yield)
 
 
 def _in_order(items: list[pytest.Item]) -> list[pytest.Item]:
-    """What takes longest comes first: at the end no core waits for it. What is short comes last, with others between.
+    """What takes longest comes first, and what is short comes last, with others between.
 
-    Most of what takes seconds waits, for Locust or for a deadline: many of these at once leave the cores idle.
+    `items` begin with those that take longest. So no core waits at the end for a long one. And most of what takes
+    seconds waits, for Locust or for a deadline: many of these at once leave the cores idle.
     """
-    longest = sorted((item for item in items if _cost(item) >= LONGEST), key=_cost, reverse=True)
-    some = sorted((item for item in items if SHORT < _cost(item) < LONGEST), key=_cost, reverse=True)
-    short = sorted((item for item in items if _cost(item) <= SHORT), key=_cost, reverse=True)
+    longest = [item for item in items if _cost(item) >= LONGEST]
+    some = [item for item in items if SHORT < _cost(item) < LONGEST]
+    short = [item for item in items if _cost(item) <= SHORT]
     places = [(n / len(short), item) for n, item in enumerate(short)]
     places += [(MIXED * n / len(some), item) for n, item in enumerate(some)]
     return longest + [item for _, item in sorted(places, key=lambda place: place[0])]

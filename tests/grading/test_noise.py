@@ -6,6 +6,20 @@ import pytest
 
 from checks.harness.errors import Failure, Inconclusive
 from checks.harness.grading.noise import best_of, blame_the_machine_if, blame_the_machine_unless
+from checks.harness.machine import FairClock
+
+
+class Clock(FairClock):
+    """A clock of a machine that was busy, or was not."""
+
+    def __init__(self, *, busy: bool) -> None:
+        super().__init__()
+        self._busy = busy
+
+    @property
+    def busy(self) -> bool:
+        """As it was given."""
+        return self._busy
 
 
 def test_the_best_of_a_few_rounds_counts() -> None:
@@ -28,14 +42,20 @@ def test_a_control_that_misses_too_blames_the_machine() -> None:
     rounds = iter([5.0, 6.0, 3.0])
 
     with pytest.raises(Inconclusive, match=r"reached 3.0 of the wanted 4.0"):
-        blame_the_machine_unless(lambda: next(rounds), 4.0)
+        blame_the_machine_unless(lambda: next(rounds), 4.0, Clock(busy=False), "it")
 
 
 def test_a_control_that_reaches_it_does_not() -> None:
     """Where the lab's own service always reaches it, the learner's could have, too."""
     rounds = iter([6.0, 5.0, 7.0])
 
-    assert blame_the_machine_unless(lambda: next(rounds), 4.0) == 5.0
+    assert blame_the_machine_unless(lambda: next(rounds), 4.0, Clock(busy=False), "it") == 5.0
+
+
+def test_a_miss_on_a_busy_machine_is_none() -> None:
+    """Whatever a control would reach in the quieter seconds after it."""
+    with pytest.raises(Inconclusive, match="to tell how fast it is"):
+        blame_the_machine_unless(lambda: pytest.fail("it is measured"), 4.0, Clock(busy=True), "how fast it is")
 
 
 def test_a_control_that_costs_too_much_blames_the_machine() -> None:

@@ -3,67 +3,37 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from typing import cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from checks.harness.errors import Inconclusive, LostAnswer
 from checks.harness.machine import FairClock
 from checks.harness.processes import workers
-from checks.harness.processes.servers import Server
 from checks.support.ex4 import deployment
+from tests.threaded_server import Server, answer, read_request, serving
 
-HEALTH = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b"
 
-
-class Closing:
-    """A service whose four workers answer GET /health, and close the connection at the next request."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.url = "http://{}:{}".format(*self._listener.getsockname())
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def output(self) -> str:
-        """It prints nothing."""
-        return ""
-
-    def _serve(self) -> None:
-        number = 0
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            number += 1
-            threading.Thread(target=self._answer, args=(connection, number % deployment.WORKERS), daemon=True).start()
-
-    def _answer(self, connection: socket.socket, worker: int) -> None:
-        with connection:
-            if connection.recv(65536):
-                body = b'{"pid": %d}' % (1000 + worker)
-                connection.sendall(HEALTH % (len(body), body))
-                connection.recv(1)
-
-    def close(self) -> None:
-        """Listen no longer."""
-        self._listener.close()
+def close_after_one(peer: socket.socket, server: Server) -> None:
+    """As one of four workers answer the first request, and close the connection at the second."""
+    worker = server.connections % deployment.WORKERS
+    read_request(peer)
+    peer.sendall(answer(b'{"pid": %d}' % (1000 + worker)))
+    read_request(peer)
 
 
 @pytest.fixture
-def closing() -> Iterator[Server]:
-    """Such a service."""
-    server = Closing()
-    yield cast("Server", server)
-    server.close()
+def closing() -> Iterator[Any]:
+    """A service that does so, and prints nothing."""
+    with serving(close_after_one) as server:
+        yield SimpleNamespace(url=server.url, output=lambda: "")
 
 
 @pytest.mark.parametrize(("busy", "raised"), [(True, Inconclusive), (False, LostAnswer)])
 def test_a_lost_answer_is_no_mistake_on_a_busy_machine(
-    busy: bool, raised: type[Exception], closing: Server, monkeypatch: pytest.MonkeyPatch
+    busy: bool, raised: type[Exception], closing: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Uvicorn closes a connection that was idle for 5 s, as one is on a machine that is busy enough."""
     monkeypatch.setattr(FairClock, "busy", property(lambda self: busy))
@@ -72,6 +42,6 @@ def test_a_lost_answer_is_no_mistake_on_a_busy_machine(
         deployment.rate_of(closing, FairClock())
 
 
-def test_a_closed_connection_tells_nothing_of_the_workers(closing: Server) -> None:
+def test_a_closed_connection_tells_nothing_of_the_workers(closing: Any) -> None:
     """All who have answered are found, and none raises."""
     assert workers.pids_beside(closing.url, "/predict/blocking", 2) == {1000, 1001, 1002, 1003}

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from checks.harness.cell.known_capacity import FORGET
+from checks.harness.grading.noise import blame_the_machine_if_busy
 from checks.harness.load.generator import closed_loop, open_loop
 from checks.harness.load.percentiles import percentile
 from checks.harness.load.trace import MS, REFUSED, Trace
+from checks.harness.machine import fair_clock
 from checks.harness.processes.single_requests import FEATURES
 from checks.harness.report.evidence import Offered, Overload, Served
 
@@ -81,6 +83,11 @@ class Load:
         return [words for words in self.trace.errors.elements() if words not in expected]
 
     @property
+    def wrong_statuses(self) -> list[str]:
+        """Those of the `others` that got a whole answer: no busy machine is the cause of these."""
+        return [f"status {r.status}" for r in self.trace.requests if not (r.ok or r.refused or r.error)]
+
+    @property
     def served(self) -> Served:
         """Goodput and p95 for a picture."""
         return Served(round(self.goodput, 2), round(self.p95 * MS, 3) if math.isfinite(self.p95) else None)
@@ -123,6 +130,12 @@ def calm_down(url: str) -> None:
 
 
 def one_more(url: str) -> str:
-    """What a request gets now: `""` when it is served, else what it got."""
-    answer = closed_loop(f"{url}/predict", connections=1, requests=1, body=FEATURES, keep_bodies=True).requests[0]
+    """What a request gets now: `""` when it is served, else what it got.
+
+    Raises `Inconclusive` where it got no answer on a busy machine.
+    """
+    with fair_clock() as clock:
+        answer = closed_loop(f"{url}/predict", connections=1, requests=1, body=FEATURES, keep_bodies=True).requests[0]
+    if answer.error:
+        blame_the_machine_if_busy(clock, "whether one more request is answered")
     return "" if answer.ok else answer.error or f"status {answer.status}"

@@ -34,16 +34,21 @@ def best_of(measure: Callable[[], float], wanted: float, *, rounds: int = 3) -> 
 
 
 def blame_the_machine_unless(
-    control: Callable[[], float], wanted: float, *, rounds: int = 3, clock: FairClock | None = None
+    control: Callable[[], float],
+    wanted: float,
+    clock: FairClock,
+    what: str,
+    *,
+    rounds: int = 3,
+    likely: Failure | None = None,
 ) -> float:
     """After a miss: measure a control of known good behaviour in the same conditions, and return the least it reached.
 
-    Raises `Inconclusive` where the control misses `wanted` too, in any of the rounds: where one in two misses, three
-    misses of a right answer and one good round of the control are no rare thing. With the `clock` that ran during the
-    misses also where the machine was busy then: the control may run in quieter seconds.
+    `clock` ran during the miss, and `what` is in doubt. Raises `Inconclusive` where the machine was busy then, since
+    the control may run in quieter seconds; and where the control misses `wanted` too, in any of the rounds: where one
+    in two misses, three misses of a right answer and one good round of the control are no rare thing.
     """
-    if clock:
-        blame_the_machine_if_busy(clock, "why it took so long")
+    blame_the_machine_if_busy(clock, what, likely)
     least = math.inf
     for _ in range(rounds):
         least = min(least, control())

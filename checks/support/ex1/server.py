@@ -9,7 +9,7 @@ from checks.harness.fixtures import Service
 from checks.harness.grading.noise import EARLY
 from checks.harness.load.generator import closed_loop
 from checks.harness.load.trace import Trace
-from checks.harness.machine import FairClock, load_in_words
+from checks.harness.machine import fair_clock, load_in_words
 from checks.harness.processes.servers import Server
 from checks.harness.processes.single_requests import FEATURES
 from checks.harness.report.evidence import Show, timeline
@@ -25,15 +25,15 @@ LIMIT = 30.0
 
 def burst(server: Server, path: str, requests: int) -> Trace:
     """So many requests at once, each on a connection of its own."""
-    clock = FairClock()
-    trace = closed_loop(
-        f"{server.url}{path}",
-        connections=requests,
-        requests=requests,
-        body=FEATURES,
-        headers=[("content-type", "application/json")],
-        timeout=LIMIT,
-    )
+    with fair_clock() as clock:
+        trace = closed_loop(
+            f"{server.url}{path}",
+            connections=requests,
+            requests=requests,
+            body=FEATURES,
+            headers=[("content-type", "application/json")],
+            timeout=LIMIT,
+        )
     if any(request.error for request in trace.requests) and clock.busy and clock.seconds() < LIMIT:
         raise Inconclusive(f"{path} was not answered within {LIMIT:g} s, at {load_in_words()}")
     return trace

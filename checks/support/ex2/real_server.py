@@ -17,10 +17,10 @@ from checks.harness.cell.given_routes import Given
 from checks.harness.cell.probe import Probe
 from checks.harness.errors import Failure, Inconclusive
 from checks.harness.fixtures import Service
-from checks.harness.grading.noise import EARLY, blame_the_machine_if
+from checks.harness.grading.noise import EARLY, blame_the_machine_if, blame_the_machine_if_busy
 from checks.harness.load.generator import closed_loop
 from checks.harness.load.trace import Trace
-from checks.harness.machine import FairClock, load_in_words
+from checks.harness.machine import fair_clock, load_in_words
 from checks.harness.processes.servers import Server
 from checks.harness.report.evidence import Show
 from checks.harness.workspace import LearnerModules, Workspace
@@ -108,16 +108,16 @@ def setting_reaches_all_windows(seen: WindowOfThree, lab: LearnerModules, worksp
 
 def load(server: Server) -> Trace:
     """400 predictions over 16 connections, all answered. `Inconclusive` where the machine was too busy for that."""
-    clock = FairClock()
-    headers = [("content-type", "application/json")]
-    trace = closed_loop(
-        f"{server.url}/predict",
-        connections=CONNECTIONS,
-        requests=REQUESTS,
-        body=b'{"features": [1.0, 2.0]}',
-        headers=headers,
-        timeout=TIMEOUT,
-    )
+    with fair_clock() as clock:
+        headers = [("content-type", "application/json")]
+        trace = closed_loop(
+            f"{server.url}/predict",
+            connections=CONNECTIONS,
+            requests=REQUESTS,
+            body=b'{"features": [1.0, 2.0]}',
+            headers=headers,
+            timeout=TIMEOUT,
+        )
     if trace.errors and clock.busy and not any(request.status for request in trace.requests if not request.ok):
         raise Inconclusive(f"this machine is too busy for answers in {TIMEOUT:g} s: {load_in_words()}")
     assert not trace.errors, Failure(f"of {len(trace.requests)} requests {dict(trace.errors)}", wanted="200 for all")
@@ -125,11 +125,14 @@ def load(server: Server) -> Trace:
 
 
 def page_of(server: Server) -> dict[str, Any]:
-    """What GET /metrics of a real server answers."""
-    trace = closed_loop(
-        f"{server.url}/metrics", connections=1, requests=1, method="GET", keep_bodies=True, timeout=TIMEOUT
-    )
+    """What GET /metrics of a real server answers. `Inconclusive` where the machine was too busy for that."""
+    with fair_clock() as clock:
+        trace = closed_loop(
+            f"{server.url}/metrics", connections=1, requests=1, method="GET", keep_bodies=True, timeout=TIMEOUT
+        )
     page = trace.requests[0]
+    if page.error:
+        blame_the_machine_if_busy(clock, "whether GET /metrics is answered")
     assert page.ok, Failure(f"GET /metrics: {page.error or page.status}", wanted="200")
     return checked(json.loads(page.body or b"null"))
 

@@ -17,7 +17,7 @@ from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import NUMBERS, Probe
 from checks.harness.errors import Failure, Inconclusive, LearnerError
-from checks.harness.grading.noise import EARLY, blame_the_machine_if_busy, blame_the_machine_unless, holds_soon
+from checks.harness.grading.noise import EARLY, blame_the_machine_unless, holds_soon
 from checks.harness.machine import fair_clock, load_in_words
 from checks.harness.plain_words import describe
 from checks.harness.report.evidence import Show
@@ -72,7 +72,7 @@ def few_connections(
     """
     began = time.monotonic()
     calls = burst(app, store, users, pool)
-    renewed = pool * int((time.monotonic() - began) / EXPIRES)
+    perhaps_renewed = pool * int((time.monotonic() - began) / EXPIRES)
     try:
         answers = {user: call.answer() for user, call in calls.items()}
     except LearnerError as error:
@@ -86,10 +86,10 @@ def few_connections(
         not_called_slow(store, answers)
         all_answers_are_right(app, answers, {user: model.answer(features) for user, features in store.users.items()})
     one_by_one = store.most_open == 1 < accepted
-    if store.most_open <= pool < accepted <= pool + renewed:
+    if store.most_open <= pool < accepted <= pool + perhaps_renewed:
         raise Inconclusive(
             f"this machine is too busy ({load_in_words()}): {accepted} connections were opened, at most "
-            f"{store.most_open} at a time. httpx renews one that was not used for {EXPIRES:g} s"
+            f"{store.most_open} at a time. httpx replaces one that was not used for {EXPIRES:g} s"
         )
     assert accepted <= pool, Failure(
         f"{len(users)} calls opened {accepted} connections to the store",
@@ -181,7 +181,7 @@ def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], ri
         )
 
 
-def where_written(workspace: Workspace, *texts: str) -> str | None:
+def where_in_the_file(workspace: Workspace, *texts: str) -> str | None:
     """The line of lab/feature_store.py that holds the first of these texts that is there; None where none is."""
     file = workspace.tree / "lab" / "feature_store.py"
     return next(filter(None, (workspace.where_written(file, text) for text in texts)), None)
@@ -204,7 +204,7 @@ def waiting_for_our_own_pool(
     got = {user: status_or_timeout(call) for user, call in calls.items()}
     if set(got.values()) == {200}:
         return
-    limit_at = where_written(workspace, *LIMITS_A_CALL)
+    limit_at = where_in_the_file(workspace, *LIMITS_A_CALL)
     began = {user for user in users if any(path.endswith(f"/{user}") for path in store.asked[before:])}
     never = [one for user, one in got.items() if one != 200 and (user not in began or one == "PoolTimeout")]
     if never:
@@ -226,8 +226,8 @@ def waiting_for_our_own_pool(
     # All connections were open and served what they began: no other time can have been over than that of our own pool.
     proved = never and len(began) >= pool and all(got[user] == 200 for user in began)
     if not proved and "PoolTimeout" not in never:
-        blame_the_machine_if_busy(clock, "whether waiting for a connection of our own pool is an error", failure)
-        blame_the_machine_unless(lambda: reads_in_parts(store, users[0]), 1)
+        in_doubt = "whether waiting for a connection of our own pool is an error"
+        blame_the_machine_unless(lambda: reads_in_parts(store, users[0]), 1, clock, in_doubt, likely=failure)
     raise AssertionError(failure)
 
 
@@ -376,7 +376,7 @@ class Errors:
             seen = f"{first.what}, and your code raised {describe(first.got)}"
             raise LearnerError(seen, where, wanted=str(first.wanted), hint=first.hint)
         more = f" ({len(wrong)} of {len(self.cases)} cases are wrong)" if len(wrong) > 1 else ""
-        where = where_written(self.workspace, "follow_redirects=True") if first.is_followed else None
+        where = where_in_the_file(self.workspace, "follow_redirects=True") if first.is_followed else None
         raise AssertionError(
             Failure(f"{first.what}, and our caller gets {first.got}{more}", str(first.wanted), first.hint, where)
         )
@@ -406,7 +406,8 @@ def answers_of_the_store(errors: Errors, app: InProcess, store: Store, rng: rand
 def silence_of_the_store(errors: Errors, app: InProcess, store: Store, user: int) -> Callable[[], None]:
     """The store gives no answer; returns what judges how long our caller waited."""
     store.replies[user] = None
-    call = errors.add(app, user, 504, "the store does not answer")
+    with fair_clock() as clock:
+        call = errors.add(app, user, 504, "the store does not answer")
     took = (call.finished or call.sent) - call.sent
 
     def in_time() -> None:
@@ -414,7 +415,8 @@ def silence_of_the_store(errors: Errors, app: InProcess, store: Store, user: int
         hint = "`httpx.Timeout(settings.feature_store_seconds, pool=None)`, not a number of your own."
         assert took >= LIMIT - EARLY, Failure(f"504 after {took:.2f} s", f"{wanted}, not before", hint)
         if took > SOON * LIMIT:
-            blame_the_machine_unless(lambda: SOON * LIMIT / seconds_of_a_timeout(store, user), 1)
+            in_doubt = "how long a caller waits for a 504"
+            blame_the_machine_unless(lambda: SOON * LIMIT / seconds_of_a_timeout(store, user), 1, clock, in_doubt)
         assert took <= SOON * LIMIT, Failure(f"504 after {took:.1f} s", wanted, hint)
 
     return in_time

@@ -76,9 +76,7 @@ def _is_conclusive(seen: Farewell, grace: float, *, last: bool) -> bool:
         return seen.lost_after < WORK_SECONDS or (seen.lost_after >= seen.left and not seen.busy)
     if not seen.turned_away and seen.busy:  # it may not have got to run since the signal, also where it was killed
         return False
-    if seen.turned_away or seen.seconds > grace:
-        return last or seen.left > 0.85 * WORK_SECONDS
-    return last
+    return last or ((seen.turned_away or seen.seconds > grace) and seen.left > 0.85 * WORK_SECONDS)
 
 
 def assert_signal_is_heeded(service: Running, seen: Farewell) -> None:

@@ -14,7 +14,7 @@ from checks.harness.fixtures import BATCHED_CONTROL
 from checks.harness.grading.noise import best_of, blame_the_machine_unless
 from checks.harness.load.generator import closed_loop
 from checks.harness.load.trace import Trace
-from checks.harness.machine import FairClock, fair_clock, load_in_words
+from checks.harness.machine import fair_clock, load_in_words
 from checks.harness.processes.servers import Server
 from checks.harness.report.evidence import Show, timeline
 from checks.harness.source_lines import SourceLines
@@ -54,17 +54,17 @@ class Batches:
 
     def offer(self, server: Server, requests: int) -> Trace:
         """So many requests over the connections, in a closed loop; all are answered, each with its own mean."""
-        clock = FairClock()
-        trace = closed_loop(
-            f"{server.url}{PATH}",
-            connections=CONNECTIONS,
-            requests=requests,
-            seconds=LOAD_SECONDS,
-            body=[json.dumps({"features": values}).encode() for values in self.values],
-            headers=[("content-type", "application/json")],
-            timeout=LIMIT,
-            keep_bodies=True,
-        )
+        with fair_clock() as clock:
+            trace = closed_loop(
+                f"{server.url}{PATH}",
+                connections=CONNECTIONS,
+                requests=requests,
+                seconds=LOAD_SECONDS,
+                body=[json.dumps({"features": values}).encode() for values in self.values],
+                headers=[("content-type", "application/json")],
+                timeout=LIMIT,
+                keep_bodies=True,
+            )
         failed = [one.error or f"status {one.status}" for one in trace.requests if not one.ok]
         if any(one.error for one in trace.requests) and clock.busy and clock.seconds() < LIMIT:
             raise Inconclusive(f"{PATH} was not answered within {LIMIT:g} s, at {load_in_words()}")
@@ -114,7 +114,10 @@ class Batches:
         if reached < TIMES:
             control = self.serve(app=BATCHED_CONTROL, **self.settings)
             theirs = blame_the_machine_unless(
-                lambda: self.offer(control, REQUESTS).throughput / self.one_at_a_time, TIMES, clock=clock
+                lambda: self.offer(control, REQUESTS).throughput / self.one_at_a_time,
+                TIMES,
+                clock,
+                f"how many requests/s {PATH} answers",
             )
             raise AssertionError(
                 Failure(
