@@ -13,12 +13,13 @@ import pytest
 
 from checks.harness import ROOT
 from checks.harness.errors import Inconclusive, ServerNotReady
-from checks.harness.machine import load_in_words
+from checks.harness.machine import CORES, crowding, load_in_words
 from tests import runs
 from tests.waiting import INCONCLUSIVE, SECOND_TRY, busy
 
 AT_A_TIME = 5
-"""Tests that run side by side: a run of checkpoints waits more than it works."""
+"""Tests that run side by side: a run of checkpoints waits more than it works. On a busy machine up to twice as many: a
+core is shared out among all who want it."""
 LONGEST, SHORT = 20, 1
 """The costs of tests that come first, and of those that others are spread among."""
 MIXED = 0.8
@@ -56,11 +57,18 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     option = config.option
     every = any((config.invocation_params.dir / name).resolve() == ROOT / "tests" for name in config.args)
     if every and option.numprocesses is None and not option.usepdb and not hasattr(config, "workerinput"):
-        option.numprocesses, option.maxschedchunk = AT_A_TIME, 1
+        others = round((crowding() - 1) * CORES)
+        option.numprocesses, option.maxschedchunk = AT_A_TIME + min(others, AT_A_TIME), 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What the tests say of themselves."""
+    """What the tests say of themselves; and a session for each worker.
+
+    Linux shares out the cores among sessions (sched(7), autogroup): in one session all workers together would get as
+    little as one busy neighbour.
+    """
+    if hasattr(config, "workerinput") and hasattr(os, "setsid") and os.getpid() != os.getsid(0):
+        os.setsid()
     config.addinivalue_line("markers", "exhaustive: runs only with --exhaustive")
     config.addinivalue_line("markers", "cost(n): about how many times as long it takes as a run of one checkpoint")
 

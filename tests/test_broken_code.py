@@ -242,3 +242,15 @@ def test_a_server_that_dies_at_start_shows_its_last_words(solution: Path, judge:
 
     run.assert_verdicts({"1.9": "failed"})
     assert "server" in run.checkpoints["1.9"]["message"]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.cost(40)
+def test_the_seconds_of_the_checkpoints_are_those_of_the_run(solution: Path, judge: Judge) -> None:
+    """Nobody waits for what no checkpoint counts, however long a service takes that never listens."""
+    (solution / "lab" / "serve.py").write_text("import time\n\ntime.sleep(1000)\n")
+    run = judge(solution, "checks/test_ex5.py")
+    counted = sum(checkpoint["seconds"] for checkpoint in run.checkpoints.values())
+
+    run.assert_verdicts({"5.1": "passed", "5.2": "failed", "5.3": "locked", "5.4": "passed", "5.5": "locked"})
+    assert run.results["seconds"] <= 1.2 * counted, run.card

@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def cut(text: str, most: int = 60) -> str:
+    """The text in at most so many characters; three dots stand for the rest."""
+    return text if len(text) <= most else f"{text[: most - 3].rstrip()}..."
+
+
 def all_printable(data: Any) -> Any:
     """What JSON said, with every text in it made printable."""
     if isinstance(data, str):

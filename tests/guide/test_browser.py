@@ -247,7 +247,8 @@ def test_another_failure_closes_the_hints(tab: Page, solved: Path) -> None:
             save(file, before, after)
             tab.wait_for_selector(f'.card .fields:has-text("{words}")')
             tab.wait_for_selector("#status:has-text('Watching')")
-            return tab.locator(".card .hint").count()
+            hints: int = tab.locator(".card .hint").count()
+            return hints
 
         assert 0 == shown(right, "requests // together[kind] * seconds", "('threaded', 41")
         tab.keyboard.press("h")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from checks.harness.errors import Failure, LearnerError
+from checks.harness.errors import Failure, LearnerError, cut
 from checks.harness.missing_await import where_not_awaited
 from checks.harness.plain_words import describe, hint_for, is_explained
 from checks.harness.source_lines import SourceLines
@@ -24,7 +24,7 @@ def content(answer: httpx.Response, hint: str = "", where: str | None = None) ->
     except ValueError:
         body = None
     assert isinstance(body, dict), Failure(
-        f"{answer.url.path} answered {answer.text[:60]!r}", wanted="a JSON object", hint=hint, where=where
+        f"{answer.url.path} answered {cut(answer.text)!r}", wanted="a JSON object", hint=hint, where=where
     )
     return body
 

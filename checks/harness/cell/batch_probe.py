@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from checks.harness.cell.probe import Gated, Held, numbers, on_event_loop, secret
-from checks.harness.errors import LearnerError
+from checks.harness.errors import LearnerError, cut
 
 Item = tuple[float, ...]
 
@@ -57,7 +57,7 @@ def items_of(batch: Any) -> list[Item]:
     given = list(batch) if isinstance(batch, Sequence) and not isinstance(batch, str | bytes) else None
     if given is None or not all(map(numbers, given)):
         raise LearnerError(
-            f"predict_batch was given {str(batch)[:60]!r} ({type(batch).__name__})",
+            f"predict_batch was given {cut(str(batch))!r} ({type(batch).__name__})",
             wanted=ITEMS,
             hint="`await batcher.submit(body.features)`: an item is the features of one request.",
         )

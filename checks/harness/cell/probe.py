@@ -6,14 +6,13 @@ import asyncio
 import random
 import secrets
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from checks.harness.errors import LearnerError
+from checks.harness.errors import LearnerError, cut
 
 SECONDS = 0.005
 """Seconds that a call stays which is not held, by default."""
@@ -201,7 +200,7 @@ def numbers(features: object) -> bool:
 
 def no_numbers(given: object) -> tuple[str, str]:
     """What is said of something else that a model was given, and what mends it."""
-    shown = textwrap.shorten(str(given), 50, placeholder=" ...")
+    shown = cut(str(given), 50)
     hint = "`model.predict(body.features)`; the type of the body's field refuses everything that is not a number."
     if asyncio.iscoroutine(given):
         hint = "It is a coroutine: put `await` in front of the call that gave it."

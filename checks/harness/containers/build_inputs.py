@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from checks.harness.containers.dockerfile import Copied, Instruction, Recipe, Stage
 from checks.harness.containers.dockerfile_rules import needed, script
 from checks.harness.containers.spec import copied_files
+from checks.harness.errors import cut
 
 _STAGES = ("base", "build", "builder", "compile", "dependencies", "deps", "development", "final", "install", "venv")
 """Names of stages. The public registry has no image of such a name."""
@@ -65,14 +66,14 @@ def _no_source(copied: Copied, context: Path, files: set[str]) -> Missing | None
     left_out = next((one for one, taken in found.items() if not taken and _is_there(one, context)), None)
     if left_out:
         return Missing(
-            f"`{copied.instruction.text[:70]}` finds nothing in the context: .dockerignore excludes {left_out}",
+            f"`{cut(copied.instruction.text, 70)}` finds nothing in the context: .dockerignore excludes {left_out}",
             "files that exist, and that .dockerignore does not exclude",
             f"Delete the line of .dockerignore that excludes {left_out}.",
             copied.instruction,
             _ignored_at(left_out, context),
         )
     return Missing(
-        f"`{copied.instruction.text[:70]}` finds nothing in the context",
+        f"`{cut(copied.instruction.text, 70)}` finds nothing in the context",
         "files that exist, and that .dockerignore does not exclude",
         "",
         copied.instruction,
@@ -114,7 +115,8 @@ def _unknown_stage(recipe: Recipe, stage: Stage, copied: Copied) -> Missing | No
     unnamed = [other.start for other in earlier if not other.name]
     meant = get_close_matches(name, [other.name for other in earlier if other.name], n=1, cutoff=0.7)
     return Missing(
-        f"`{copied.instruction.text[:70]}` copies from the stage `{copied.stage}`, which the Dockerfile does not have",
+        f"`{cut(copied.instruction.text, 70)}` copies from the stage `{copied.stage}`, "
+        "which the Dockerfile does not have",
         f"an earlier stage: {', '.join(stages)}" if stages else "an earlier stage",
         "The first stage has the number 0."
         if name.isdecimal()

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from checks.harness.containers.engine import LABEL, NO_ENGINE, START_ENGINE, connect, find
 from checks.harness.containers.spec import Files
-from checks.harness.errors import Failure, LearnerError, NotChecked
+from checks.harness.errors import Failure, LearnerError, NotChecked, cut
 from checks.harness.progress import say
 from checks.harness.workspace import Workspace
 
@@ -172,7 +172,7 @@ class Builder:
             self._explain(str(error.explanation), steps)
         except (DockerException, OSError) as error:  # a timeout of requests is an OSError
             last = steps[-1]
-            raise NotChecked(f"the build did not get beyond `{last.text[:60]}`: {error or 'too slow'}") from error
+            raise NotChecked(f"the build did not get beyond `{cut(last.text)}`: {error or 'too slow'}") from error
         image = client.images.get(steps[-1].made)
         base = _base(steps)
         base_size = client.images.get(base).attrs["Size"] if base else 0
@@ -202,9 +202,9 @@ class Builder:
         if _NEEDS_BUILDKIT.search(words):
             raise NotChecked(f"this engine builds without BuildKit: {words}")
         if last.instruction == "FROM":
-            raise NotChecked(f"this machine cannot get the base of `{last.text}`: {words[:200]}")
+            raise NotChecked(f"this machine cannot get the base of `{last.text}`: {cut(words, 200)}")
         if _OUT_OF_REACH.search("\n".join([*lines, words])):
-            raise NotChecked(f"this machine cannot reach what `{last.text[:60]}` needs: {(lines or [words])[-1][:200]}")
+            raise NotChecked(f"this machine cannot reach what `{cut(last.text)}` needs: {(lines or [words])[-1][:200]}")
         said = "\n".join(f"    {line[:200]}" for line in lines[-SHOWN_LINES:])
         text = self._files.dockerfile.read_text(errors="replace")
         raise LearnerError(

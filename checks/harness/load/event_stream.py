@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from checks.harness.errors import cut
+
 _LINE = re.compile(rb"([^\r\n]*)(?:\r\n|\n|\r)")
 _MARK = b"\xef\xbb\xbf"
 """A byte order mark, which may stand at the beginning."""
@@ -20,7 +22,7 @@ class Event:
 
     def __str__(self) -> str:
         """As a reader of a failure sees it."""
-        return f"event {self.name}: {self.data[:60]!r}" if self.name else repr(self.data[:60])
+        return f"event {self.name}: {cut(self.data)!r}" if self.name else repr(cut(self.data))
 
 
 def events(body: bytes) -> list[Event]:

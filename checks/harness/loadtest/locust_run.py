@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from checks.harness import ROOT
-from checks.harness.errors import Failure, Inconclusive, LearnerError, StubError
+from checks.harness.errors import Failure, Inconclusive, LearnerError, StubError, cut
 from checks.harness.loadtest.locate import LOCUSTFILE, not_found
 from checks.harness.loadtest.locust_process import Ended, Locusts, locust_arguments
 from checks.harness.loadtest.recording import LATE, Plan, Recording, hint_for_raised, lateness, recording
@@ -252,5 +252,5 @@ def _no_run(plan: Plan, ended: Ended, running: Target, workspace: Workspace) -> 
         return NoRun(Failure(seen, "a locustfile that can be imported", hint_for_raised(raised), where))
     last = next((line for line in reversed(log.splitlines()) if line.strip()), "it printed nothing")
     return NoRun(
-        Failure(f"Locust ended with exit code {code}: {last.strip()[:200]}", "a load test that runs", where=where)
+        Failure(f"Locust ended with exit code {code}: {cut(last.strip(), 200)}", "a load test that runs", where=where)
     )

@@ -15,6 +15,7 @@ from time import perf_counter
 import httptools
 
 from checks.harness.background_server import background_server
+from checks.harness.errors import cut
 from checks.harness.machine import FairClock
 
 LOOK_SECONDS = 0.05
@@ -250,4 +251,4 @@ def _problem(method: str, path: str, content_type: str, body: str) -> str:
             return ""
     except (ValueError, KeyError, TypeError):
         pass
-    return f"422: its body is {body[:60] + '...' * (len(body) > 60) or 'empty'}"
+    return f"422: its body is {cut(body) or 'empty'}"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from checks.harness.errors import ServerDied, ServerNotReady
+from checks.harness.errors import ServerDied, ServerNotReady, cut
 from checks.harness.machine import FairClock
 from checks.harness.processes.process_group import GONE_SECONDS, Process, Tail, descendants, leave_nothing, start
 from checks.harness.processes.single_requests import Answer, ask_together
@@ -212,7 +212,7 @@ def _why_not(answers: list[Answer], path: str) -> str:
     if answer.status is None:
         why = "in time" if isinstance(answer.error, TimeoutError) else f"({answer.error!r})"
         return f"the port is known, but GET {path} gave no answer {why}"
-    text = answer.text[:200]
+    text = cut(answer.text, 200)
     if answer.status == 200:
         return f'GET {path} gave 200, but the body is no JSON with the "pid" of one of its processes: {text}'
     return f"the port is open, but GET {path} gave {answer.status}: {text}"

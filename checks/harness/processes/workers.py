@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
-from checks.harness.errors import Inconclusive, LearnerError, LostAnswer
+from checks.harness.errors import Inconclusive, LearnerError, LostAnswer, cut
 from checks.harness.processes.single_requests import FEATURES, Answer, ask
 
 BATCH = 32
@@ -130,11 +130,11 @@ def _not_answered(asked: str, connections: int, answer: Answer) -> LearnerError:
     """A request that got something else than a 200 over one of several connections."""
     if answer.status == 200:
         return LearnerError(
-            f"{asked} answered {answer.text[:60]}", wanted='the "pid" of the process that answers, as in 1.1'
+            f"{asked} answered {cut(answer.text)}", wanted='the "pid" of the process that answers, as in 1.1'
         )
     if answer.status == 503 and answer.text == "Service Unavailable":  # which is uvicorn's own
         return LearnerError(
-            f"over {connections} connections {asked} gave 503: {answer.text[:60]}",
+            f"over {connections} connections {asked} gave 503: {cut(answer.text)}",
             wanted="200: an open connection is not load",
             hint="`limit_concurrency` counts open connections, idle ones too: leave it out. The admission control of "
             "4.5 counts requests.",
@@ -144,4 +144,4 @@ def _not_answered(asked: str, connections: int, answer: Answer) -> LearnerError:
     hint = (
         "The service itself raised: exercise 1 (1.1) shows the exception with its line." if answer.status == 500 else ""
     )
-    return LearnerError(f"{asked} gave {answer.status}: {answer.text[:60]}", wanted="200", hint=hint)
+    return LearnerError(f"{asked} gave {answer.status}: {cut(answer.text)}", wanted="200", hint=hint)

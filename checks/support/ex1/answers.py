@@ -15,7 +15,7 @@ from checks.harness.assertions.answers import close, content, is_number, short
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Call, Probe
-from checks.harness.errors import Failure, LearnerError, Needs
+from checks.harness.errors import Failure, LearnerError, Needs, cut
 from checks.harness.fixtures import Service
 from checks.harness.judge.handles import awaitable, awaited
 from checks.harness.processes.single_requests import FEATURES
@@ -50,7 +50,7 @@ def ask(app: InProcess, path: str, rng: Random, number: int) -> dict[tuple[float
 def prediction(app: InProcess, answer: httpx.Response, where: str | None = None, *, any_name: bool = False) -> float:
     """The number in `{"prediction": ...}`; with `any_name` the only number in the object, whatever its name."""
     routed(app, answer)
-    path, status, text = answer.url.path, answer.status_code, answer.text[:60]
+    path, status, text = answer.url.path, answer.status_code, cut(answer.text)
     hint = {
         422: "The field is called `features`, and integers are numbers, too. A dependency is not part of the body.",
     }

@@ -7,7 +7,7 @@ from random import Random
 
 from checks.harness.cell.inprocess import InProcess
 from checks.harness.cell.probe import Probe
-from checks.harness.errors import Failure, LearnerError, NoAnswer
+from checks.harness.errors import Failure, LearnerError, NoAnswer, cut
 from checks.harness.workspace import Workspace
 
 STRICT = 'By default pydantic turns "2" and true into numbers: `Annotated[float, Field(strict=True)]` does not.'
@@ -63,7 +63,7 @@ def any_numbers_are_taken(app: InProcess, rng: Random, lines: Lines) -> None:
     ):
         answer = app.post("/predict", {"features": question}).answer()
         assert answer.status_code == 200, Failure(
-            f"{what} gave {answer.status_code}: {answer.text[:60]}",
+            f"{what} gave {answer.status_code}: {cut(answer.text)}",
             wanted="200: a list of one or more finite numbers, however many and however large",
             hint="`Annotated[list[...], Field(min_length=1)]` is the only limit of the list. `Field(strict=True, "
             "allow_inf_nan=False)` is the only limit of a number.",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import Probe
-from checks.harness.errors import BrokenOff, Failure
+from checks.harness.errors import BrokenOff, Failure, cut
 
 Calls = dict[tuple[float, ...], Pending]
 """Requests by the features that they sent, in the order in which they were sent."""
@@ -45,7 +45,7 @@ def require_model_calls(app: InProcess, probe: Probe, calls: Calls) -> None:
     routed(app, answer)
     raise AssertionError(
         Failure(
-            f"POST {answer.url.path} gave {answer.status_code}: {answer.text[:60]}, and the model was never called",
+            f"POST {answer.url.path} gave {answer.status_code}: {cut(answer.text)}, and the model was never called",
             "200, after one call of the model",
             "Take the model from `Depends(get_model)`, and call it in the route.",
         )

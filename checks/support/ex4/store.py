@@ -16,7 +16,7 @@ from checks.harness.assertions.answers import close, content, is_number
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.inprocess import InProcess, Pending
 from checks.harness.cell.probe import NUMBERS, Probe
-from checks.harness.errors import Failure, Inconclusive, LearnerError
+from checks.harness.errors import Failure, Inconclusive, LearnerError, cut
 from checks.harness.grading.noise import EARLY, blame_the_machine_unless, holds_soon
 from checks.harness.machine import fair_clock, load_in_words
 from checks.harness.plain_words import describe
@@ -159,7 +159,7 @@ def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], ri
     other = next((answer for answer in answers.values() if answer.status_code != 200), None)
     if other is not None:
         routed(app, other)
-    said = f": {other.text[:60]}" if other is not None else ""
+    said = f": {cut(other.text)}" if other is not None else ""
     assert set(statuses) == {200}, Failure(
         f"{len(answers)} callers at once got {dict(statuses)}{said}",
         "200 for all: it is no error if a request waits for a connection of our own pool",
@@ -168,7 +168,7 @@ def all_answers_are_right(app: InProcess, answers: dict[int, httpx.Response], ri
     for user, answer in answers.items():
         got: Any = content(answer).get("prediction")
         assert is_number(got), Failure(
-            f"/predict/enriched answered {answer.text[:60]}",
+            f"/predict/enriched answered {cut(answer.text)}",
             "{'prediction': a number}",
             "Return a `PredictResponse`.",
             app.where_routed,

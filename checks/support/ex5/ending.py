@@ -12,7 +12,7 @@ from checks.harness.containers.deployed import Running, url
 from checks.harness.containers.graceful_stop import Farewell, TooLate, farewell
 from checks.harness.containers.spec import Container
 from checks.harness.containers.startup import until_it_answers
-from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs, StubError
+from checks.harness.errors import Failure, Inconclusive, LearnerError, Needs, StubError, cut
 from checks.harness.machine import load_in_words
 from checks.harness.processes.servers import just_one_process
 from checks.harness.processes.workers import all_pids
@@ -83,7 +83,7 @@ def assert_signal_is_heeded(service: Running, seen: Farewell) -> None:
     """Process 1 does something with the signal, or an init passes it on."""
     container = service.container
     assert seen.heeded, Failure(
-        f"process 1 is `{seen.first[:60]}` and does not handle {container.stop_signal}. The kernel drops "
+        f"process 1 is `{cut(seen.first)}` and does not handle {container.stop_signal}. The kernel drops "
         f"{container.stop_signal} for process 1 if it has no handler. So the server never gets it, and after "
         f"{container.stop_grace_seconds:g} s everything is killed",
         wanted="the server is process 1, or process 1 passes the signal on to it",
@@ -151,7 +151,7 @@ def signal_in_words(container: Container, seen: Farewell) -> str:
     """Which signal was sent, who chose it, and which process got it."""
     chosen = "stop_signal" if container.stop_signal_at.startswith("compose.yaml") else "STOPSIGNAL"
     name = f"{container.stop_signal} ({chosen})" if container.stop_signal_at else container.stop_signal
-    return f"{name} goes to process 1, `{'init, then ' if container.init else ''}{seen.first[:60]}`"
+    return f"{name} goes to process 1, `{'init, then ' if container.init else ''}{cut(seen.first)}`"
 
 
 def exec_hint(container: Container) -> str:

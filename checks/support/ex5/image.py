@@ -19,7 +19,7 @@ from checks.harness.containers.dockerfile_rules import (
 from checks.harness.containers.image_build import Builder
 from checks.harness.containers.image_contents import Inspected, inspect
 from checks.harness.containers.spec import Files
-from checks.harness.errors import Failure, NotChecked
+from checks.harness.errors import Failure, NotChecked, cut
 from checks.harness.report.evidence import Show
 
 NOT_FOR_AN_IMAGE = (".git", ".venv", "tests", "checks", "solutions")
@@ -109,7 +109,7 @@ def assert_change_installs_nothing(files: Files, seen: Inspected | None) -> None
     found = installs_again(files.recipe, files.context, files.included)
     run = script(found[0]) if found else seen.installs_again if seen else ""
     assert not run, Failure(
-        f"after a change in lab/service.py `{run[:60]}` runs again"
+        f"after a change in lab/service.py `{cut(run)}` runs again"
         + (f": line {found[1].line} has copied the file before" if found else ""),
         wanted="the dependencies are installed before lab/ is copied",
         hint=_order(run),

@@ -9,7 +9,7 @@ from typing import Any
 from checks.harness.assertions.answers import content
 from checks.harness.assertions.routed import routed
 from checks.harness.cell.batch_probe import BatchCall, BatchProbe
-from checks.harness.errors import Failure
+from checks.harness.errors import Failure, cut
 from checks.harness.source_lines import SourceLines
 from checks.harness.syntax import calls, reads
 
@@ -72,7 +72,7 @@ class Batched:
             routed(self.app, answer)
             raise AssertionError(
                 Failure(
-                    f"POST {PATH} gave {answer.status_code}: {answer.text[:60]}, and the batch model was never called",
+                    f"POST {PATH} gave {answer.status_code}: {cut(answer.text)}, and the batch model was never called",
                     "one call of `app.state.batch_model`, which the checkpoint has replaced before the lifespan began",
                     "The lifespan makes the batcher around what it finds at `app.state.batch_model`.",
                     self.batcher_at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from checks.harness.errors import Failure, NoAnswer
+from checks.harness.errors import Failure, NoAnswer, cut
 from checks.support.ex6 import told
 from checks.support.ex6.batched import ONE, PATH, SETTINGS, Batched, Service
 from checks.support.ex6.own_model import started
@@ -102,7 +102,7 @@ def a_failed_item_travels(service: Service, created_at: str | None) -> None:
         return
     assert answer.status_code >= 500, Failure(
         f"the mean of [1e308, 1e308] overflows in the batch model, and POST {PATH} gave {answer.status_code}: "
-        f"{answer.text[:60]}",
+        f"{cut(answer.text)}",
         "the exception of an item without an answer reaches the server: a 500",
         "No `try` around `await batcher.submit(...)`: an exception of the model is no answer.",
     )
