@@ -94,3 +94,14 @@ def test_an_admission_control_shows_its_lines(learner: Learner) -> None:
     assert ["hand_on"] == names["hands"][:1]
     assert ["give_up"] == names["leaves"][:1]
     assert [] == names["together"]
+
+
+def test_a_wait_that_was_over_too_early_is_looked_at_again(learner: Learner) -> None:
+    """On a busy machine more time passes than a request may wait, before anyone has looked."""
+    slow = "        if self.seconds < 0.1:\n            time.sleep(0.1)\n        return await turn"
+    late = CONTROL.replace("        return await turn", slow).replace("import", "import time, ")
+    thing = learner.wrote(late)
+    found = beside(thing.Control, turns).turns(thing.Control)
+
+    assert "got_a_slot" == found["waits"][-1][2]
+    assert ["__call__", "got_a_slot"] == [name for _, _, name in found["decides"]]
