@@ -21,6 +21,7 @@ from checks.harness.options import TAKE_THEIR_CODE
 from tests.conftest import Judge
 from tests.exercises import EXERCISES, Checkpoint
 from tests.judge.conftest import Learner
+from tests.waiting import busy
 
 WRITE = '''
 import json, os
@@ -450,10 +451,15 @@ for visitors in classes("Visitors"):
 @pytest.mark.parametrize(("file", "checkpoint", "text"), ELSEWHERE.values(), ids=ELSEWHERE)
 @pytest.mark.cost(8)
 def test_what_a_cell_claims_passes_nothing(file: str, checkpoint: str, text: str, solution: Path, judge: Judge) -> None:
-    """The clock, the threads and the words that end an answer are the judge's."""
+    """The clock, the threads and the words that end an answer are the judge's.
+
+    Once more where the machine is so busy that what is claimed may have been true.
+    """
     code = solution / file
     code.write_text(f"{code.read_text()}\n{TOOLS}\n{text}")
     run = judge(solution, f"checks/test_ex{checkpoint[0]}.py", "-k", checkpoint)
+    if busy() and run.verdicts[checkpoint] == "passed":
+        run = judge(solution, f"checks/test_ex{checkpoint[0]}.py", "-k", checkpoint)
 
     run.assert_verdicts({checkpoint: "failed"})
 
