@@ -95,12 +95,21 @@ def grade(folder: Path, exercise: int, checkpoints: tuple[str, ...], cell: str, 
     from checks.harness.classroom import grading  # late: most tests grade nothing
     from checks.harness.classroom.submissions import Submission
 
+    if cell == "uid":
+        open_above(folder)
     clock, plan = FairClock(), grading.Plan((exercise,), cell, SECONDS, only=checkpoints)
     graded = grading.grade(Submission("workspace", folder / "workspace", "folder"), plan, folder / "cell", number)
     clock.seconds()
     results = dataclasses.asdict(graded.run)
     card = graded.problem + "".join(f"\n{c.id} {c.verdict}: {c.seen}" for c in graded.run.checkpoints)
     return Judged(0 if graded.run.all_passed else 1, card, results, clock.busy)
+
+
+def open_above(folder: Path) -> None:
+    """Let other users through to a folder: pytest's own are closed to them."""
+    for one in (folder, *folder.parents):
+        if one.stat().st_uid == os.getuid() and one != Path("/"):
+            one.chmod(one.stat().st_mode | 0o011)
 
 
 def run_pytest(

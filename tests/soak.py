@@ -108,6 +108,7 @@ def judge(name: str, answer: Answer | None, keep: Path | None, cell: str | None)
     """One run, without a Docker engine: how often each verdict came, and the seconds of the whole process."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)  # other users get through, for the uid cell
         workspace = Path(folder, "workspace") if answer else ROOT / "solutions"
         if answer:
             answer.write(workspace)

@@ -18,6 +18,7 @@ from checks.harness.walls import uid, users
 from checks.harness.walls.choice import choose
 from checks.harness.walls.users import become, processes, user_of
 from checks.harness.walls.wall import NoCell, Room
+from tests.runs import open_above
 from tests.waiting import finished, until
 
 as_root = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="changes to another user")
@@ -28,9 +29,7 @@ PYTHON = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Room]:
     """A folder for one run, which other users can reach, and an end of all that was started in it."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
+    open_above(tmp_path)
     room = Room([], tmp_path / "7" / "home", 7)
     room.folder.mkdir(parents=True)
     yield room
