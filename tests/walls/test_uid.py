@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from checks.harness import ROOT
 from checks.harness.walls import uid, users
 from checks.harness.walls.choice import choose
+from checks.harness.walls.closed import closed
 from checks.harness.walls.users import become, processes, user_of
 from checks.harness.walls.wall import NoCell, Room
 from tests.runs import open_above
@@ -156,6 +158,31 @@ def test_grades_and_answers_are_closed_while_a_class_is_graded(room: Room) -> No
     with uid.Uid().hiding(out, [submission]):
         assert told(program, room).stdout == "[False, False, False, False]\n"
     assert told(program, room).stdout == "[False, True, True, True]\n"
+
+
+@as_root
+def test_the_last_of_two_gradings_opens_what_both_have_closed(room: Room) -> None:
+    """As the first one found it; and the next one does so after one that was killed."""
+    open_to_all = room.folder.parents[1] / "class"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o755)
+    seen = []
+    with ExitStack() as first, ExitStack() as second:
+        for stack in (first, second):
+            stack.enter_context(closed(open_to_all))
+        for stack in (first, second):
+            stack.close()
+            seen.append(open_to_all.stat().st_mode & 0o777)
+    if (child := os.fork()) == 0:
+        stack.enter_context(closed(open_to_all))
+        os._exit(0)
+    os.waitpid(child, 0)
+    seen.append(open_to_all.stat().st_mode & 0o777)
+    with closed(open_to_all):
+        pass
+    seen.append(open_to_all.stat().st_mode & 0o777)
+
+    assert seen == [0o700, 0o755, 0o700, 0o755]
 
 
 @as_root

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from checks.harness import ROOT
 from checks.harness.walls import look
+from checks.harness.walls.closed import closed
 from checks.harness.walls.users import become, end_processes, remove_files, user_of
 from checks.harness.walls.wall import Behind, NoCell, Plain, Room, of_its_own, why_not
 
@@ -49,10 +50,10 @@ class Uid(Plain):
         """The grades are root's alone from now on; what else is hidden is closed to others meanwhile."""
         mask = os.umask(0o077)
         try:
-            with ExitStack() as closed:
+            with ExitStack() as stack:
                 for path in (ROOT / "solutions", ROOT / "tests", *paths):
                     if not any(needed.resolve().is_relative_to(path.resolve()) for needed in (ROOT, out)):
-                        closed.enter_context(_closed(path))
+                        stack.enter_context(closed(path))
                 out.chmod(0o711)
                 for path in out.iterdir():
                     if not path.is_symlink():
@@ -62,21 +63,6 @@ class Uid(Plain):
                 yield
         finally:
             os.umask(mask)
-
-
-@contextmanager
-def _closed(path: Path) -> Iterator[None]:
-    """Within this, nobody but its owner and root can open the file or enter the folder."""
-    if not path.exists():
-        yield
-        return
-    mode = stat.S_IMODE(path.stat().st_mode)
-    path.chmod(mode & 0o700)
-    try:
-        yield
-    finally:
-        if path.exists():
-            path.chmod(mode)
 
 
 def _closed_above(path: Path) -> str:
