@@ -62,7 +62,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What the tests say of themselves; and a session for each worker.
+    """Register the markers, and give each worker a session of its own.
 
     Linux shares out the cores among sessions (sched(7), autogroup): in one session all workers together would get as
     little as one busy neighbour.

@@ -9,23 +9,10 @@ import pytest
 
 from checks.harness.assertions.not_ready import blame_the_ping, why_it_is_not_ready
 from checks.harness.errors import Inconclusive, LearnerError, ServerDied, ServerNotReady, StubError
-from checks.harness.machine import FairClock
 from checks.harness.source_lines import SourceLines
+from tests.clocks import Clock
 
 PINGED = "\n".join(["INFO:     Started parent process [1]", *["INFO:     Child process [2] died"] * 3])
-
-
-class Clock(FairClock):
-    """A machine that was busy, or was not."""
-
-    def __init__(self, *, busy: bool) -> None:
-        super().__init__()
-        self._busy = busy
-
-    @property
-    def busy(self) -> bool:
-        """As it was set."""
-        return self._busy
 
 
 def why(error: ServerDied | ServerNotReady, *, busy: bool = False) -> Exception:

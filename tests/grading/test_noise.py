@@ -6,20 +6,7 @@ import pytest
 
 from checks.harness.errors import Failure, Inconclusive
 from checks.harness.grading.noise import best_of, blame_the_machine_if, blame_the_machine_unless
-from checks.harness.machine import FairClock
-
-
-class Clock(FairClock):
-    """A clock of a machine that was busy, or was not."""
-
-    def __init__(self, *, busy: bool) -> None:
-        super().__init__()
-        self._busy = busy
-
-    @property
-    def busy(self) -> bool:
-        """As it was given."""
-        return self._busy
+from tests.clocks import Clock
 
 
 def test_the_best_of_a_few_rounds_counts() -> None:

@@ -204,8 +204,10 @@ class Builder:
         if last.instruction == "FROM":
             raise NotChecked(f"this machine cannot get the base of `{last.text}`: {cut(words, 200)}")
         if _OUT_OF_REACH.search("\n".join([*lines, words])):
-            raise NotChecked(f"this machine cannot reach what `{cut(last.text)}` needs: {(lines or [words])[-1][:200]}")
-        said = "\n".join(f"    {line[:200]}" for line in lines[-SHOWN_LINES:])
+            raise NotChecked(
+                f"this machine cannot reach what `{cut(last.text)}` needs: {cut((lines or [words])[-1], 200)}"
+            )
+        said = "\n".join(f"    {cut(line, 200)}" for line in lines[-SHOWN_LINES:])
         text = self._files.dockerfile.read_text(errors="replace")
         raise LearnerError(
             f"the image cannot be built: {words}" + (f"\n{said}" if said else ""),

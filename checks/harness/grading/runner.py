@@ -18,7 +18,7 @@ from _pytest.runner import runtestprotocol
 from pydantic import TypeAdapter
 
 from checks.harness.cell.stacks import stacks
-from checks.harness.errors import Failure, LearnerError, all_printable, printable
+from checks.harness.errors import Failure, LearnerError, all_printable, cut, printable
 from checks.harness.grading import isolation
 from checks.harness.grading.checkpoints import CHECKPOINT, OUTCOME, SHOWN, deadline
 from checks.harness.judge.cell import how_it_ended
@@ -108,7 +108,7 @@ class Runner:
         else:
             sent = Sent(_ended_badly(ending, self.workspace, busy=clock.busy))
         lines = printable(ending.output).splitlines()
-        printed = [line[:OUTPUT_COLUMNS] for line in lines if REQUEST_LOGGED not in line]
+        printed = [cut(line, OUTPUT_COLUMNS) for line in lines if REQUEST_LOGGED not in line]
         outcome = replace(sent.outcome, seconds=ending.seconds, output="\n".join(printed[-OUTPUT_LINES:]))
         return outcome, self._loaded(sent.reports) or unsent(item, outcome)
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from checks.harness import ROOT
 
 _RECORDS = ROOT / ".lab" / "closed"
-"""A file for each path that was ever closed: its mode before, while it is closed; empty while it is not."""
-
+"""A file for each path that was ever closed. It holds the mode of before while the path is closed, and else nothing."""
 _OTHERS = 0o077
 
 
@@ -21,8 +20,8 @@ _OTHERS = 0o077
 def closed(path: Path) -> Iterator[None]:
     """Within this, nobody but its owner and root can open the file or enter the folder.
 
-    Several processes may close it at once: the last of them opens it again, as the first one found it. After one that
-    was killed the next one does.
+    Several processes may close it at once: the last of them opens it again, as the first one found it. If it was
+    killed, the next grading opens it.
     """
     if not path.exists():
         yield

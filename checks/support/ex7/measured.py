@@ -13,7 +13,7 @@ from checks.harness.assertions.answers import content, is_number
 from checks.harness.assertions.server_timing import ROUNDING
 from checks.harness.cell.decoder_probe import DecoderProbe
 from checks.harness.cell.probe import Probe
-from checks.harness.errors import Failure
+from checks.harness.errors import Failure, cut
 from checks.harness.load.trace import MS
 from checks.harness.report.evidence import Show
 from checks.harness.syntax import recorded_since, tree_of
@@ -60,7 +60,7 @@ class Span:
 def report(streams: Streams, where: Callable[[], str | None]) -> dict[str, Any]:
     """What GET /metrics has of the streams, in the form that it must have; `where` gives the line that makes it."""
     told = content(streams.app.get("/metrics").answer()).get("streams")
-    seen = f"in GET /metrics `streams` is a {type(told).__name__}: {told}"
+    seen = f"in GET /metrics `streams` is a {type(told).__name__}: {cut(str(told))}"
     assert isinstance(told, dict), Failure(
         "GET /metrics has no `streams`" if told is None else seen, "an object with ttft, tpot and ends", WHERE
     )
