@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from checks.harness.errors import Failure, Inconclusive
-from checks.harness.grading.noise import best_of, blame_the_machine_if, blame_the_machine_unless
+from checks.harness.grading.noise import (
+    best_of,
+    blame_the_machine_if,
+    blame_the_machine_if_unanswered,
+    blame_the_machine_unless,
+)
 from tests.clocks import Clock
 
 
@@ -66,3 +71,11 @@ def test_where_a_fault_is_likely_the_words_name_it_and_its_hint() -> None:
         == Inconclusive("too busy", likely).failure
     )
     assert Failure("too busy") == Inconclusive("too busy").failure
+
+
+def test_a_request_without_an_answer_is_no_failure_on_a_busy_machine() -> None:
+    """Unless as many fair seconds as an idle machine would need are over."""
+    blame_the_machine_if_unanswered(Clock(busy=False), "/predict", 30)
+    blame_the_machine_if_unanswered(Clock(busy=True), "/predict", 0)
+    with pytest.raises(Inconclusive, match=r"^/predict was not answered within 30 s"):
+        blame_the_machine_if_unanswered(Clock(busy=True), "/predict", 30)

@@ -78,6 +78,15 @@ def blame_the_machine_if_busy(clock: FairClock, what: str, likely: Failure | Non
         raise Inconclusive(f"this machine is too busy ({load_in_words()}) to tell {what}", likely)
 
 
+def blame_the_machine_if_unanswered(clock: FairClock, path: str, limit: float) -> None:
+    """After a request without an answer: raise `Inconclusive` where the machine was busy.
+
+    `clock` ran meanwhile. Once it has counted `limit` seconds, an idle machine would have waited long enough as well.
+    """
+    if clock.busy and clock.seconds() < limit:
+        raise Inconclusive(f"{path} was not answered within {limit:g} s, at {load_in_words()}")
+
+
 def holds_soon(condition: Callable[[], object], seconds: float, what: str) -> bool:
     """Wait until the condition holds, for so many seconds of fair time: whether it does.
 
